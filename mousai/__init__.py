@@ -1,0 +1,18 @@
+"""Moûsai, text-to-music by two-stage latent diffusion. The method, in reading order:
+
+    shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding
+    profiles     every size and setting: smoke, cpu, a100
+    spectrogram  w -> m_w
+    diffusion    alpha_beta, add_noise, v_target, DDIM, guidance, windows
+    unet         the one 1-D U-Net of both stages
+    dmae         stage 1: encode, decode, loss
+    text         the frozen text encoder
+    tcld         stage 2: text -> z
+    checkpoint   weights to and from disk
+    train        one plain loop; EMA; save, resume
+    generate     prompt -> z -> w, any length
+    interop      the authors' weights to ours and back
+    cli          the shell's way in
+
+Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports).
+"""

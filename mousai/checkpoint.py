@@ -1,0 +1,101 @@
+"""Weights to and from disk: safetensors and a card beside them, written aside and renamed."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mousai.dmae import DMAE
+from mousai.profiles import Profile, choose_device
+from mousai.tcld import TCLD
+
+
+def weights_path(profile: Profile, name: str) -> Path:
+    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or judge."""
+    return Path(__file__).parent / "weights" / profile.name / f"{name}.safetensors"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.file_digest(path.open("rb"), "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """safetensors, written aside and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
+    os.replace(aside, path)
+
+
+def save_weights(model: nn.Module, path: Path, card: dict) -> dict:
+    """The model's state in float16 (single numbers stay float32), and its card; returns the card with sha256 added."""
+    state = {k: v.half() if v.is_floating_point() and v.numel() > 1 else v for k, v in model.state_dict().items()}
+    save_tensors(state, path)
+    card = {**card, "parameters": sum(p.numel() for p in model.parameters()), "sha256": sha256(path)}
+    write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def load_weights(model: nn.Module, path: Path) -> dict:
+    """Fill the model from `path`; returns the card.
+
+    Raises FileNotFoundError where there are none, ValueError where the file is damaged or of another profile.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
+    card_path = path.with_suffix(".json")
+    card = json.loads(card_path.read_text()) if card_path.is_file() else {}
+    if card.get("sha256", sha256(path)) != sha256(path):
+        raise ValueError(f"{path} does not match the sha256 in its card: fetch it again")
+    check_shapes(model, path)
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    return card
+
+
+def check_shapes(model: nn.Module, path: Path) -> None:
+    """Raises ValueError that names the first tensor which is missing, unknown or of another shape."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        with safe_open(path, "pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch it again") from error
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{path.name}: tensor {name!r} is {found.get(name)} in the file and {expected.get(name)} in the model: "
+                "these weights are of another profile"
+            )
+
+
+def load_dmae(profile: Profile, device: torch.device | None = None) -> DMAE:
+    """Stage 1 with the profile's shipped weights, ready to encode and decode."""
+    model = DMAE(profile.dmae)
+    load_weights(model, weights_path(profile, "dmae"))
+    return model.to(device or choose_device()).eval()
+
+
+def new_tcld(profile: Profile) -> TCLD:
+    """Stage 2, untrained. Its window is the training crop in latent steps: 2048 in the paper."""
+    return TCLD(profile.tcld, window=profile.tcld.crop // profile.dmae.latent_stride)
+
+
+def load_tcld(profile: Profile, device: torch.device | None = None) -> TCLD:
+    """Stage 2 with the profile's shipped weights, ready to sample."""
+    model = new_tcld(profile)
+    load_weights(model, weights_path(profile, "tcld"))
+    return model.to(device or choose_device()).eval()

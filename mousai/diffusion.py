@@ -1,0 +1,100 @@
+"""v-diffusion and DDIM (Section 2): everything both stages share, and nothing that knows about music.
+
+sigma in [0, 1] is the noise *level*: 0 clean, 1 pure noise. phi = pi/2 sigma; alpha = cos phi; beta = sin phi.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mousai.shapes import Level, Signal
+
+Net = Callable[[Tensor, Tensor], Tensor]  # (x_sigma, sigma) -> v_hat
+
+
+def alpha_beta(sigma: Level) -> tuple[Float[Tensor, "batch 1 1"], Float[Tensor, "batch 1 1"]]:
+    """alpha = cos(pi/2 sigma) and beta = sin(pi/2 sigma), shaped to multiply [batch, channels, length] (Section 2)."""
+    phi = (pi / 2 * sigma)[:, None, None]
+    return torch.cos(phi), torch.sin(phi)
+
+
+def add_noise(x_0: Signal, eps: Signal, sigma: Level) -> Signal:
+    """x_sigma = alpha x_0 + beta eps."""
+    alpha, beta = alpha_beta(sigma)
+    return alpha * x_0 + beta * eps
+
+
+def v_target(x_0: Signal, eps: Signal, sigma: Level) -> Signal:
+    """v = alpha eps - beta x_0, the velocity d x_sigma / d phi."""
+    alpha, beta = alpha_beta(sigma)
+    return alpha * eps - beta * x_0
+
+
+def x_0_hat_eps_hat(x_sigma: Signal, v_hat: Signal, sigma: Level) -> tuple[Signal, Signal]:
+    """What v_hat says about the clean signal and the noise: the rotation undone."""
+    alpha, beta = alpha_beta(sigma)
+    return alpha * x_sigma - beta * v_hat, beta * x_sigma + alpha * v_hat
+
+
+def diffusion_loss(net: Net, x_0: Signal, eps: Signal, sigma: Level) -> Float[Tensor, " batch"]:
+    """Mean of (v_hat - v)^2 over everything but the batch; its mean is the paper's loss."""
+    v_hat = net(add_noise(x_0, eps, sigma), sigma)
+    return (v_hat - v_target(x_0, eps, sigma)).square().mean(dim=(1, 2))
+
+
+def levels(steps: int) -> Float[Tensor, " levels"]:
+    """steps + 1 noise levels, evenly spaced from 1 to 0. Raises ValueError for steps < 1."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: a sampler needs at least 1")
+    return torch.linspace(1.0, 0.0, steps + 1)
+
+
+@torch.no_grad()
+def sample(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Signal:
+    """DDIM: from noise eps at sigma = 1 to x_0 at sigma = 0 in `steps` calls of net. Nothing is clipped.
+
+    eps [batch, channels, length] standard normal; `progress` names a bar. The same eps gives the same x_0.
+    """
+    x, schedule = eps, levels(steps).to(eps)
+    for now, then in tqdm(pairwise(schedule), progress, steps, disable=progress is None):
+        sigma, sigma_next = now.expand(len(x)), then.expand(len(x))
+        x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
+        x = add_noise(x_0_hat, eps_hat, sigma_next)
+    return x
+
+
+def guidance(v_uncond: Signal, v_cond: Signal, scale: float) -> Signal:
+    """Classifier-free guidance: uncond + scale (cond - uncond). 0 ignores the text, 1 follows it."""
+    return v_uncond + scale * (v_cond - v_uncond)
+
+
+def window_starts(length: int, window: int, hop: int) -> list[int]:
+    """Starts of windows that cover [0, length): `hop` apart, the last one flush with the end."""
+    if length <= window:
+        return [0]
+    return [*range(0, length - window, hop), length - window]
+
+
+def blended(predict: Callable[[Tensor, int, int], Tensor], x: Signal, window: int, hop: int) -> Signal:
+    """One prediction for a signal longer than the net was trained on: overlapping windows, cross-faded (ours).
+
+    predict(x[..., a:b], a, b) sees one window at a time, so memory does not grow with length beyond x itself.
+    Blending the *predictions* at every step, from one global noise, keeps windows in agreement; decoding them apart
+    would leave seams.
+    """
+    length = x.shape[-1]
+    if length <= window:
+        return predict(x, 0, length)
+    ramp = torch.linspace(0, 1, window + 2, device=x.device, dtype=x.dtype)[1:-1]
+    fade = torch.minimum(ramp, ramp.flip(0))
+    total, weight = torch.zeros_like(x), torch.zeros(length, device=x.device, dtype=x.dtype)
+    for a in window_starts(length, window, hop):
+        b = a + window
+        total[..., a:b] += predict(x[..., a:b], a, b) * fade
+        weight[a:b] += fade
+    return total / weight

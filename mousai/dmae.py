@@ -1,0 +1,169 @@
+"""Stage 1, the diffusion magnitude-autoencoder: w -> m_w -> z, and back from z by diffusion (Section 3.1).
+
+The encoder keeps 32 numbers where the waveform has 2 x 1024: 64x. It sees magnitudes only; the
+decoder invents the phase.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.functional import lfilter, preemphasis
+
+from mousai.diffusion import blended, diffusion_loss, sample
+from mousai.profiles import DMAEConfig, EncoderConfig
+from mousai.shapes import Latent, Level, Magnitude, Wave
+from mousai.spectrogram import magnitude
+from mousai.unet import Activation, Resnet, UNet
+
+
+class ResnetIn(nn.Module):
+    """The encoder's first block, 1024 -> channels: like `Resnet` with one group and a 1x1 shortcut."""
+
+    def __init__(self, inside: int, width: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(1, inside), nn.Conv1d(inside, width, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(1, width), nn.Conv1d(width, width, 3, padding=1)
+        self.shortcut = nn.Conv1d(inside, width, 1)
+
+    def forward(self, x: Activation) -> Activation:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class MagnitudeEncoder(nn.Module):
+    """m_w [batch, 1024, frames] -> z [batch, 32, frames / 4], squeezed into [-1, 1] by tanh; no KL term."""
+
+    def __init__(self, config: EncoderConfig, groups: int = 8):
+        super().__init__()
+        width = config.channels
+        self.log_floor = config.log_floor
+        self.to_in = ResnetIn(config.in_channels, width)
+        self.downs = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(width, width, 2 * factor + 1, stride=factor, padding=factor),
+                *(Resnet(width, groups) for _ in range(blocks)),
+            )
+            for factor, blocks in zip(config.factors, config.blocks, strict=True)
+        )
+        self.norm = nn.GroupNorm(groups, width) if config.norm_before_tanh else nn.Identity()
+        self.to_out = nn.Conv1d(width, config.latent_channels, 1)
+
+    def forward(self, m_w: Magnitude) -> Latent:
+        x = self.to_in(m_w if self.log_floor is None else log_magnitude(m_w, self.log_floor))
+        for down in self.downs:
+            x = down(x)
+        return torch.tanh(self.to_out(self.norm(x)))
+
+
+def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
+    """log(m_w + floor), brought to about zero mean and unit size. Silence stays finite (ours)."""
+    return (torch.log(m_w + floor) + 4) / 2
+
+
+class PatchFrontEnd(nn.Module):
+    """The learned filter bank around stage 1's U-Net: patches of 64 stereo samples <-> channels, no overlap."""
+
+    def __init__(self, patch: int, channels: int, orthogonal: bool = False):
+        super().__init__()
+        self.analysis = nn.Conv1d(2, channels, patch, stride=patch, bias=False)
+        self.synthesis = nn.ConvTranspose1d(channels, 2, patch, stride=patch, bias=False)
+        if orthogonal:  # rows orthonormal, so that the transpose undoes the analysis exactly
+            square = nn.init.orthogonal_(torch.empty(channels, 2 * patch))
+            self.analysis.weight.data = square.reshape(channels, 2, patch)
+            self.synthesis.weight.data = square.reshape(channels, 2, patch).clone()
+
+
+class DMAE(nn.Module):
+    """Stage 1. `encode` and `decode` take any length; `forward` is the training loss on crops."""
+
+    def __init__(self, config: DMAEConfig):
+        super().__init__()
+        self.config = config
+        self.front = PatchFrontEnd(config.patch, config.patch_channels, config.orthogonal_patches)
+        self.unet = UNet(config.unet)
+        self.encoder = MagnitudeEncoder(config.encoder)
+        frames = config.latent_stride // config.hop
+        outputs = config.encoder.in_channels * frames
+        self.readout = nn.Conv1d(config.encoder.latent_channels, outputs, 1) if config.readout_weight else None
+
+    def net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
+        """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise."""
+        return self.front.synthesis(self.unet(self.front.analysis(x), sigma, latent=z))
+
+    def encode_crop(self, w: Wave) -> Latent:
+        """z of a waveform whose length is already a multiple of the stride."""
+        return self.encoder(magnitude(w, self.config.n_fft, self.config.hop))
+
+    def encode(self, w: Wave) -> Latent:
+        """w [batch, 2, time] of any length -> z [batch, 32, ceil(time / 1024)]: padded with zeros inside."""
+        stride = self.config.latent_stride
+        steps = -(-w.shape[-1] // stride)
+        return self.encode_crop(F.pad(w, (0, steps * stride - w.shape[-1])))
+
+    def to_signal(self, w: Wave) -> Wave:
+        """What is diffused: w, pre-emphasised and scaled where the profile departs from the paper."""
+        if self.config.preemphasis:
+            w = preemphasis(w, self.config.preemphasis)
+        return self.config.wave_scale * w
+
+    def to_wave(self, x: Wave) -> Wave:
+        """The exact inverse of `to_signal`; never clipped."""
+        w = x / self.config.wave_scale
+        if not self.config.preemphasis:
+            return w
+        a, b = w.new_tensor([1.0, -self.config.preemphasis]), w.new_tensor([1.0, 0.0])
+        return lfilter(w, a, b, clamp=False)
+
+    def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
+        """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus the read-out while the profile asks for it."""
+        m_w = magnitude(w, self.config.n_fft, self.config.hop)
+        z = self.encoder(m_w)
+        readout = self.readout_loss(z, m_w)
+        if step < self.config.warm_start_steps:
+            return readout
+        x_0 = self.to_signal(w)
+        eps, sigma = gaussian_like(x_0, generator), self.draw_sigma(len(w), generator).to(w)
+        loss = diffusion_loss(lambda x, s: self.net(x, s, z), x_0, eps, sigma).mean()
+        return loss + self.config.readout_weight * readout
+
+    def readout_loss(self, z: Latent, m_w: Magnitude) -> Float[Tensor, ""]:
+        """Squared error of the log magnitude read from z by one linear layer; 0 in the paper's configuration."""
+        if self.readout is None:
+            return z.new_zeros(())
+        target = log_magnitude(m_w, 1e-3)
+        folded = target.unflatten(-1, (z.shape[-1], -1)).permute(0, 1, 3, 2).flatten(1, 2)
+        return (self.readout(z) - folded).square().mean()
+
+    def draw_sigma(self, n: int, generator: torch.Generator) -> Level:
+        """sigma ~ U[0, 1]; in `noisy_share` of the items sqrt(U), towards the noisy end."""
+        u = torch.rand(n, generator=generator)
+        noisy = torch.rand(n, generator=generator) < self.config.noisy_share
+        return torch.where(noisy, u.sqrt(), u)
+
+    @torch.no_grad()
+    def decode(
+        self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None, progress: str | None = None
+    ) -> Wave:
+        """z [batch, 32, n] -> w [batch, 2, length or n * 1024], by DDIM in windows of the training crop.
+
+        GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
+        quarter and are blended at every step. Raises ValueError if `length` is more than z holds.
+        """
+        stride, n = self.config.latent_stride, z.shape[-1]
+        length = n * stride if length is None else length
+        if not 0 < length <= n * stride:
+            raise ValueError(f"length {length} is not within the {n * stride} samples that {n} latent steps describe")
+        z = F.pad(z, (0, -n % (self.config.stride // stride)))
+        eps = torch.randn(len(z), 2, z.shape[-1] * stride, generator=generator).to(z)
+
+        def net(x: Tensor, sigma: Tensor) -> Tensor:
+            predict = lambda part, a, b: self.net(part, sigma, z[..., a // stride : b // stride])  # noqa: E731
+            return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
+
+        return self.to_wave(sample(net, eps, steps, progress))[..., :length]
+
+
+def gaussian_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of x's shape, drawn on the CPU so that a seed means the same on every device."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

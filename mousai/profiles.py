@@ -1,0 +1,334 @@
+"""Every size and setting of the reproduction, three times: `smoke`, `cpu`, `a100`.
+
+The `a100` numbers are the paper's, each with its source and how certain it is: [A] stated, in the authors' code or
+reproduced by arithmetic; [B] one secondary source; [M] recollection; [ours] our choice, because the paper is silent.
+The defaults of the dataclasses are the paper's too, so a profile writes down only where it departs, and why.
+"""
+
+import os
+from dataclasses import asdict, dataclass, field
+from math import prod
+from pathlib import Path
+
+import torch
+
+GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The 1-D U-Net of both stages, one tuple entry per depth (Section 3; counts in notebook 03)."""
+
+    in_channels: int
+    channels: tuple[int, ...]
+    factors: tuple[int, ...]
+    items: tuple[int, ...]
+    attentions: tuple[int, ...]
+    cross_attentions: tuple[int, ...]
+    inject_depth: int | None = None  # where the latent enters, counted from 0
+    inject_channels: int = 32
+    heads: int = 12  # [B]
+    head_features: int = 64  # [B]
+    embedding_features: int = 768  # T5-base [B]
+    features: int = 1024  # width of the noise-level features [A]
+    groups: int = 8  # GroupNorm [A]
+    skip_start: float | None = None  # departs: initial skip scale; the authors leave it to chance, about 0
+
+    @property
+    def stride(self) -> int:
+        """Lengths must be multiples of this."""
+        return prod(self.factors)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The magnitude encoder of stage 1 [A]."""
+
+    in_channels: int = 1024
+    channels: int = 512
+    factors: tuple[int, ...] = (2, 2)
+    blocks: tuple[int, ...] = (4, 8)
+    latent_channels: int = 32
+    log_floor: float | None = None  # departs: encode log(m + floor), so that quiet highs count; the paper's is linear
+    norm_before_tanh: bool = False  # departs: GroupNorm before the last convolution, else tanh saturates when small
+
+
+@dataclass(frozen=True)
+class DMAEConfig:
+    """Stage 1, diffusion magnitude-autoencoding. The last seven fields are departures, off by default."""
+
+    unet: UNetConfig
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    crop: int = 2**18  # samples, 5.46 s [A]
+    n_fft: int = 1023  # the text says 1024, the code 1023: 512 bins and exactly crop / 256 frames [A]
+    hop: int = 256
+    patch: int = 64  # window = stride of the learned front end [A]
+    patch_channels: int = 256
+    wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
+    preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
+    orthogonal_patches: bool = False  # departs: the front end starts as an exact inverse pair
+    readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read linearly from z
+    warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
+    noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
+
+    @property
+    def stride(self) -> int:
+        """Samples per latent step, the least multiple the U-Net and the encoder share."""
+        return max(self.patch * self.unet.stride, self.latent_stride)
+
+    @property
+    def latent_stride(self) -> int:
+        """Samples per latent step: 256 x 2 x 2 = 1024 in the paper."""
+        return self.hop * prod(self.encoder.factors)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The frozen text encoder: `t5-base` [B] from a local cache, or `minilm` from its pip package [ours]."""
+
+    encoder: str = "t5-base"
+    features: int = 768
+    tokens: int = 64
+
+
+@dataclass(frozen=True)
+class TCLDConfig:
+    """Stage 2, text-conditioned latent diffusion."""
+
+    unet: UNetConfig
+    text: TextConfig = field(default_factory=TextConfig)
+    crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
+    mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """AdamW and EMA as in the authors' trainer [A]; batch and steps [M]."""
+
+    steps: int = 1_000_000
+    lesson_steps: int = 1_000_000  # steps the notebook trains before it loads the longer-trained weights
+    batch: int = 32
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.95, 0.999)
+    eps: float = 1e-6
+    weight_decay: float = 1e-3
+    ema_beta: float = 0.995
+    ema_power: float = 0.7
+    warmup: int = 0  # departs: linear warm-up, steps
+    decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
+    save_minutes: float = 10.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The embedded data set: `pieces` arrangements of `piece_samples`, each cut into `chunks` chunks "k of n"."""
+
+    pieces: int
+    piece_samples: int
+    chunks: int = 4  # 3 minutes / 43.7 s is about 4 [B]
+    valid_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """DDIM steps of both stages and guidance strength; the paper's own are unknown [?], 50 to 100 steps clean [M]."""
+
+    tcld_steps: int = 100
+    dmae_steps: int = 100
+    guidance: float = 5.0
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How many of each thing the metrics look at."""
+
+    prompts_per_genre: int = 10  # [M]
+    seeds: int = 1
+    reconstructions: int = 100  # clips of the test split through the DMAE
+    real_clips: int = 1000  # clips of the test split as the ceiling
+    structure_samples: int = 1000  # Figure 6 [A]
+    repeats: int = 5  # Table 3: runs timed
+    judge_steps: int = 2000  # training steps of the in-domain judge
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of the whole reproduction."""
+
+    name: str
+    data: DataConfig
+    dmae: DMAEConfig
+    tcld: TCLDConfig
+    dmae_train: TrainConfig
+    tcld_train: TrainConfig
+    sampling: SampleConfig
+    evaluation: EvaluationConfig
+    sample_rate: int = 48_000  # [A]
+    seed: int = 0
+
+    def as_dict(self) -> dict:
+        """Plain nested dictionary, for cards and provenance."""
+        return asdict(self)
+
+
+A100 = Profile(
+    name="a100",
+    data=DataConfig(pieces=4000, piece_samples=2**23),  # [ours] stand-in: Text2Music was never published
+    dmae=DMAEConfig(
+        unet=UNetConfig(
+            in_channels=256,
+            channels=(256, 512, 512, 512, 1024, 1024, 1024),
+            factors=(1, 2, 2, 2, 2, 2, 2),
+            items=(1, 2, 2, 2, 2, 2, 2),
+            attentions=(0,) * 7,
+            cross_attentions=(0,) * 7,
+            inject_depth=4,
+        )
+    ),
+    tcld=TCLDConfig(
+        unet=UNetConfig(
+            in_channels=32,
+            channels=(128, 256, 512, 512, 1024, 1024),
+            factors=(1, 2, 2, 2, 2, 2),
+            items=(2, 2, 2, 4, 8, 8),
+            attentions=(0, 0, 1, 1, 1, 1),
+            cross_attentions=(1,) * 6,
+        )
+    ),
+    dmae_train=TrainConfig(),
+    tcld_train=TrainConfig(),
+    sampling=SampleConfig(),
+    evaluation=EvaluationConfig(),
+)
+
+
+# The same method where a laptop can follow it. Sizes are ours; each departure has its reason at the field above.
+CPU = Profile(
+    name="cpu",
+    data=DataConfig(pieces=400, piece_samples=2**21),
+    dmae=DMAEConfig(
+        crop=2**16,
+        patch_channels=128,
+        unet=UNetConfig(
+            in_channels=128,
+            channels=(128, 192, 256, 256, 256),
+            factors=(1, 2, 2, 2, 2),
+            items=(1, 1, 1, 2, 2),
+            attentions=(0,) * 5,
+            cross_attentions=(0,) * 5,
+            inject_depth=4,
+            features=512,
+            skip_start=0.5,
+        ),
+        encoder=EncoderConfig(channels=192, blocks=(1, 2), log_floor=1e-3, norm_before_tanh=True),
+        wave_scale=40.0,
+        preemphasis=0.97,
+        orthogonal_patches=True,
+        readout_weight=0.1,
+        warm_start_steps=300,
+        noisy_share=0.5,
+    ),
+    tcld=TCLDConfig(
+        crop=2**19,
+        text=TextConfig(encoder="minilm", features=384),
+        unet=UNetConfig(
+            in_channels=32,
+            channels=(128, 192, 256, 256, 256),
+            factors=(1, 2, 2, 2, 2),
+            items=(1, 1, 1, 2, 2),
+            attentions=(0, 0, 1, 1, 1),
+            cross_attentions=(1,) * 5,
+            heads=4,
+            head_features=64,
+            embedding_features=384,
+            features=256,
+            skip_start=0.5,
+        ),
+    ),
+    dmae_train=TrainConfig(steps=3000, lesson_steps=120, batch=6, lr=5e-4, warmup=50, decay=True),
+    tcld_train=TrainConfig(steps=1500, lesson_steps=80, batch=16, lr=5e-4, warmup=50, decay=True),
+    sampling=SampleConfig(tcld_steps=25, dmae_steps=20, guidance=3.0),
+    evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=5, judge_steps=400),
+)
+
+
+# Minutes, for the tests: every line of code runs, nothing is expected to sound.
+SMOKE = Profile(
+    name="smoke",
+    data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
+    dmae=DMAEConfig(
+        crop=2**15,
+        patch_channels=128,
+        unet=UNetConfig(
+            in_channels=128,
+            channels=(32, 32, 32, 32, 32),
+            factors=(1, 2, 2, 2, 2),
+            items=(1,) * 5,
+            attentions=(0,) * 5,
+            cross_attentions=(0,) * 5,
+            inject_depth=4,
+            features=64,
+            skip_start=0.5,
+        ),
+        encoder=EncoderConfig(channels=32, blocks=(1, 1), log_floor=1e-3, norm_before_tanh=True),
+        wave_scale=40.0,
+        preemphasis=0.97,
+        orthogonal_patches=True,
+        readout_weight=0.1,
+        warm_start_steps=4,
+        noisy_share=0.5,
+    ),
+    tcld=TCLDConfig(
+        crop=2**17,
+        text=TextConfig(encoder="minilm", features=384),
+        unet=UNetConfig(
+            in_channels=32,
+            channels=(32, 32, 32),
+            factors=(1, 2, 2),
+            items=(1, 1, 1),
+            attentions=(0, 0, 1),
+            cross_attentions=(1, 1, 1),
+            heads=2,
+            head_features=16,
+            embedding_features=384,
+            features=64,
+            skip_start=0.5,
+        ),
+    ),
+    dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3),
+    tcld_train=TrainConfig(steps=60, lesson_steps=8, batch=4, lr=1e-3),
+    sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
+    evaluation=EvaluationConfig(
+        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, judge_steps=20
+    ),
+)
+
+PROFILES = {profile.name: profile for profile in (SMOKE, CPU, A100)}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of that name. Raises ValueError that lists the names there are."""
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there."""
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name is None:
+        return torch.device(available[0])
+    if name.split(":")[0] not in available:
+        raise ValueError(f"device {name!r} is not available: this machine has {', '.join(available)}")
+    return torch.device(name)
+
+
+def home() -> Path:
+    """Where data, checkpoints and ledgers live: `MOUSAI_HOME`, else `runs/` beside the package."""
+    return Path(os.environ.get("MOUSAI_HOME") or Path(__file__).resolve().parent.parent / "runs")

