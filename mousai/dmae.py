@@ -4,8 +4,10 @@ The encoder keeps 32 numbers where the waveform has 2 x 1024: 64x. It sees magni
 decoder invents the phase.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
@@ -26,7 +28,7 @@ class ResnetIn(nn.Module):
         self.norm2, self.conv2 = nn.GroupNorm(1, width), nn.Conv1d(width, width, 3, padding=1)
         self.shortcut = nn.Conv1d(inside, width, 1)
 
-    def forward(self, x: Activation) -> Activation:
+    def forward(self, x: Magnitude) -> Activation:
         h = self.conv1(F.silu(self.norm1(x)))
         return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
 
@@ -46,14 +48,17 @@ class MagnitudeEncoder(nn.Module):
             )
             for factor, blocks in zip(config.factors, config.blocks, strict=True)
         )
-        self.norm = nn.GroupNorm(groups, width) if config.norm_before_tanh else nn.Identity()
+        self.norm_before_tanh = config.norm_before_tanh
         self.to_out = nn.Conv1d(width, config.latent_channels, 1)
 
     def forward(self, m_w: Magnitude) -> Latent:
         x = self.to_in(m_w if self.log_floor is None else log_magnitude(m_w, self.log_floor))
         for down in self.downs:
             x = down(x)
-        return torch.tanh(self.to_out(self.norm(x)))
+        x = self.to_out(x)
+        if self.norm_before_tanh:  # over channels, at each step by itself: z's spread is the same for crop and chunk
+            x = F.layer_norm(x.transpose(1, 2), x.shape[1:2]).transpose(1, 2)
+        return torch.tanh(x)
 
 
 def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
@@ -64,14 +69,25 @@ def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
 class PatchFrontEnd(nn.Module):
     """The learned filter bank around stage 1's U-Net: patches of 64 stereo samples <-> channels, no overlap."""
 
-    def __init__(self, patch: int, channels: int, orthogonal: bool = False):
+    def __init__(self, patch: int, channels: int, dct_start: bool = False):
         super().__init__()
         self.analysis = nn.Conv1d(2, channels, patch, stride=patch, bias=False)
         self.synthesis = nn.ConvTranspose1d(channels, 2, patch, stride=patch, bias=False)
-        if orthogonal:  # rows orthonormal, so that the transpose undoes the analysis exactly
-            square = nn.init.orthogonal_(torch.empty(channels, 2 * patch))
-            self.analysis.weight.data = square.reshape(channels, 2, patch)
-            self.synthesis.weight.data = square.reshape(channels, 2, patch).clone()
+        if dct_start:
+            self.analysis.weight.data = dct_basis(patch, channels)
+            self.synthesis.weight.data = dct_basis(patch, channels)
+
+
+def dct_basis(patch: int, channels: int) -> Float[Tensor, "channels 2 patch"]:
+    """Orthonormal DCT of mid and side, low bands first: its transpose undoes it exactly (ours).
+
+    Raises ValueError unless there are as many channels as stereo samples in a patch.
+    """
+    if channels != 2 * patch:
+        raise ValueError(f"{channels} patch channels: an exact inverse pair needs 2 x {patch}")
+    bands = torch.from_numpy(dct(np.eye(patch), norm="ortho", axis=0)).float()  # [band, sample]
+    mid_side = torch.stack([torch.stack([bands, bands], 1), torch.stack([bands, -bands], 1)], 1) / 2**0.5
+    return mid_side.reshape(channels, 2, patch)
 
 
 class DMAE(nn.Module):
@@ -80,7 +96,7 @@ class DMAE(nn.Module):
     def __init__(self, config: DMAEConfig):
         super().__init__()
         self.config = config
-        self.front = PatchFrontEnd(config.patch, config.patch_channels, config.orthogonal_patches)
+        self.front = PatchFrontEnd(config.patch, config.patch_channels, config.dct_start)
         self.unet = UNet(config.unet)
         self.encoder = MagnitudeEncoder(config.encoder)
         frames = config.latent_stride // config.hop

@@ -51,7 +51,7 @@ class Mousai:
         samples = sample_count(seconds, self.profile.sample_rate)
         generator = torch.Generator().manual_seed(seed)
         z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress)
-        steps = dmae_steps or self.profile.sampling.dmae_steps
+        steps = self.profile.sampling.dmae_steps if dmae_steps is None else dmae_steps
         return self.dmae.decode(z, steps, generator, samples, "z -> w" if progress else None)
 
     def latents(
@@ -66,9 +66,10 @@ class Mousai:
         """Stage 2 alone: enough latent steps for that many samples."""
         settings = self.profile.sampling
         length = -(-samples // self.profile.dmae.latent_stride)
+        steps = settings.tcld_steps if steps is None else steps
         scale = settings.guidance if guidance is None else guidance
         bar = "text -> z" if progress else None
-        return self.tcld.sample(self.text(prompts), length, steps or settings.tcld_steps, scale, generator, bar)
+        return self.tcld.sample(self.text(prompts), length, steps, scale, generator, bar)
 
 
 def sample_count(seconds: float, sample_rate: int = 48_000) -> int:
@@ -89,6 +90,7 @@ def write_audio(w: Float[Tensor, "2 time"], path: Path, sample_rate: int = 48_00
             f"{path.name}: cannot write {path.suffix or 'a file without ending'}, use {', '.join(FORMATS)}"
         )
     kind, subtype = FORMATS[path.suffix.lower()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
     with soundfile.SoundFile(aside, "w", sample_rate, 2, subtype, format=kind) as file:
         for part in w.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # a second at a time: libvorbis dislikes more

@@ -6,7 +6,7 @@ The defaults of the dataclasses are the paper's too, so a profile writes down on
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class UNetConfig:
     cross_attentions: tuple[int, ...]
     inject_depth: int | None = None  # where the latent enters, counted from 0
     inject_channels: int = 32
+    inject_everywhere: bool = False  # departs: also at the depths above, the latent repeated to their length
     heads: int = 12  # [B]
     head_features: int = 64  # [B]
     embedding_features: int = 768  # T5-base [B]
@@ -50,7 +51,7 @@ class EncoderConfig:
     blocks: tuple[int, ...] = (4, 8)
     latent_channels: int = 32
     log_floor: float | None = None  # departs: encode log(m + floor), so that quiet highs count; the paper's is linear
-    norm_before_tanh: bool = False  # departs: GroupNorm before the last convolution, else tanh saturates when small
+    norm_before_tanh: bool = False  # departs: LayerNorm over channels before tanh, which else saturates when small
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class DMAEConfig:
     patch_channels: int = 256
     wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
     preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
-    orthogonal_patches: bool = False  # departs: the front end starts as an exact inverse pair
+    dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
     readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read linearly from z
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
@@ -110,11 +111,14 @@ class TrainConfig:
     batch: int = 32
     lr: float = 1e-4
     betas: tuple[float, float] = (0.95, 0.999)
-    eps: float = 1e-6
+    eps: float = 1e-6  # smaller in `cpu`: the latent's gradients start below 1e-6 there
     weight_decay: float = 1e-3
     ema_beta: float = 0.995
     ema_power: float = 0.7
     warmup: int = 0  # departs: linear warm-up, steps
+    conditioning_lr: float = (
+        1.0  # departs: factor on lr where the noise level enters, which else swamps the deep levels
+    )
     decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
     save_minutes: float = 10.0
 
@@ -219,15 +223,16 @@ CPU = Profile(
             attentions=(0,) * 5,
             cross_attentions=(0,) * 5,
             inject_depth=4,
+            inject_everywhere=True,
             features=512,
             skip_start=0.5,
         ),
         encoder=EncoderConfig(channels=192, blocks=(1, 2), log_floor=1e-3, norm_before_tanh=True),
         wave_scale=40.0,
         preemphasis=0.97,
-        orthogonal_patches=True,
+        dct_start=True,
         readout_weight=0.1,
-        warm_start_steps=300,
+        warm_start_steps=150,
         noisy_share=0.5,
     ),
     tcld=TCLDConfig(
@@ -247,54 +252,42 @@ CPU = Profile(
             skip_start=0.5,
         ),
     ),
-    dmae_train=TrainConfig(steps=3000, lesson_steps=120, batch=6, lr=5e-4, warmup=50, decay=True),
-    tcld_train=TrainConfig(steps=1500, lesson_steps=80, batch=16, lr=5e-4, warmup=50, decay=True),
+    dmae_train=TrainConfig(
+        steps=1700, lesson_steps=120, batch=4, lr=1e-3, eps=1e-8, warmup=50, conditioning_lr=0.3, decay=True
+    ),
+    tcld_train=TrainConfig(
+        steps=600, lesson_steps=80, batch=16, lr=1e-3, eps=1e-8, warmup=50, conditioning_lr=0.3, decay=True
+    ),
     sampling=SampleConfig(tcld_steps=25, dmae_steps=20, guidance=3.0),
     evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=5, judge_steps=400),
 )
 
 
 # Minutes, for the tests: every line of code runs, nothing is expected to sound.
-SMOKE = Profile(
+SMOKE = replace(
+    CPU,
     name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
-    dmae=DMAEConfig(
+    dmae=replace(
+        CPU.dmae,
         crop=2**15,
-        patch_channels=128,
-        unet=UNetConfig(
-            in_channels=128,
-            channels=(32, 32, 32, 32, 32),
-            factors=(1, 2, 2, 2, 2),
-            items=(1,) * 5,
-            attentions=(0,) * 5,
-            cross_attentions=(0,) * 5,
-            inject_depth=4,
-            features=64,
-            skip_start=0.5,
-        ),
-        encoder=EncoderConfig(channels=32, blocks=(1, 1), log_floor=1e-3, norm_before_tanh=True),
-        wave_scale=40.0,
-        preemphasis=0.97,
-        orthogonal_patches=True,
-        readout_weight=0.1,
+        unet=replace(CPU.dmae.unet, channels=(32,) * 5, items=(1,) * 5, features=64),
+        encoder=replace(CPU.dmae.encoder, channels=32, blocks=(1, 1)),
         warm_start_steps=4,
-        noisy_share=0.5,
     ),
-    tcld=TCLDConfig(
+    tcld=replace(
+        CPU.tcld,
         crop=2**17,
-        text=TextConfig(encoder="minilm", features=384),
-        unet=UNetConfig(
-            in_channels=32,
-            channels=(32, 32, 32),
+        unet=replace(
+            CPU.tcld.unet,
+            channels=(32,) * 3,
             factors=(1, 2, 2),
-            items=(1, 1, 1),
+            items=(1,) * 3,
             attentions=(0, 0, 1),
-            cross_attentions=(1, 1, 1),
+            cross_attentions=(1,) * 3,
             heads=2,
             head_features=16,
-            embedding_features=384,
             features=64,
-            skip_start=0.5,
         ),
     ),
     dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3),

@@ -26,25 +26,23 @@ class TextEncoder(nn.Module):
         T5's states of padding are passed on, as in the authors' code; MiniLM's padding is zeros (ours).
         """
         check_texts(texts)
+        self.check_lengths(texts)
         exact = self.config.encoder != "minilm"
-        batch = self.tokenizer(
-            texts, padding="max_length" if exact else "longest", return_tensors="pt", **self.limit(exact)
-        )
-        mask = batch["attention_mask"]
-        for text, count in zip(texts, mask.sum(dim=1).tolist(), strict=True):
-            if count > self.config.tokens:
-                raise ValueError(
-                    f"prompt has {count} tokens, at most {self.config.tokens} fit: shorten {text[:40]!r}..."
-                )
-        device = next(self.model.parameters()).device
+        padding = {"padding": "max_length", "max_length": self.config.tokens} if exact else {"padding": "longest"}
+        batch = self.tokenizer(texts, return_tensors="pt", **padding)
+        mask, device = batch["attention_mask"], next(self.model.parameters()).device
         states = self.model(batch["input_ids"].to(device), attention_mask=mask.to(device)).last_hidden_state
         if exact:
             return states
         return F.pad(states * mask[..., None].to(states), (0, 0, 0, self.config.tokens - states.shape[1]))
 
-    def limit(self, exact: bool) -> dict:
-        """T5 pads to 64 tokens; a longer prompt is kept whole here, so that its error can count the tokens."""
-        return {"max_length": self.config.tokens} if exact else {}
+    def check_lengths(self, texts: list[str]) -> None:
+        """Raises ValueError for a prompt of more than `tokens` tokens, rather than to cut off what it asks for."""
+        for text, ids in zip(texts, self.tokenizer(texts)["input_ids"], strict=True):
+            if len(ids) > self.config.tokens:
+                raise ValueError(
+                    f"prompt has {len(ids)} tokens, at most {self.config.tokens} fit: shorten {text[:40]!r}..."
+                )
 
 
 def check_texts(texts: list[str]) -> None:
@@ -77,7 +75,7 @@ def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") ->
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
         model = kind.from_pretrained(source, local_files_only=True)
     except OSError as error:
-        raise FileNotFoundError(
-            f"text encoder {config.encoder!r} is not in the local cache: fetch it once, `hf download {config.encoder}`"
-        ) from error
+        name = config.encoder
+        mend = "put its files there" if Path(name).is_absolute() else f"fetch it once, `hf download {name}`"
+        raise FileNotFoundError(f"text encoder {name!r} is not in the local cache: {mend}") from error
     return TextEncoder(config, tokenizer, model).to(device)

@@ -11,18 +11,19 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mousai.checkpoint import new_tcld, save_tensors, write_atomically
+from mousai.checkpoint import new_tcld, save_tensors, save_weights, weights_path, write_atomically
 from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, caption
@@ -61,6 +62,17 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.lr * warm * (0.5 * (1 + math.cos(math.pi * step / steps)) if config.decay else 1.0)
 
 
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+    """Where the noise level enters (its MLP, modulations, skip scales) learns at `conditioning_lr` times the rate."""
+    named = dict(model.named_parameters())
+    inside = [name for name in named if any(part in name for part in ("noise_level", "modulation", "skip"))]
+    others = [parameter for name, parameter in named.items() if name not in inside]
+    groups = [{"params": others, "factor": 1.0}]
+    return (
+        [*groups, {"params": [named[name] for name in inside], "factor": config.conditioning_lr}] if inside else groups
+    )
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The noise of one step."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
@@ -83,7 +95,7 @@ def fit(
     """
     accelerator = Accelerator(cpu=(device or choose_device()).type == "cpu")
     optimizer = torch.optim.AdamW(
-        model.parameters(), config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        parameter_groups(model, config), config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
     model.to(accelerator.device).train()
     ema = EMA(model, config.ema_beta, config.ema_power)
@@ -111,15 +123,15 @@ def train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerat
     """One batch, one gradient, one update; returns the row of the history."""
     start = time.perf_counter()
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step, steps)
+        group["lr"] = group["factor"] * learning_rate(config, step, steps)
     batch = [tensor.to(accelerator.device) for tensor in batches(step)]
     waited = time.perf_counter() - start
     loss = wrapped(*batch, step_generator(seed, step), step)
+    if not math.isfinite(value := loss.item()):  # before the weights are touched: what is saved stays good
+        raise ValueError(f"loss is {value} at step {step}: lower the learning rate, {config.lr}, or check the data")
     accelerator.backward(loss)
     optimizer.step()
     optimizer.zero_grad()
-    if not math.isfinite(value := loss.item()):
-        raise ValueError(f"loss is {value} at step {step}: lower the learning rate, {config.lr}, or check the data")
     seconds = time.perf_counter() - start
     return {"step": step, "loss": value, "lr": learning_rate(config, step, steps), "seconds": seconds, "waited": waited}
 
@@ -145,20 +157,26 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
 
 
 def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
-    """Fill all three from run/last.safetensors; returns the history so far, empty where there is no run yet."""
+    """Fill all three from run/last.safetensors; returns the history so far, empty where there is no run yet.
+
+    Raises ValueError where the file is damaged or of another profile.
+    """
     path = run / "last.safetensors"
     if not path.is_file():
         return []
-    with safe_open(path, "pt") as file:
-        history = json.loads(file.metadata()["history"])
-    tensors, state = load_file(path), {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    for prefix, module in (("model.", model), ("ema.", ema.model)):
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    try:
+        with safe_open(path, "pt") as file:
+            history = json.loads(file.metadata()["history"])
+        tensors, state = load_file(path), {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        for prefix, module in (("model.", model), ("ema.", ema.model)):
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or of another profile: delete it, or train without resuming") from error
     return history
 
 
@@ -197,6 +215,26 @@ def train_tcld(
     model.latent_std.copy_(z.std())
     batches = caption_batches(profile, z, config.batch, device)
     return fit(model, batches, config, steps or config.steps, profile.seed, run, resume, device)  # type: ignore
+
+
+def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, path: Path | None = None) -> dict:
+    """Write weights (by default those the package ships) and their card: how they came about; returns the card."""
+    curve = history.groupby(history.index * 100 // len(history))["loss"].mean()
+    card = {
+        "profile": profile.name,
+        "model": name,
+        "command": f"mousai train {name} --profile {profile.name} --steps {len(history)} --ship",
+        "data": data_dir(profile).name,
+        "steps": len(history),
+        "hours": round(float(history["seconds"].sum()) / 3600, 3),
+        "seed": profile.seed,
+        "final_loss": round(float(history["loss"].tail(100).mean()), 4),
+        "loss_curve": [round(float(loss), 4) for loss in curve],  # 100 means over equal parts of the run
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "licence": "MIT; trained on arrangements of public domain tunes rendered with the TimGM6mb sound font",
+        "config": asdict(getattr(profile, name)),
+    }
+    return save_weights(model, path or weights_path(profile, name), card)
 
 
 def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.device | None) -> Batches:

@@ -73,11 +73,10 @@ class Inject(nn.Module):
         self.conv = nn.Conv1d(width + latent_channels, width, 1)
 
     def forward(self, x: Activation, latent: Latent) -> Activation:
-        if latent.shape[-1] != x.shape[-1]:
-            raise ValueError(
-                f"latent has {latent.shape[-1]} steps where the U-Net has {x.shape[-1]}: lengths must match"
-            )
-        return x + self.conv(torch.cat([x, latent], dim=1))
+        steps, length = latent.shape[-1], x.shape[-1]
+        if length % steps:
+            raise ValueError(f"latent has {steps} steps where the U-Net has {length}: lengths must match")
+        return x + self.conv(torch.cat([x, latent.repeat_interleave(length // steps, dim=-1)], dim=1))
 
 
 class Attention(nn.Module):
@@ -111,7 +110,8 @@ class Group(nn.Module):
         width, heads = config.channels[depth], (config.heads, config.head_features)
         self.resnet = Resnet(width, config.groups)
         self.modulation = Modulation(width, config.features)
-        self.inject = Inject(width, config.inject_channels) if depth == config.inject_depth else None
+        inject = config.inject_depth is not None and (config.inject_everywhere or depth == config.inject_depth)
+        self.inject = Inject(width, config.inject_channels) if inject else None
         self.self_attention = nn.ModuleList(Attention(width, *heads) for _ in range(config.attentions[depth]))
         self.cross_attention = nn.ModuleList(
             Attention(width, *heads, config.embedding_features) for _ in range(config.cross_attentions[depth])

@@ -1,0 +1,78 @@
+# make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
+# make test                                            lint, types, unit tests, all notebooks in the smoke profile
+# Each sets everything up by itself: Python 3.11 and make are all that must be there.
+
+PROFILE ?= cpu
+ARGS ?=
+PYTHON ?=
+BIN := .venv/bin
+NEEDED_GB := 10
+
+.DEFAULT_GOAL := help
+.PHONY: help setup .disk .venv-made .installed reproduce test test-unit test-notebooks test-slow lint lab clean
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+	@echo 'make lint | test-unit | test-notebooks | test-slow | lab | clean | setup'
+
+# Installs only where pyproject.toml or the folder changed since the last install that went through.
+setup:
+	@if [ "$$(cat pyproject.toml; pwd)" != "$$(cat .venv/stamp 2> /dev/null)" ] || ! $(BIN)/python -c ''; then \
+	  $(MAKE) --no-print-directory .disk .venv-made .installed; fi
+
+.disk:
+	@free=$$(df -Pk . | awk 'NR == 2 { print int($$4 * 1024 / 1e9) }'); \
+	if [ "$$free" -lt $(NEEDED_GB) ]; then \
+	  echo "disk: $$free GB free here, $(NEEDED_GB) GB needed: free some, or clone to a larger disk" >&2; exit 1; fi
+
+.venv-made:
+	@$(BIN)/python -c '' 2> /dev/null && exit 0; \
+	for python in $(or $(PYTHON),python3.11 python3 python); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then \
+	    exec $$python -m venv --clear .venv; fi; done; \
+	echo "Python 3.11 with venv: not found: install it (Debian: python3.11-venv) or make PYTHON=/path/to/python3.11" >&2; \
+	exit 1
+
+# pip works in the background, so that a log shows that it lives.
+.installed:
+	@echo "installing into .venv: about 7 GB, 2 to 6 minutes, log in .venv/install.log"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' > .venv/install.log 2>&1 & pid=$$!; \
+	trap "kill $$pid 2> /dev/null" EXIT INT TERM; seconds=0; \
+	while kill -0 $$pid 2> /dev/null; do sleep 1; seconds=$$((seconds + 1)); \
+	  if [ $$((seconds % 20)) -eq 0 ]; then echo "installing: $$seconds s, $$(du -sm .venv | cut -f 1) MB"; fi; done; \
+	if ! wait $$pid; then tail -n 5 .venv/install.log >&2; \
+	  echo "install: failed, log in .venv/install.log: check the network, then make again" >&2; exit 1; fi; \
+	mkdir -p .venv/types; for name in numpy matplotlib pandas; do \
+	  ln -sfn ../lib/python3.11/site-packages/$$name .venv/types/$$name; done; \
+	{ cat pyproject.toml; pwd; } > .venv/stamp; echo "installed in $$seconds s"
+
+reproduce: setup
+	@$(BIN)/mousai reproduce --profile $(PROFILE) $(ARGS)
+
+test: lint test-unit test-notebooks
+
+# Nothing here needs a network; without this a hub is asked, and waited for.
+lint test-unit test-notebooks test-slow: export HF_HUB_OFFLINE = 1
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test-unit: setup
+	$(BIN)/python -m pytest -m "not notebooks and not slow"
+
+test-notebooks: setup
+	$(BIN)/python -m pytest -m notebooks
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+# Data and checkpoints in runs/ stay.
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache build mousai.egg-info
+	find mousai tests notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""Redraw a report from its results, in seconds and identically: tables, figures, summary.json and README.md.
+
+Nothing is measured here and nothing is typed by hand: numbers come from results/*.json, the paper's from paper.json.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from mousai.batch import figures, tables
+from mousai.batch.readme import readme
+from mousai.batch.report import write_json, write_text
+from mousai.batch.results import Results
+from mousai.batch.verdicts import Row
+
+# The order of the report: its sections and who fills them.
+SECTIONS = {
+    "table1": tables.table1,
+    "table2": tables.table2,
+    "table3": tables.table3,
+    "table4": tables.table4,
+    "table5": tables.table5,
+    "figure5": tables.figure5,
+    "figure6": tables.figure6,
+    "claims": tables.claims,
+}
+FIGURES = {"figure5": figures.figure5, "figure6": figures.figure6}
+COLUMNS = ["item", "paper", "ours", "verdict", "rule or reason"]
+
+
+def build(out: str | Path, profile: str) -> Path:
+    """Redraw everything under `out` from out/results; return the README's path.
+
+    Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
+    """
+    out = Path(out)
+    results = Results.read(out, profile)
+    if not results.notebooks:
+        raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
+    sections = {key: rows(results) for key, rows in SECTIONS.items()}
+    for key, rows in sections.items():
+        write_table(rows, out / "tables" / numbered(key))
+    for key in FIGURES:
+        draw(key, results, out)
+    write_json(summary(results), out / "results" / "summary.json")
+    write_text(readme(results, sections), out / "README.md")
+    return out / "README.md"
+
+
+def numbered(key: str) -> str:
+    """ "table1" -> "table_1"; "claims" stays."""
+    return f"{key[:-1]}_{key[-1]}" if key[-1].isdigit() else key
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    """The rows as a table: item | paper | ours | verdict | rule or reason."""
+    cells = [[row.item, row.paper, row.ours, row.verdict, row.rule] for row in rows]
+    return pd.DataFrame(cells, columns=pd.Index(COLUMNS))
+
+
+def write_table(rows: list[Row], stem: Path) -> None:
+    """The same rows as CSV and as Markdown."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *frame(rows).to_numpy().tolist()])
+    write_text(text.getvalue(), stem.with_suffix(".csv"))
+    write_text(frame(rows).to_markdown(index=False) + "\n", stem.with_suffix(".md"))
+
+
+def draw(key: str, results: Results, out: Path) -> None:
+    """Draw figures/figure_N.png, or take an old one away where there is nothing to draw."""
+    path = out / "figures" / f"{numbered(key)}.png"
+    data = results.data(key)
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        FIGURES[key](data, path)
+
+
+def summary(results: Results) -> dict[str, dict]:
+    """The flat index of every metric: {id: {value, low, high, n, file}}."""
+    keys = ("value", "low", "high", "n", "file")
+    return {name: {key: metric[key] for key in keys} for name, metric in results.metrics().items()}

@@ -1,0 +1,64 @@
+"""Figures 5 and 6 redrawn from the results, the same bytes for the same numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
+
+
+def save(fig: Figure, path: Path) -> None:
+    """Write a PNG aside and rename; no date and no version inside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    fig.savefig(aside, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    aside.replace(path)
+
+
+def figure5(data: dict, path: Path) -> None:
+    """One matrix a listener and model: rows the prompted genre, columns the chosen one, counts in the cells."""
+    panels = [(who, model, counts) for who, models in data["matrices"].items() for model, counts in models.items()]
+    columns = min(3, max(1, len(panels)))
+    rows = -(-len(panels) // columns)
+    fig = Figure(figsize=(4.2 * columns, 4 * rows), layout="constrained")
+    for place, (who, model, counts) in enumerate(panels):
+        confusion(
+            fig.add_subplot(rows, columns, place + 1), np.asarray(counts), data["genres"], f"{model}, heard by {who}"
+        )
+    save(fig, path)
+
+
+def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> None:
+    """A single matrix: colour is the share of its row, the number the count."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    seaborn.heatmap(share, annot=counts, fmt="g", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=ax)
+    ax.set_xticklabels(genres, rotation=45)
+    ax.set_yticklabels(genres, rotation=0)
+    ax.set(title=title, xlabel="genre chosen", ylabel="genre prompted")
+
+
+def figure6(data: dict, path: Path) -> None:
+    """Mean amplitude of each segment with its 95 % interval, generated beside real, one panel a measure."""
+    measures = data["measures"]
+    fig = Figure(figsize=(4.6 * len(measures), 3.4), layout="constrained")
+    for place, (measure, kinds) in enumerate(measures.items()):
+        ax = fig.add_subplot(1, len(measures), place + 1)
+        for index, (kind, values) in enumerate(kinds.items()):
+            segments(ax, data["segments"], values, kind, index)
+        ax.set(title=measure, xlabel="segment k of 4", ylabel="amplitude, full scale = 1", ylim=(0, None))
+        ax.set_xticks(data["segments"])
+        ax.legend(frameon=False)
+    save(fig, path)
+
+
+def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:
+    """One line of Figure 6: bars are the 95 % interval of the mean, the band one standard deviation."""
+    mean, low, high = (np.asarray(values[key], float) for key in ("mean", "low", "high"))
+    x = np.asarray(places) + 0.05 * (index - 0.5)
+    ax.errorbar(x, mean, [mean - low, high - mean], marker="o", capsize=3, color=PALETTE[index], label=kind)
+    if "std" in values:
+        std = np.asarray(values["std"], float)
+        ax.fill_between(x, np.maximum(mean - std, 0), mean + std, color=PALETTE[index], alpha=0.15, linewidth=0)

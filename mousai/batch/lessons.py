@@ -1,0 +1,40 @@
+"""The eleven lessons, in reading order, and what each one's numbers depend on."""
+
+DATA = "00_text2music"  # the lesson about the music that others are trained and judged on
+
+# A lesson runs again when one of these changed what it wrote. `data` and the weights count for all of them anyway.
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    DATA: (),
+    "01_v_diffusion": (),
+    "02_ddim": (),
+    "03_unet_1d": (),
+    "04_dmae_training": (DATA,),
+    "05_tcld_training": (DATA,),
+    "06_clap_score": (DATA,),
+    "07_genre_confusion": (DATA,),
+    "08_long_term_amplitude": (DATA,),
+    "09_time_and_memory": (DATA,),
+    "10_paper_report": (
+        DATA,
+        "06_clap_score",
+        "07_genre_confusion",
+        "08_long_term_amplitude",
+        "09_time_and_memory",
+    ),
+}
+
+
+def select(names: list[str], only: str = "", start: str = "") -> list[str]:
+    """The lessons asked for, in their order: `only` "06,07" or all, from `start` "04" on.
+
+    Raises ValueError that names the number that is no lesson.
+    """
+    numbers = {name.split("_")[0]: name for name in names}
+    wanted = [part.strip() for part in only.split(",")] if only else list(numbers)
+    for number in [*wanted, *([start] if start else [])]:
+        if number not in numbers:
+            raise ValueError(f"unknown notebook {number!r}: choose from {', '.join(numbers)}")
+    chosen = [name for number, name in numbers.items() if number in wanted and number >= start]
+    if not chosen:
+        raise ValueError(f"--only {only} --from {start}: no notebook is left: choose an earlier start")
+    return chosen

@@ -1,0 +1,97 @@
+"""All notebooks in order, each only where something changed, then the report: what `mousai reproduce` does."""
+
+import os
+import time
+from pathlib import Path
+
+from mousai.batch import execute, fingerprint
+from mousai.batch.build import build
+from mousai.batch.ledger import Ledger
+from mousai.batch.lessons import DATA, UPSTREAM, select
+from mousai.profiles import choose_device, get_profile, home
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def reproduce(
+    profile: str = "cpu",
+    only: str = "",
+    start: str = "",
+    force: bool = False,
+    out: str | Path = "",
+    device: str = "",
+    notebooks: Path = NOTEBOOKS,
+    upstream: dict[str, tuple[str, ...]] = UPSTREAM,
+) -> int:
+    """Run the lessons of `upstream` into `out` (reports/<profile> by default); 0 where none failed, else 1.
+
+    `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too. A lesson whose
+    upstream failed is skipped. Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
+    """
+    settings = {"profile": get_profile(profile).name, "seed": get_profile(profile).seed}
+    choose_device(device or None)
+    names = select(list(upstream), only, start)
+    check_there(names, notebooks)
+    out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
+    out.mkdir(parents=True, exist_ok=True)
+    prepare_data(names, upstream, profile)
+    ledger, failed = Ledger(home() / "ledgers" / f"{profile}.jsonl"), set()
+    for name in names:
+        cause = next((other for other in upstream[name] if other in failed), None)
+        parameters = settings | {"out": os.path.relpath(out, notebooks)}
+        lesson = notebooks / f"{name}.ipynb"
+        if "device" in execute.declared(lesson):
+            parameters["device"] = device
+        if cause:
+            say(ledger, name, out, "skipped", error=f"{cause} failed")
+            execute.forget(out, name)
+        if cause or not run(lesson, parameters, upstream[name], out, ledger, force):
+            failed.add(name)
+    if any((out / "results").glob("*_*.json")):
+        print(f"report: {os.path.relpath(build(out, profile))}", flush=True)
+    return 1 if failed else 0
+
+
+def prepare_data(names: list[str], upstream: dict[str, tuple[str, ...]], profile: str) -> None:
+    """Render the music first where it is missing, with its own progress bar; a lesson would do it unseen."""
+    from mousai.data.embedded import data_dir, prepare
+
+    chosen = get_profile(profile)
+    needed = any(DATA in (name, *upstream[name]) for name in names)
+    if needed and not (data_dir(chosen) / "manifest.jsonl").is_file():
+        print(f"data: rendering {chosen.data.pieces} pieces", flush=True)
+        prepare(chosen, os.cpu_count() or 1)
+
+
+def check_there(names: list[str], notebooks: Path) -> None:
+    """Raises FileNotFoundError that names the first notebook that is not in the folder."""
+    for name in names:
+        if not (notebooks / f"{name}.ipynb").is_file():
+            raise FileNotFoundError(f"notebook {name}.ipynb: not in {notebooks}: run from a checkout of the repository")
+
+
+def run(lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, ledger: Ledger, force: bool) -> bool:
+    """Run one lesson unless its result is still good; whether it is good now."""
+    name, key = lesson.stem, fingerprint.fingerprint(lesson, parameters, upstream, out)
+    old = None if force else ledger.last(notebook=name, out=str(out), status="ok", key=key)
+    if old and fingerprint.unchanged(out, old["files"]):
+        say(ledger, name, out, "cached")
+        return True
+    started = time.monotonic()
+    print(f"{name} starts", flush=True)
+    try:
+        execute.execute(lesson, parameters, out)
+    except (RuntimeError, ValueError) as error:
+        say(ledger, name, out, "failed", time.monotonic() - started, error=str(error))
+        return False
+    files = fingerprint.written(out, name)
+    say(ledger, name, out, "ok", time.monotonic() - started, key=key, files=files)
+    return True
+
+
+def say(ledger: Ledger, name: str, out: Path, status: str, seconds: float | None = None, **more) -> None:
+    """One plain line for the log, one entry for the ledger: "04_dmae_training ok 143 s"."""
+    took = "" if seconds is None else f" {seconds:.0f} s"
+    print(f"{name} {status}{took}" + (f": {more['error']}" if "error" in more else ""), flush=True)
+    ledger.add(notebook=name, out=str(out), status=status, seconds=round(seconds or 0, 1), **more)

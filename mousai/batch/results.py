@@ -1,0 +1,83 @@
+"""The results of one report folder, read back: what tables and figures are redrawn from."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PAPER = Path(__file__).with_name("paper.json")
+
+# Which lesson writes what a table or figure is drawn from.
+WRITERS = {
+    "table1": "00_text2music",
+    "table3": "09_time_and_memory",
+    "table4": "06_clap_score",
+    "table5": "10_paper_report",
+    "figure5": "07_genre_confusion",
+    "figure6": "08_long_term_amplitude",
+}
+
+
+@cache
+def paper() -> dict[str, Any]:
+    """The paper's own numbers and claims, each with its certainty mark, from paper.json."""
+    return json.loads(PAPER.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results/*.json of a report folder; `notebooks` maps a lesson's name to what it wrote."""
+
+    profile: str
+    notebooks: dict[str, dict]
+
+    @classmethod
+    def read(cls, out: Path, profile: str) -> "Results":
+        """Read them. Raises ValueError where one is of another profile or broken."""
+        found = {}
+        for path in sorted((out / "results").glob("*.json")):
+            if path.name == "summary.json":
+                continue
+            found[path.stem] = read_result(path, profile)
+        return cls(profile, found)
+
+    def data(self, key: str) -> Any | None:
+        """What the lesson in charge of `key` stored, or None."""
+        return self.notebooks.get(WRITERS[key], {}).get("data", {}).get(key)
+
+    def why_missing(self, key: str) -> str:
+        """The reason, in one line, why there is nothing under `key`."""
+        name = WRITERS[key]
+        if name not in self.notebooks:
+            return f"notebook {name} has no result here: it failed or was not run"
+        reasons = self.notebooks[name]["not_run"]
+        return next((why for item, why in reasons.items() if key in item), f"notebook {name} wrote no {key}")
+
+    def metrics(self) -> dict[str, dict]:
+        """Every metric by its id, with the file it came from, in the order of the ids."""
+        flat = {
+            name: metric | {"file": f"results/{notebook}.json"}
+            for notebook, result in self.notebooks.items()
+            for name, metric in result["metrics"].items()
+        }
+        return dict(sorted(flat.items()))
+
+    def not_run(self) -> list[tuple[str, str, str]]:
+        """(notebook, what, why) of everything the lessons could not measure."""
+        return [
+            (notebook, item, why)
+            for notebook, result in self.notebooks.items()
+            for item, why in sorted(result["not_run"].items())
+        ]
+
+
+def read_result(path: Path, profile: str) -> dict:
+    """One lesson's result. Raises ValueError where the file is broken or of another profile."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path.name}: not readable as JSON: remove it and run that notebook again") from None
+    if result["profile"] != profile:
+        raise ValueError(f"{path.name}: of profile {result['profile']!r}, not {profile!r}: choose another folder")
+    return result

@@ -1,0 +1,210 @@
+"""The rows of Tables 1 to 5, Figures 5 and 6 and the claims in the text: paper | ours | verdict, from the results.
+
+Nothing is left out: what has no number of ours is a row that says "not run" and why. The in-domain judge's scores are
+never set against the paper's LAION-CLAP numbers; only the shape of a comparison is.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from mousai.batch.results import Results, paper
+from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_RUN, SAME, Row, direction, figure, interval, not_run, number
+
+OTHERS = "its code and weights are not part of this repository"
+PEOPLE = "ratings are people's: nobody was asked"
+
+
+def table1(results: Results) -> list[Row]:
+    """Text2Music against the embedded data set."""
+    said, ours, why = paper()["table1"], results.data("table1") or {}, results.why_missing("table1")
+    rule = "within 10 %; ours is a stand-in: Text2Music was never published" if ours else why
+    items = {"pairs": ("text-music pairs", ""), "hours": ("hours", " h")}
+    rows = [number(label, said[key]["value"], "A", ours.get(key), unit, rule) for key, (label, unit) in items.items()]
+    rows += [
+        number("sample rate", said["sample_rate"]["value"], "A", ours.get("sample_rate"), " Hz", rule),
+        number("channels", said["channels"]["value"], "A", ours.get("channels"), "", rule),
+        not_run("playlists", f"{said['playlists']['value']} of about 7,000 tracks [A]", "ours has no playlists"),
+    ]
+    return [*rows, genre_shares(said["genre_shares"], ours.get("genre_shares"), why)]
+
+
+def genre_shares(said: dict, ours: dict[str, float] | None, why: str) -> Row:
+    """Same: each share within one percentage point; same direction: the genres in the same order."""
+    text = shares(said["value"]) + f" [{said['mark']}]"
+    if ours is None:
+        return not_run("genre shares", text, why)
+    total = sum(ours.values())
+    ours = {genre: share / total for genre, share in ours.items()}
+    near = all(abs(ours.get(genre, 0) - share) <= 0.01 for genre, share in said["value"].items())
+    common = [ours[genre] for genre in said["value"] if genre in ours]
+    ordered = len(common) > 1 and all(a > b for a, b in pairwise(common))
+    verdict = SAME if near else DIRECTION if ordered else DIFFERENT
+    rule = "same: each within 1 point; same direction: same order. Ours are balanced on purpose"
+    return Row("genre shares", text, shares(ours), verdict, rule)
+
+
+def shares(values: dict[str, float]) -> str:
+    """ "Pop 27.3 %, Electronic 19.4 %"."""
+    return ", ".join(f"{genre} {100 * share:.1f} %" for genre, share in values.items())
+
+
+def table2(results: Results) -> list[Row]:
+    """Properties: the other systems' rows are the paper's alone; Moûsai's is set against the results."""
+    said = paper()["table2"]
+    *others, own = [", ".join(cell for cell in row[1:] if cell) for row in said["rows"]]
+    names = [row[0] for row in said["rows"]]
+    rows = [not_run(name, f"{text} [B]", OTHERS) for name, text in zip(names[:-1], others, strict=True)]
+    data = results.data("table1")
+    if data is None:
+        return [*rows, not_run(names[-1], f"{own} [B]", results.why_missing("table1"))]
+    rate = f"{data['sample_rate'] / 1000:g}k@{data['channels']}"
+    ours = f"{rate}, text, {len(data['genre_shares'])} genres, {figure(data['hours'])} h"
+    holds = rate == said["rows"][-1][1]
+    return [
+        *rows,
+        direction(names[-1], f"{own} [B]", ours, holds, "rate and channels the same; less music, fewer genres"),
+    ]
+
+
+def table3(results: Results) -> list[Row]:
+    """Time and memory for about 43 s of music; only the paper's own model size can agree except by chance."""
+    said, stored, why = paper()["table3"], results.data("table3"), results.why_missing("table3")
+    ours = next((row for row in (stored or {}).get("rows", []) if row["system"] == "ours"), {})
+    rule = f"{ours['device']}, {ours['threads']} threads, {ours['steps']} steps" if ours else why
+    absent = (stored or {}).get("not_run", {}).get("riffusion", OTHERS)
+    items = {"seconds": ("inference time", " s"), "memory_gb": ("memory", " GB"), "time_per_audio": ("time/audio", "")}
+    rows = []
+    for key, (label, unit) in items.items():
+        row = number(f"{label}, Moûsai", said[key]["Moûsai"], "B", ours.get(key), unit, rule)
+        rows.append(row if results.profile == "a100" else other_size(row))
+        rows.append(not_run(f"{label}, Riffusion", f"{figure(said[key]['Riffusion'])}{unit} [B]", absent))
+    return rows
+
+
+def other_size(row: Row) -> Row:
+    """A smaller model's time or memory is another quantity: never "same", however near."""
+    if row.verdict == NOT_RUN:
+        return row
+    return replace(row, verdict=DIFFERENT, rule=f"a smaller model, so never the same: {row.rule}")
+
+
+def table4(results: Results) -> list[Row]:
+    """CLAP: the paper's numbers wait for LAION's checkpoint; the in-domain judge answers the question behind them."""
+    said, stored = paper()["table4"]["clap"], results.data("table4")
+    scores = {(row["judge"], row["row"]): row for row in stored or []}
+    laion = next((row for (judge, name), row in scores.items() if "laion" in judge.lower() and name == "generated"), {})
+    why = "within 10 %; the paper's checkpoint is unknown" if laion else results.why_missing("table4")
+    if stored is not None and not laion:
+        why = next((w for _, item, w in results.not_run() if "laion" in item), "no LAION-CLAP checkpoint here")
+    rows = [
+        number("Moûsai, LAION-CLAP", said["Moûsai"], "B", laion.get("value"), "", why),
+        not_run("Riffusion, LAION-CLAP", f"{said['Riffusion']} [B]", OTHERS),
+    ]
+    judged = {name: row for (judge, name), row in scores.items() if "laion" not in judge.lower()}
+    return [*rows, follows_prompt(judged, results.why_missing("table4"))]
+
+
+def follows_prompt(scores: dict[str, dict], why: str) -> Row:
+    """The claim behind the table: music is nearer to its own prompt than to another's, intervals apart."""
+    item, said = "music follows its prompt (in-domain judge)", "yes: above the baseline [B]; no number to compare"
+    if not {"generated", "shuffled"} <= scores.keys():
+        return not_run(item, said, why)
+    mine, floor = scores["generated"], scores["shuffled"]
+    known = [row for row in (mine.get("low"), floor.get("high")) if row is not None]
+    holds = known[0] > known[1] if len(known) == 2 else mine["value"] > floor["value"]
+    names = [name for name in ("generated", "shuffled", "noise", "real") if name in scores]
+    parts = [
+        f"{name} {interval(scores[name]['value'], scores[name].get('low'), scores[name].get('high'))}" for name in names
+    ]
+    rule = "generated above shuffled prompts, intervals apart; never compared with the paper's LAION-CLAP numbers"
+    return direction(item, said, "; ".join(parts), holds, rule)
+
+
+def table5(results: Results) -> list[Row]:
+    """Fréchet distance and ratings."""
+    said, stored = paper()["table5"], results.data("table5")
+    why = "VGGish has no weights here; our distance is on another scale" if stored else results.why_missing("table5")
+    rows = [
+        not_run(f"FAD, {name}", f"{value:g} [B]", why if name == "Moûsai" else OTHERS)
+        for name, value in said["fad"].items()
+    ]
+    rows.append(nearer_than_noise((stored or {}).get("fd", {}), results.why_missing("table5")))
+    return rows + [
+        not_run(f"{rating}, {name}", f"{value:.2f} [B]", PEOPLE if name == "Moûsai" else f"{PEOPLE}; {OTHERS}")
+        for rating, values in said["ratings"].items()
+        for name, value in values.items()
+    ]
+
+
+def nearer_than_noise(distances: dict[str, dict], why: str) -> Row:
+    """The claim behind FAD: generated music is nearer to real music than the baselines are; ours is white noise."""
+    item, said = "generated is near real music (in-domain embedding)", "nearest of the three systems [B]"
+    if not {"generated", "noise"} <= distances.keys():
+        return not_run(item, said, why)
+    ours = "; ".join(f"{name} {interval(row['value'], row['low'], row['high'])}" for name, row in distances.items())
+    rule = "generated nearer to real music than white noise is; another scale, never compared with the paper's FAD"
+    return direction(item, said, ours, distances["generated"]["high"] < distances["noise"]["low"], rule)
+
+
+def figure5(results: Results) -> list[Row]:
+    """Genre confusion: does each row's largest cell lie on the diagonal?"""
+    said, stored = paper()["figure5"], results.data("figure5")
+    claim = f"{said['diagonal']['value']} [B]"
+    riffusion = not_run("Riffusion", f"{said['riffusion']['value']} [B]", OTHERS)
+    if stored is None:
+        return [not_run("Moûsai", claim, results.why_missing("figure5")), riffusion]
+    rows = [
+        on_diagonal(f"Moûsai, heard by {listener}", claim, np.asarray(models["ours"]))
+        for listener, models in stored["matrices"].items()
+        if "ours" in models
+    ]
+    people = not_run("Moûsai, heard by people", claim, "nobody was asked; listeners here are programs")
+    return [*rows, people, riffusion]
+
+
+def on_diagonal(item: str, claim: str, counts: np.ndarray) -> Row:
+    """Each prompted genre most often heard as itself, ties not counted."""
+    others = np.where(np.eye(len(counts), dtype=bool), -1, counts)
+    holds = bool((np.diag(counts) > others.max(axis=1)).all())
+    share = np.trace(counts) / max(counts.sum(), 1)
+    rule = "in every row the diagonal is the largest cell"
+    return direction(item, claim, f"{100 * share:.0f} % of {int(counts.sum())} on it; chance 25 %", holds, rule)
+
+
+def figure6(results: Results) -> list[Row]:
+    """Amplitude over "1 of 4" .. "4 of 4": rises, stands, falls."""
+    said, stored = paper()["figure6"], results.data("figure6")
+    keys = ("intro", "body", "ending")
+    claims = {key: f"{said[key]['value']} [{said[key]['mark']}]" for key in keys}
+    if stored is None:
+        return [not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()]
+    name = "rms" if "rms" in stored["measures"] else next(iter(stored["measures"]))
+    mean = stored["measures"][name]["generated"]["mean"]
+    ours = f"mean {name} " + ", ".join(f"{value:.3f}" for value in mean)
+    first, second, third, last = mean
+    tests = {
+        "intro": (first < second, "segment 1 below segment 2"),
+        "body": (min(second, third) > max(first, last), "segments 2 and 3 above both ends"),
+        "ending": (last < third, "segment 4 below segment 3"),
+    }
+    return [direction(key, claims[key], ours, *tests[key]) for key in keys]
+
+
+def claims(results: Results) -> list[Row]:
+    """What the text says besides its tables."""
+    said = paper()["claims"]
+    text = {key: f"{claim['value']} [{claim['mark']}]" for key, claim in said.items() if key != "title"}
+    rows = [real_time(text.pop("real_time"), results)]
+    return rows + [not_run(key.replace("_", " "), claim, "no experiment on it yet") for key, claim in text.items()]
+
+
+def real_time(claim: str, results: Results) -> Row:
+    """At least one second of music a second."""
+    stored = results.data("table3") or {}
+    ours = next((row for row in stored.get("rows", []) if row["system"] == "ours"), None)
+    if ours is None:
+        return not_run("real time", claim, results.why_missing("table3"))
+    speed = ours["x_real_time"]
+    return direction("real time", claim, f"{figure(speed)} x real time", speed >= 1, "1 x real time or more")

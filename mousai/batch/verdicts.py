@@ -1,0 +1,54 @@
+"""Paper | ours | verdict: the four verdicts and the rules that give them, in code and in words."""
+
+from dataclasses import dataclass
+from math import isclose
+
+SAME, DIRECTION, DIFFERENT, NOT_RUN = "same", "same direction", "different", "not run"
+
+RULES = {
+    SAME: "the same quantity, measured the same way, within 10 % of the paper's number",
+    DIRECTION: "the paper's comparison or shape holds in ours too; sizes are not compared",
+    DIFFERENT: "neither: off by more than 10 %, or the comparison or shape does not hold",
+    NOT_RUN: "there is no number of ours; the reason stands beside it",
+}
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: what, the paper's word on it, ours, the verdict, and the rule or the reason."""
+
+    item: str
+    paper: str
+    ours: str
+    verdict: str
+    rule: str
+
+
+def not_run(item: str, paper: str, why: str) -> Row:
+    """A line without a number of ours; `why` is never empty."""
+    return Row(item, paper, "not run", NOT_RUN, why)
+
+
+def number(item: str, paper: float, mark: str, ours: float | None, unit: str = "", rule: str = "within 10 %") -> Row:
+    """Two measurements of one quantity: same within 10 % of the paper's, else different."""
+    said = f"{figure(paper)}{unit} [{mark}]"
+    if ours is None:
+        return not_run(item, said, rule)
+    verdict = SAME if isclose(ours, paper, rel_tol=0, abs_tol=TOLERANCE * abs(paper)) else DIFFERENT
+    return Row(item, said, f"{figure(ours)}{unit}", verdict, rule)
+
+
+def direction(item: str, paper: str, ours: str, holds: bool, rule: str) -> Row:
+    """A comparison or a shape: same direction where it holds in ours, else different."""
+    return Row(item, paper, ours, DIRECTION if holds else DIFFERENT, rule)
+
+
+def figure(value: float) -> str:
+    """A number as people write it: three significant digits below 1,000, whole numbers with commas above."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
+
+
+def interval(value: float, low: float | None, high: float | None) -> str:
+    """ "0.61 [0.58, 0.64]", or the value alone where no interval was measured."""
+    return figure(value) if low is None or high is None else f"{figure(value)} [{figure(low)}, {figure(high)}]"

@@ -1,0 +1,199 @@
+"""The embedded data set: tunes -> arrangement -> sound, made on the spot from what pip installed; nothing is shipped.
+
+Split by tune, genres balanced, four chunks "k of n" a piece. Each finished piece is noted in `journal.jsonl`, so
+that an interrupted run goes on where it was; `manifest.jsonl` is written last.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mousai.data.arranger import arrange
+from mousai.data.records import Record, read_manifest, write_manifest
+from mousai.data.sound import SAMPLE_RATE, render, sha256, write_flac
+from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
+from mousai.profiles import GENRES, DataConfig, Profile, home
+
+VERSION = 1  # of the arranger: raise it when the same seed gives other bytes
+RMS = 0.14  # of every piece over its whole length
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece still to be rendered."""
+
+    record: Record
+    tune: Tune
+    seed: tuple[int, int]
+    root: Path
+
+
+def data_dir(profile: Profile) -> Path:
+    """Where a profile's data lives: one folder for each DataConfig and version of the arranger."""
+    text = json.dumps([asdict(profile.data), VERSION], sort_keys=True)
+    return home() / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def load_records(profile: Profile, split: str | None = None) -> list[Record]:
+    """The records of a profile, of one split (train, valid, test) or all; prepares them if they are missing.
+
+    Raises ValueError for an unknown split.
+    """
+    if split not in (None, "train", "valid", "test"):
+        raise ValueError(f"unknown split {split!r}: choose train, valid or test")
+    manifest = data_dir(profile) / "manifest.jsonl"
+    if not manifest.is_file():
+        prepare(profile)
+    return [record for record in read_manifest(manifest) if split in (None, record.split)]
+
+
+def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:
+    """Render the profile's pieces over `jobs` processes and return their folder.
+
+    Whole files that are already there are kept, missing and broken ones are rendered; the same seed gives the same
+    bytes whatever `jobs` is. Raises ValueError if there are no jobs or too few tunes.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs {jobs}: at least 1 is needed")
+    root = data_dir(profile)
+    (root / "audio").mkdir(parents=True, exist_ok=True)
+    done = _kept(root)
+    if len(done) < profile.data.pieces:
+        write_manifest(list(done.values()), root / "journal.jsonl")
+        (root / "manifest.jsonl").unlink(missing_ok=True)
+        with _workers(jobs) as pool:
+            todo = [job for job in _plan(profile.data, root, pool, progress) if job.record.id not in done]
+            _render_all(todo, root, pool, done, progress)
+    write_manifest([done[id] for id in sorted(done)], root / "manifest.jsonl")
+    (root / "journal.jsonl").unlink(missing_ok=True)
+    return root
+
+
+class Here:
+    """What we use of a pool, in this process: a single job starts at once and stops at once."""
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def imap(self, function: Callable, items: Iterable, chunksize: int = 1) -> Iterator:
+        return map(function, items)
+
+    imap_unordered = imap
+
+
+def _workers(jobs: int) -> Pool | Here:
+    """`jobs` processes, or this one."""
+    return Here() if jobs == 1 else multiprocessing.get_context("spawn").Pool(jobs, _quiet)
+
+
+def _quiet() -> None:
+    """Ctrl-C is the parent's business: it stops the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _kept(root: Path) -> dict[str, Record]:
+    """Pieces of an earlier run whose file still hashes to what was noted."""
+    lines = []
+    for name in ("manifest.jsonl", "journal.jsonl"):
+        if (root / name).is_file():
+            lines += (root / name).read_text("utf-8").splitlines()
+    kept = {}
+    for line in lines:
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError):  # the line that was being written when the run was cut off
+            continue
+        path = root / record.file
+        if path.is_file() and sha256(path) == record.sha256:
+            kept[record.id] = record
+    return kept
+
+
+def _plan(config: DataConfig, root: Path, pool: Pool | Here, progress: bool) -> Iterator[Job]:
+    """Every piece of the data set: tunes in a seeded order, genres in turn, splits by tune."""
+    tunes = _tunes(config, pool, progress)
+    splits = _splits(config, len(tunes))
+    for i in range(config.pieces):
+        tune = tunes[i % len(tunes)]  # a tune comes again only when there are more pieces than tunes
+        record = _record(config, i, tune.header, splits[i % len(tunes)])
+        yield Job(record, tune, (config.seed, i), root)
+
+
+def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
+    """As many readable tunes as there are pieces, or all there are, in an order drawn from the seed."""
+    order = np.random.default_rng(config.seed).permutation(len(headers()))
+    bar = tqdm(total=config.pieces, desc="tunes", unit="tune", disable=not progress)
+    tunes: list[Tune] = []
+    first = 0
+    while len(tunes) < config.pieces and first < len(order):
+        # Just as many as are still missing: the choice must not depend on how many processes read ahead.
+        chosen = order[first : first + config.pieces - len(tunes)]
+        for tune in pool.imap(read_tune, [headers()[i] for i in chosen], chunksize=4):
+            tunes += [tune] if tune is not None else []
+            bar.update(tune is not None)
+        first += len(chosen)
+    bar.close()
+    if not tunes:
+        raise ValueError("no tune of music21's corpus could be read: pip install --force-reinstall music21")
+    return tunes
+
+
+def _splits(config: DataConfig, tunes: int) -> list[str]:
+    """A split for each tune, the same shares in every genre (piece i has genre i mod 4); none is empty."""
+    groups = -(-tunes // len(GENRES))
+    valid = max(1, round(groups * config.valid_share))
+    test = max(1, round(groups * config.test_share))
+    names = ["valid"] * valid + ["test"] * test + ["train"] * max(0, groups - valid - test)
+    return [names[i // len(GENRES)] for i in range(tunes)]
+
+
+def _record(config: DataConfig, i: int, header: Header, split: str) -> Record:
+    """All but what arranging and rendering find out: key, tempo and hash."""
+    return Record(
+        id=f"{i:05d}",
+        title=header.title,
+        artist=header.artist,
+        album=header.album,
+        genre=GENRES[i % len(GENRES)],
+        year=header.year,
+        key="",
+        tempo=0.0,
+        licence=LICENCE,
+        split=split,
+        file=f"audio/{i:05d}.flac",
+        samples=config.piece_samples,
+        chunks=config.chunks,
+        sha256="",
+        source=header.source,
+    )
+
+
+def render_piece(job: Job) -> Record:
+    """Arrange, render and write one piece; returns its finished record. A pure function of the job."""
+    record = job.record
+    rng = np.random.default_rng(job.seed)
+    arrangement = arrange(job.tune, record.genre, record.samples / SAMPLE_RATE, rng)
+    digest = write_flac(render(arrangement, record.samples, RMS), job.root / record.file)
+    return replace(record, key=arrangement.key, tempo=round(arrangement.tempo, 2), sha256=digest)
+
+
+def _render_all(jobs: list[Job], root: Path, pool: Pool | Here, done: dict[str, Record], progress: bool) -> None:
+    """Render what is left, noting each finished piece at once."""
+    bar = tqdm(total=len(jobs) + len(done), initial=len(done), desc="pieces", unit="piece", disable=not progress)
+    with bar, (root / "journal.jsonl").open("a", encoding="utf-8") as journal:
+        for record in pool.imap_unordered(render_piece, jobs):
+            journal.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+            journal.flush()
+            done[record.id] = record
+            bar.update()

@@ -1,0 +1,118 @@
+"""One piece of music with its tags: the manifest, captions as in the paper, and reading sound from disk.
+
+A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Where it came from is not known here.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
+
+DROP = 0.1  # chance of each caption element to be left out (Section "Training"; [M])
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known about one piece. `file` is relative to the manifest; `chunks` is the n of "k of n"."""
+
+    id: str
+    title: str
+    artist: str
+    album: str
+    genre: str
+    year: int | None
+    key: str
+    tempo: float  # beats a minute
+    licence: str
+    split: str  # train, valid or test; by tune
+    file: str
+    samples: int
+    chunks: int
+    sha256: str  # of the file
+    source: str
+
+
+def write_manifest(records: Sequence[Record], path: Path) -> None:
+    """Write JSON Lines, aside and renamed, so that a manifest is whole or not there."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text("".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records), "utf-8")
+    os.replace(aside, path)
+
+
+def read_manifest(path: Path) -> list[Record]:
+    """The records of a manifest, in its order. Raises FileNotFoundError, or ValueError that names the torn line."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no manifest: run `mousai data prepare` first")
+    records = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            records.append(Record(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a record: delete the file and prepare again") from error
+    return records
+
+
+def elements(record: Record, k: int) -> list[str]:
+    """What can stand in a caption: title, artist, album, genre, year (where known), chunk tag "k of n" ([B/M]).
+
+    Raises ValueError if k is not in 1..n.
+    """
+    if not 1 <= k <= record.chunks:
+        raise ValueError(f"chunk {k} of {record.id}: there are chunks 1 to {record.chunks}")
+    year = [] if record.year is None else [str(record.year)]
+    return [record.title, record.artist, record.album, record.genre, *year, f"{k} of {record.chunks}"]
+
+
+def caption(record: Record, k: int, rng: np.random.Generator) -> str:
+    """A training caption: elements shuffled, each dropped with 0.1, joined by spaces or commas, half each."""
+    parts = elements(record, k)
+    order = rng.permutation(len(parts))
+    kept = rng.random(len(parts)) >= DROP
+    joint = " " if rng.random() < 0.5 else ", "
+    return joint.join(parts[i] for i, keep in zip(order, kept, strict=True) if keep)
+
+
+def prompt(record: Record, k: int) -> str:
+    """The caption that evaluation asks for: every element, in the fixed order of `elements`, joined by commas."""
+    return ", ".join(elements(record, k))
+
+
+def load_crop(record: Record, start: int, length: int, root: Path) -> Sound:
+    """`length` samples from sample `start` on, float32 [2, length].
+
+    Raises ValueError if the crop leaves the piece or the file can't be read, FileNotFoundError if it isn't there.
+    """
+    if start < 0 or length < 1 or start + length > record.samples:
+        raise ValueError(f"crop {start}..{start + length} of {record.id}: the piece has {record.samples} samples")
+    path = root / record.file
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing: run `mousai data prepare` again, it renders what is not there")
+    try:
+        wave = soundfile.read(path, length, start, dtype="float32", always_2d=True)[0].T
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ValueError(f"{path}: {_MEND}") from error
+    if wave.shape != (2, length):
+        raise ValueError(f"{path}: {wave.shape[::-1]} instead of {(length, 2)} samples: {_MEND}")
+    return np.ascontiguousarray(wave)
+
+
+_MEND = "not readable as sound: run `mousai data prepare` again, it renders broken files anew"
+
+
+def load_chunk(record: Record, k: int, root: Path) -> Sound:
+    """Chunk k of n, k from 1: float32 [2, samples // n]. Errors as in `elements` and `load_crop`."""
+    elements(record, k)
+    length = record.samples // record.chunks
+    return load_crop(record, (k - 1) * length, length, root)
+
+
+def load_piece(record: Record, root: Path) -> Sound:
+    """The whole piece, float32 [2, samples]. Errors as in `load_crop`."""
+    return load_crop(record, 0, record.samples, root)

@@ -1,0 +1,158 @@
+"""Table 3: seconds and memory for 43.7 s of music, each run in a process of its own.
+
+python -m mousai.evaluation.efficiency cpu 43.69 0        one run, its numbers as JSON on the last line
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from mousai.generate import Mousai
+from mousai.profiles import Profile, choose_device, get_profile
+
+PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
+PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
+
+
+class Stopwatch:
+    """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is."""
+
+    def __init__(self, module: nn.Module):
+        self.seconds, self.calls, self.started = 0.0, 0, 0.0
+        module.register_forward_pre_hook(lambda *_: self.start())
+        module.register_forward_hook(lambda *_: self.stop())
+
+    def start(self) -> None:
+        self.started = now()
+
+    def stop(self) -> None:
+        self.seconds += now() - self.started
+        self.calls += 1
+
+    def reset(self) -> None:
+        self.seconds, self.calls = 0.0, 0
+
+
+def now() -> float:
+    """Seconds, after the accelerator has finished what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+    """One timed generation in this process, after a warm-up of one window with two steps a stage.
+
+    Loading and warm-up are not in `seconds`, as in the paper's "inference time" [B]; memory is
+    the peak of the whole process.
+    """
+    loaded = now()
+    model = Mousai.load(profile, device)
+    load_seconds = now() - loaded
+    model.generate([PROMPT], min(seconds, profile.dmae.crop / profile.sample_rate), seed, 2, 2)
+    watches = {"text": Stopwatch(model.text), "TCLD": Stopwatch(model.tcld.unet), "DMAE": Stopwatch(model.dmae.unet)}
+    started = now()
+    w = model.generate([PROMPT], seconds, seed)
+    total = now() - started
+    stages = {name: watch.seconds for name, watch in watches.items()}
+    return {
+        "seconds": total,
+        "audio_seconds": w.shape[-1] / profile.sample_rate,
+        "load_seconds": load_seconds,
+        "memory_gb": peak_memory_gb(),
+        "stages": stages | {"rest": total - sum(stages.values())},
+        "calls": {name: watch.calls for name, watch in watches.items()},
+        "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
+        "guidance": profile.sampling.guidance,
+        "precision": str(next(model.dmae.parameters()).dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "device": str(choose_device(device)),
+    }
+
+
+def peak_memory_gb() -> float:
+    """Peak of this process in GB (1e9 bytes): the accelerator's memory where there is one, else resident memory.
+
+    Resident memory holds Python and torch themselves too, about half a GB.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+    """`measure` in a fresh process. Raises RuntimeError with the child's last line if it failed."""
+    command = [
+        sys.executable,
+        "-m",
+        "mousai.evaluation.efficiency",
+        profile.name,
+        str(seconds),
+        str(seed),
+        device or "",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"timed run of {seconds:.1f} s failed: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def timed_runs(
+    profile: Profile,
+    seconds: float = PAPER_SECONDS,
+    budget: float = 600.0,
+    device: str | None = None,
+    repeats: int | None = None,
+) -> list[dict]:
+    """Up to `evaluation.repeats` fresh runs, one after another; none is begun that would pass `budget` seconds.
+
+    At least one; say beside the median how many there are.
+    """
+    runs, started = [], time.perf_counter()
+    for seed in range(repeats or profile.evaluation.repeats):
+        runs.append(fresh_run(profile, seconds, seed, device))
+        spent = time.perf_counter() - started
+        if spent * (len(runs) + 1) / len(runs) > budget:
+            break
+    return runs
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """(first quartile, median, third quartile), linear between the values."""
+    first, median, third = np.percentile(np.asarray(values, dtype=np.float64), [25, 50, 75])
+    return float(first), float(median), float(third)
+
+
+def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
+    """The row of Table 3: medians, quartiles, and both ratios by name.
+
+    time_per_audio is the paper's column, seconds spent a second of music; x_real_time is its inverse.
+    """
+    first, median, third = quartiles([run["seconds"] for run in runs])
+    audio = runs[0]["audio_seconds"]
+    return {
+        "system": system,
+        "seconds": median,
+        "seconds_quartiles": [first, third],
+        "memory_gb": quartiles([run["memory_gb"] for run in runs])[1],
+        "time_per_audio": median / audio,
+        "x_real_time": audio / median,
+        "audio_seconds": audio,
+        "n": len(runs),
+        **{key: runs[0][key] for key in ("steps", "guidance", "precision", "calls", "threads", "device")},
+    }
+
+
+if __name__ == "__main__":
+    name, length, number, place = [*sys.argv[1:], ""][:4]
+    print(json.dumps(measure(get_profile(name), float(length), int(number), place or None)))

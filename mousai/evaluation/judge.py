@@ -1,0 +1,244 @@
+"""The in-domain judge: a small contrastive audio-text model in the manner of CLAP, trained here on the train split.
+
+It knows only our music, so its scores rank our own rows and are never compared with the paper's. Audio goes through a
+convolutional net on log-mel pictures, text through the frozen MiniLM; both end as unit vectors of 96 numbers.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from mousai.checkpoint import load_weights, save_tensors, save_weights, sha256, weights_path
+from mousai.data.clips import Chunks
+from mousai.data.embedded import data_dir, load_records
+from mousai.data.records import Record
+from mousai.evaluation.samples import ClipSet
+from mousai.profiles import Profile, TextConfig, TrainConfig, choose_device, home
+from mousai.shapes import Wave
+from mousai.spectrogram import log_mel
+from mousai.text import load_text_encoder
+from mousai.train import fit, training_caption
+
+WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
+TEXT = TextConfig(encoder="minilm", features=384)
+WIDTHS = (80, 128, 192, 256, 256)
+FEATURES = 96
+CAPTIONS = 2  # drawn once for each chunk
+MAX_CHUNKS = 4096  # bounds memory where the data set is large
+TRAIN = TrainConfig(batch=64, lr=2e-3, weight_decay=0.05, warmup=20, decay=True, ema_beta=0.98)
+
+Unit = Float[Tensor, "n features"]
+Encoder = Callable[[list[str]], Tensor]  # a frozen text encoder: texts -> [n, 64, 384], padding zero
+
+
+class JudgeNet(nn.Module):
+    """Both towers' trained part. `forward` is the training loss, so that `mousai.train.fit` can train it."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, (inside, out) in enumerate(pairwise(WIDTHS)):
+            conv = nn.Conv1d(inside, out, 5, stride=2 if i < 3 else 1, padding=2)
+            layers += [conv, nn.GroupNorm(8, out), nn.SiLU()]
+        self.convs = nn.Sequential(*layers)
+        self.audio_projection = nn.Linear(2 * WIDTHS[-1], FEATURES)
+        self.text_projection = nn.Linear(TEXT.features, FEATURES)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def audio(self, mels: Float[Tensor, "n mels frames"]) -> Unit:
+        """Log-mel pictures -> unit vectors: mean and standard deviation over time of the last convolution."""
+        x = self.convs((mels + 1.5) / 0.8)
+        pooled = torch.cat([x.mean(dim=-1), (x.var(dim=-1, unbiased=False) + 1e-5).sqrt()], dim=1)
+        return F.normalize(self.audio_projection(pooled), dim=1)
+
+    def text(self, states: Float[Tensor, "n text_features"]) -> Unit:
+        """Mean token states -> unit vectors."""
+        return F.normalize(self.text_projection(states), dim=1)
+
+    def forward(
+        self,
+        mels: Float[Tensor, "n mels frames"],
+        states: Float[Tensor, "n text_features"],
+        true: Bool[Tensor, "n n"],
+        generator: torch.Generator,
+        step: int = 0,
+    ) -> Float[Tensor, ""]:
+        """InfoNCE in both directions. true[i, j]: text j is true of sound i; a row's true pairs share it."""
+        mels = mels + 0.1 * torch.randn(mels.shape, generator=generator).to(mels)
+        logits = self.log_scale.exp().clamp(max=100) * self.audio(mels) @ self.text(states).T
+        target = true.to(logits)
+        to_text = -(target / target.sum(dim=1, keepdim=True) * logits.log_softmax(dim=1)).sum(dim=1)
+        to_audio = -(target / target.sum(dim=0, keepdim=True) * logits.log_softmax(dim=0)).sum(dim=0)
+        return (to_text.mean() + to_audio.mean()) / 2
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The trained towers with their text encoder, ready to compare sounds and prompts."""
+
+    net: JudgeNet
+    encoder: Encoder
+    sha256: str
+    card: dict
+    name: str = "in-domain judge"
+
+    @torch.no_grad()
+    def embed_audio(self, w: Wave) -> Unit:
+        """w [n, 2, time] -> [n, 96]: the mean over fixed 10 s windows of the windows' unit vectors.
+
+        So its product with a text's unit vector is the mean of the windows' cosines, exactly.
+        """
+        device = next(self.net.parameters()).device
+        return torch.stack([self.net.audio(pictures(windows(clip.to(device)))).mean(dim=0) for clip in w]).cpu()
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> Unit:
+        """Prompts -> unit vectors [n, 96]."""
+        device = next(self.net.parameters()).device
+        return self.net.text(text_states(self.encoder, texts).to(device)).cpu()
+
+    def embed_clips(self, clips: ClipSet) -> np.ndarray:
+        """Every clip of a set, read one at a time: [n, 96]."""
+        return np.concatenate([self.embed_audio(clips[i][None]).numpy() for i in range(len(clips))])
+
+    def context(self) -> dict:
+        """What has to stand beside every number of this judge."""
+        return {"judge": self.name, "judge_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
+
+
+def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "windows 2 length"]:
+    """As few windows of 10 s as cover the clip, evenly spaced from end to end; a shorter clip whole."""
+    time = w.shape[-1]
+    if time <= length:
+        return w[None]
+    count = -(-time // length)
+    starts = [round(i * (time - length) / (count - 1)) for i in range(count)]
+    return torch.stack([w[:, start : start + length] for start in starts])
+
+
+def pictures(w: Wave) -> Float[Tensor, "batch 80 frames"]:
+    """Log-mel pictures at half the frame rate, 21 ms a frame."""
+    return F.avg_pool1d(log_mel(w), 2)
+
+
+def all_pictures(chunks: Chunks, picks: list[int], path: Path) -> Float[Tensor, "n 80 frames"]:
+    """Log-mel pictures of those chunks in float16, kept at `path`: a minute of work that a second training skips."""
+    if path.is_file() and len(mels := load_file(path)["mels"]) == len(picks):
+        return mels
+
+    def picture(i: int) -> Tensor:
+        return pictures(torch.from_numpy(chunks[i][2])[None])[0].half()
+
+    with ThreadPoolExecutor(2) as pool:
+        bar = tqdm(pool.map(picture, picks), "log-mels", len(picks), mininterval=0.5 if sys.stderr.isatty() else 10)
+        mels = torch.stack(list(bar))
+    save_tensors({"mels": mels}, path)
+    return mels
+
+
+@torch.no_grad()
+def text_states(encoder: Encoder, texts: list[str], batch: int = 64) -> Float[Tensor, "n text_features"]:
+    """Mean of the real tokens' states. MiniLM's padding is zeros; texts of like length share a batch, for speed."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    means = {}
+    for part in np.array_split(order, -(-len(texts) // batch)):
+        states = encoder([texts[i] for i in part])
+        count = (states != 0).any(dim=-1).sum(dim=1, keepdim=True)
+        means |= dict(zip(part.tolist(), (states.sum(dim=1) / count).cpu(), strict=True))
+    return torch.stack([means[i] for i in range(len(texts))])
+
+
+class Pairs:
+    """step -> (log-mel windows, text states, which text is true of which sound), a pure function of (seed, step).
+
+    A text is a caption as in training (half of the time), the genre alone, or genre and segment (a quarter each). The
+    caption is true of its own chunk only; the short ones of every chunk they describe. That is how genre is learned.
+    """
+
+    def __init__(self, profile: Profile, encoder: Encoder):
+        rng = np.random.default_rng(profile.seed)
+        chunks = Chunks(load_records(profile, "train"), data_dir(profile))
+        picks = np.sort(rng.permutation(len(chunks))[:MAX_CHUNKS]).tolist()
+        items = [chunks.items[i] for i in picks]
+        self.mels = all_pictures(chunks, picks, home() / "judge" / f"{data_dir(profile).name}-mels.safetensors")
+        self.frames = min(self.mels.shape[-1], pictures(torch.zeros(1, 2, WINDOW)).shape[-1])
+        texts = [self.texts(record, k, rng) for record, k in items]
+        known = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
+        self.states = text_states(encoder, list(known))
+        self.text_ids = np.array([[known[text] for text in row] for row in texts])
+        self.keys = np.array([[i, *self.text_ids[i, CAPTIONS:]] for i in range(len(items))])
+        self.seed = profile.seed
+
+    @staticmethod
+    def texts(record: Record, k: int, rng: np.random.Generator) -> list[str]:
+        """Captions drawn as in training, then the genre, then genre and segment."""
+        captions = [training_caption(record, k, rng) for _ in range(CAPTIONS)]
+        return [*captions, record.genre, f"{record.genre}, {k} of {record.chunks}"]
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, step])
+        chosen = rng.permutation(len(self.mels))[: TRAIN.batch]
+        kinds = rng.choice(3, len(chosen), p=(0.5, 0.25, 0.25))  # caption, genre, genre and segment
+        columns = np.where(kinds == 0, rng.integers(CAPTIONS, size=len(chosen)), kinds + CAPTIONS - 1)
+        starts = rng.integers(self.mels.shape[-1] - self.frames + 1, size=len(chosen))
+        mels = [self.mels[i, :, s : s + self.frames] for i, s in zip(chosen, starts, strict=True)]
+        keys = self.keys[chosen]
+        true = keys[:, kinds] == keys[np.arange(len(keys)), kinds]
+        return torch.stack(mels).float(), self.states[self.text_ids[chosen, columns]], torch.from_numpy(true)
+
+
+def train_judge(
+    profile: Profile, steps: int | None = None, path: Path | None = None, device: str | None = None
+) -> tuple[Judge, pd.DataFrame]:
+    """Train on the train split, save to `path` (default: where the package ships it), and return judge and history."""
+    torch.manual_seed(profile.seed)
+    path, place = path or weights_path(profile, "judge"), choose_device(device)
+    encoder = load_text_encoder(TEXT, place)
+    pairs = Pairs(profile, encoder)
+    steps = steps or profile.evaluation.judge_steps
+    net, history = fit(JudgeNet(), pairs, TRAIN, steps, profile.seed, device=place)
+    losses = history["loss"].to_numpy()
+    card = {
+        "model": "in-domain judge",
+        "profile": profile.name,
+        "data": data_dir(profile).name,
+        "chunks": len(pairs.mels),
+        "steps": steps,
+        "batch": TRAIN.batch,
+        "loss": round(float(np.mean(losses[-20:])), 4),
+        "seconds": round(float(np.sum(history["seconds"].to_numpy())), 1),
+    }
+    save_weights(net, path, card)
+    return read_judge(path, encoder, place), history
+
+
+def load_judge(profile: Profile, device: str | None = None) -> Judge:
+    """The shipped judge; where none is shipped, one trained on the spot and kept under `runs/judge`."""
+    place = choose_device(device)
+    path = weights_path(profile, "judge")
+    if not path.is_file():
+        steps = profile.evaluation.judge_steps
+        path = home() / "judge" / f"{data_dir(profile).name}-{steps}" / "judge.safetensors"
+    if not path.is_file():
+        return train_judge(profile, path=path, device=device)[0]
+    return read_judge(path, load_text_encoder(TEXT, place), place)
+
+
+def read_judge(path: Path, encoder: Encoder, device: torch.device) -> Judge:
+    """A judge from its file. Errors as in `mousai.checkpoint.load_weights`."""
+    net = JudgeNet()
+    card = load_weights(net, path)
+    return Judge(net.to(device).eval(), encoder, sha256(path), card)

@@ -1,0 +1,206 @@
+"""The clips every metric looks at, and the prompt each stands for. All raw: never clipped, normalised or picked out.
+
+Generated and reconstructed clips are kept under `runs/samples`, in a folder named by a hash of weights and settings, so
+that notebooks 06, 07, 08 and 10 hear the same ones. An interrupted run goes on at the next batch.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mousai.checkpoint import load_dmae, save_tensors, sha256, weights_path
+from mousai.data.embedded import data_dir, load_records
+from mousai.data.records import Record, load_chunk, prompt
+from mousai.generate import Mousai
+from mousai.profiles import GENRES, Profile, choose_device, home
+
+BATCH = 4  # clips made at a time: bounds memory
+NOISE_RMS = 0.1
+
+
+class Prompt(NamedTuple):
+    """What a clip was asked to be. k counts segments from 1; `title` is the tune, which the splits keep apart."""
+
+    genre: str
+    k: int
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips with their prompts, read one at a time: `clips[i]` is a waveform [2, time]."""
+
+    name: str
+    prompts: Sequence[Prompt]
+    load: Callable[[int], Tensor]
+    context: dict
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, i: int) -> Tensor:
+        if not 0 <= i < len(self):
+            raise IndexError(f"clip {i} of {len(self)} in set {self.name!r}")
+        return self.load(i)
+
+    @property
+    def genres(self) -> list[str]:
+        """The genre asked for, one a clip."""
+        return [prompt.genre for prompt in self.prompts]
+
+
+def evaluation_prompts(profile: Profile, per_genre: int | None = None) -> list[Prompt]:
+    """`per_genre` prompts for each of the four genres, from test records: no tune of theirs was seen in training.
+
+    Segments "k of n" rotate, so that all n are asked for equally often. More prompts than tunes start over with another
+    k; a genre without test tunes borrows the others' tunes under its own name.
+    """
+    records = load_records(profile, "test")
+    count = per_genre or profile.evaluation.prompts_per_genre
+    prompts = []
+    for g, genre in enumerate(GENRES):
+        own = [record for record in records if record.genre == genre]
+        own = own or [replace(record, genre=genre) for record in records]
+        for i in range(count):
+            record, k = own[i % len(own)], (2 * g + i % len(own) + i // len(own)) % profile.data.chunks + 1
+            prompts.append(as_prompt(record, k))
+    return prompts
+
+
+def as_prompt(record: Record, k: int) -> Prompt:
+    """The prompt of chunk k of a record."""
+    return Prompt(record.genre, k, record.title, prompt(record, k))
+
+
+def generated_set(
+    profile: Profile, device: str | None = None, unconditional: bool = False, per_genre: int | None = None
+) -> ClipSet:
+    """One clip of a chunk's length for each evaluation prompt, by the shipped weights; made once, then read from disk.
+
+    `unconditional`: guidance 0, so the text has no say; three tenths as many clips, scored against the same prompts.
+    """
+    prompts = evaluation_prompts(profile, per_genre)
+    if unconditional:
+        prompts = [prompts[i] for i in np.linspace(0, len(prompts) - 1, max(4, 3 * len(prompts) // 10)).astype(int)]
+    name = "unconditional" if unconditional else "generated"
+    sampling = asdict(profile.sampling) | ({"guidance": 0.0} if unconditional else {})
+    context = model_context(profile, device, ("dmae", "tcld")) | sampling | {"seed": profile.seed}
+    model: list[Mousai] = []
+
+    def make(indices: list[int]) -> Tensor:
+        model[:] = model or [Mousai.load(profile, device)]
+        texts = [prompts[i].text for i in indices]
+        seconds, seed = profile.tcld.crop / profile.sample_rate, 1000 * profile.seed + indices[0]
+        return model[0].generate(texts, seconds, seed, guidance=sampling["guidance"])
+
+    return cached(profile, name, prompts, make, context)
+
+
+def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
+    """The first `evaluation.reconstructions` real test chunks through stage 1 and back."""
+    real = real_set(profile)
+    prompts = real.prompts[: profile.evaluation.reconstructions]
+    steps = profile.sampling.dmae_steps
+    context = model_context(profile, device, ("dmae",)) | {"dmae_steps": steps, "seed": profile.seed}
+    model = []
+
+    def make(indices: list[int]) -> Tensor:
+        model[:] = model or [load_dmae(profile, choose_device(device))]
+        w = torch.stack([real[i] for i in indices]).to(next(model[0].parameters()).device)
+        generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
+        return model[0].decode(model[0].encode(w), steps, generator, w.shape[-1])
+
+    return cached(profile, "reconstruction", prompts, make, context)
+
+
+def model_context(profile: Profile, device: str | None, names: tuple[str, ...]) -> dict:
+    """Which weights, by sha256, and what length and rate. Raises FileNotFoundError where weights are not shipped."""
+    paths = {name: weights_path(profile, name) for name in names}
+    for path in paths.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
+    hashes = {f"{name}_sha256": sha256(path) for name, path in paths.items()}
+    return hashes | {"crop": profile.tcld.crop, "device": choose_device(device).type}
+
+
+def cached(profile: Profile, name: str, prompts: Sequence[Prompt], make: Callable, context: dict) -> ClipSet:
+    """Make what is missing, in batches of 4, each file written aside and renamed; returns the set that reads them."""
+    settings = json.dumps([context, prompts, data_dir(profile).name, BATCH], sort_keys=True)
+    folder = home() / "samples" / f"{profile.name}-{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    batches = [list(range(i, min(i + BATCH, len(prompts)))) for i in range(0, len(prompts), BATCH)]
+    missing = [batch for batch in batches if not all(clip_path(folder, i).is_file() for i in batch)]
+    interval = 0.5 if sys.stderr.isatty() else 10
+    for batch in tqdm(missing, f"{name} clips", mininterval=interval, unit="batch", disable=not missing):
+        for i, w in zip(batch, make(batch), strict=True):
+            save_tensors({"w": w}, clip_path(folder, i))
+    return ClipSet(name, list(prompts), lambda i: load_file(clip_path(folder, i))["w"], context)
+
+
+def clip_path(folder: Path, i: int) -> Path:
+    return folder / f"{i:04d}.safetensors"
+
+
+def shuffled(clips: ClipSet, seed: int = 0) -> ClipSet:
+    """The same sounds, each beside another one's prompt: a random cycle, so that none keeps its own."""
+    order = np.random.default_rng(seed).permutation(len(clips))
+    others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    prompts = [clips.prompts[others[i]] for i in range(len(clips))]
+    return ClipSet("shuffled", prompts, clips.load, clips.context | {"shuffle_seed": seed})
+
+
+def noise_set(profile: Profile) -> ClipSet:
+    """White noise beside the evaluation prompts: Gaussian, both channels independent, RMS 0.1, clip i from seed i."""
+    shape = (2, profile.tcld.crop)
+
+    def load(i: int) -> Tensor:
+        return NOISE_RMS * torch.randn(shape, generator=torch.Generator().manual_seed(i))
+
+    return ClipSet("noise", evaluation_prompts(profile), load, {"crop": profile.tcld.crop, "rms": NOISE_RMS})
+
+
+def silence_set(profile: Profile) -> ClipSet:
+    """Exact zeros beside the evaluation prompts."""
+    return ClipSet(
+        "silence", evaluation_prompts(profile), lambda i: torch.zeros(2, profile.tcld.crop), {"crop": profile.tcld.crop}
+    )
+
+
+def held_out_pieces(profile: Profile) -> list[Record]:
+    """The test records, one of each genre in turn, so that any first few are balanced."""
+    records = load_records(profile, "test")
+    by_genre = [[record for record in records if record.genre == genre] for genre in GENRES]
+    longest = max(len(own) for own in by_genre)
+    return [own[i] for i in range(longest) for own in by_genre if i < len(own)]
+
+
+def real_clips(profile: Profile, records: Sequence[Record], limit: int) -> ClipSet:
+    """Every chunk of those records, whole pieces in order, at most `limit` clips."""
+    root = data_dir(profile)
+    items = [(record, k) for record in records for k in range(1, record.chunks + 1)][:limit]
+    prompts = [as_prompt(record, k) for record, k in items]
+    load = lambda i: torch.from_numpy(load_chunk(items[i][0], items[i][1], root))  # noqa: E731
+    return ClipSet("real", prompts, load, {"crop": profile.tcld.crop, "split": "test"})
+
+
+def real_set(profile: Profile) -> ClipSet:
+    """Real test music, each chunk with its own prompt: the ceiling."""
+    return real_clips(profile, held_out_pieces(profile), profile.evaluation.real_clips)
+
+
+def real_halves(profile: Profile, n: int) -> tuple[ClipSet, ClipSet]:
+    """(at most n clips that stand for "real", the reference): two sets of real test music that share no piece."""
+    pieces = held_out_pieces(profile)
+    first = max(1, min(-(-n // profile.data.chunks), len(pieces) // 2))
+    limit = profile.evaluation.real_clips
+    return real_clips(profile, pieces[:first], n), real_clips(profile, pieces[first:], limit)

@@ -1,0 +1,135 @@
+"""Every test runs with shapes checked, offline, on one thread, and writes below a folder of this session."""
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched; read when transformers is imported
+os.environ["HF_HUB_CACHE"] = os.devnull  # nor found in this user's cache: tests see what a fresh machine sees
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A MOUSAI_HOME from outside is kept, so that `make test` and the notebooks can share one set of prepared data.
+_HOME = None if os.environ.get("MOUSAI_HOME") else tempfile.TemporaryDirectory(prefix="mousai-tests-")
+if _HOME is not None:
+    os.environ["MOUSAI_HOME"] = _HOME.name
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+_HOOK = install_import_hook("mousai", "typecheck.check")  # before the first import of mousai
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from mousai.data.embedded import data_dir  # noqa: E402
+from mousai.data.records import Record, write_manifest  # noqa: E402
+from mousai.data.sound import write_flac  # noqa: E402
+from mousai.profiles import GENRES, SMOKE, DataConfig, DMAEConfig, EncoderConfig, Profile, UNetConfig  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def session_home() -> Path:
+    """Where this session writes: MOUSAI_HOME, shared by unit tests and notebooks."""
+    return Path(os.environ["MOUSAI_HOME"])
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A MOUSAI_HOME of the test's own, empty."""
+    monkeypatch.setenv("MOUSAI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def paper_dmae() -> DMAEConfig:
+    """The paper's stage 1 in small: every field that departs is off."""
+    unet = UNetConfig(
+        in_channels=32,
+        channels=(16, 24, 16),
+        factors=(1, 2, 2),
+        items=(1, 1, 2),
+        attentions=(0, 0, 0),
+        cross_attentions=(0, 0, 0),
+        inject_depth=2,
+        inject_channels=8,
+        features=32,
+    )
+    encoder = EncoderConfig(in_channels=128, channels=16, blocks=(1, 2), latent_channels=8)
+    return DMAEConfig(unet=unet, encoder=encoder, crop=2048, n_fft=127, hop=32, patch=32, patch_channels=32)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Profile:
+    """Smaller than smoke: seconds of sound, thousands of weights, every departure on as in smoke."""
+    dmae = replace(
+        SMOKE.dmae, crop=2**14, warm_start_steps=2, unet=replace(SMOKE.dmae.unet, channels=(16,) * 5, features=32)
+    )
+    dmae = replace(dmae, encoder=replace(dmae.encoder, channels=16))
+    unet = replace(SMOKE.tcld.unet, channels=(16, 16, 16), features=32, head_features=8)
+    return replace(
+        SMOKE,
+        name="tiny",
+        data=DataConfig(pieces=4, piece_samples=2**17),
+        dmae=dmae,
+        tcld=replace(SMOKE.tcld, crop=2**15, unet=unet),
+        sampling=replace(SMOKE.sampling, tcld_steps=2, dmae_steps=2),
+    )
+
+
+@pytest.fixture
+def tiny_data(tiny, home) -> Path:
+    """The tiny profile's data set, made up: four pieces of quiet noise with captions, no arranger."""
+    root, rng = data_dir(tiny), np.random.default_rng(0)
+    (root / "audio").mkdir(parents=True)
+    records = [write_piece(tiny, root, i, rng) for i in range(tiny.data.pieces)]
+    write_manifest(records, root / "manifest.jsonl")
+    return root
+
+
+def write_piece(profile: Profile, root: Path, i: int, rng: np.random.Generator) -> Record:
+    wave = 0.1 * rng.standard_normal((2, profile.data.piece_samples)).astype(np.float32)
+    digest = write_flac(wave, root / "audio" / f"{i}.flac")
+    split = ("train", "train", "valid", "test")[i]
+    return Record(
+        id=str(i),
+        title=f"Tune {i}",
+        artist="Nobody",
+        album="Nothing",
+        genre=GENRES[i % 4],
+        year=1883,
+        key="C major",
+        tempo=120.0,
+        licence="CC0",
+        split=split,
+        file=f"audio/{i}.flac",
+        samples=profile.data.piece_samples,
+        chunks=profile.data.chunks,
+        sha256=digest,
+        source="test",
+    )
+
+
+@pytest.fixture(scope="session")
+def t5_folder(tmp_path_factory) -> Path:
+    """A random T5 of 16 features with a vocabulary of words, saved as one would save the real one."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    folder = tmp_path_factory.mktemp("t5")
+    words = ["<pad>", "</s>", "<unk>", "metal", "pop", "hip", "hop", "1883", "of", "1", "2", "3", "4", ","]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=len(words), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
+    T5EncoderModel(config).save_pretrained(folder)
+    return folder

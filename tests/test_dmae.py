@@ -1,0 +1,161 @@
+"""Stage 1: any length in, any length out, an exact way to the diffused signal and back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mousai.diffusion import sample
+from mousai.dmae import DMAE, MagnitudeEncoder, PatchFrontEnd, gaussian_like
+from mousai.profiles import A100
+from mousai.unet import count_parameters
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def model(tiny) -> DMAE:
+    torch.manual_seed(0)
+    return DMAE(tiny.dmae).eval()
+
+
+def noise(*shape, seed=0, **kind) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), **kind)
+
+
+def test_the_papers_stage_one_has_185_107_872_parameters_in_three_parts():
+    with torch.device("meta"):
+        model = DMAE(A100.dmae)
+    parts = [count_parameters(part) for part in (model.unet, model.encoder, model.front)]
+    assert parts == [160_604_032, 24_438_304, 65_536]
+    assert count_parameters(model) == sum(parts) == 185_107_872
+
+
+def test_the_papers_crop_becomes_a_latent_of_32_by_256_and_goes_through_the_net():
+    with torch.device("meta"):
+        model, w = DMAE(A100.dmae), torch.empty(1, 2, 2**18)
+        z = model.encoder(torch.empty(1, 1024, 1024))
+        assert z.shape == (1, 32, 256) and w.numel() / z.numel() == 64
+        assert model.net(w, torch.empty(1), z).shape == w.shape
+
+
+@pytest.mark.parametrize(("time", "steps"), [(1, 1), (1024, 1), (1025, 2), (5000, 5), (2**14, 16)])
+def test_any_length_is_encoded_to_a_step_per_1024_samples(model, time, steps):
+    assert model.encode(noise(1, 2, time)).shape == (1, 32, steps)
+
+
+def test_the_latent_stays_within_one(model):
+    assert model.encode(100 * noise(1, 2, 8192)).abs().max() <= 1
+
+
+def test_encoding_pads_with_silence(model):
+    w = noise(1, 2, 5000)
+    padded = torch.cat([w, torch.zeros(1, 2, 5 * 1024 - 5000)], dim=-1)
+    assert_close(model.encode(w), model.encode(padded))
+
+
+def test_silence_is_finite_with_and_without_a_logarithm(model, paper_dmae, generator):
+    assert model.encode(torch.zeros(1, 2, 2048)).isfinite().all()
+    paper = DMAE(paper_dmae)
+    assert paper.encode(torch.zeros(1, 2, 2048)).isfinite().all()
+    assert paper(torch.zeros(2, 2, 2048), generator).isfinite()
+
+
+@pytest.mark.parametrize("length", [1, 1000, 1024, 5000, 2**14, 2**14 + 1, 40_000])
+def test_any_length_is_decoded_windows_or_not(model, generator, length):
+    z = noise(1, 32, -(-length // 1024)).tanh()
+    w = model.decode(z, 1, generator, length)
+    assert w.shape == (1, 2, length) and w.isfinite().all()
+
+
+def test_without_a_length_all_of_the_latent_is_decoded(model, generator):
+    assert model.decode(noise(2, 32, 5), 1, generator).shape == (2, 2, 5 * 1024)
+
+
+def test_a_length_beyond_the_latent_is_refused_by_number(model, generator):
+    with pytest.raises(ValueError, match="length 2049 is not within the 2048 samples that 2 latent steps describe"):
+        model.decode(noise(1, 32, 2), 1, generator, 2049)
+
+
+def test_decoding_a_crop_is_ddim_through_the_net_and_back_to_a_waveform(model, tiny):
+    z = noise(1, 32, 16).tanh()
+    eps = noise(1, 2, tiny.dmae.crop, seed=5)
+    expected = model.to_wave(sample(lambda x, sigma: model.net(x, sigma, z), eps, 3)).detach()
+    assert_close(model.decode(z, 3, torch.Generator().manual_seed(5)), expected, **CLOSE)
+
+
+def test_the_decoded_sound_follows_its_latent_also_in_the_second_window(model):
+    one, other = noise(1, 32, 32).tanh(), noise(1, 32, 32).tanh()
+    other[..., 24:] *= -1
+    a, b = (model.decode(z, 2, torch.Generator().manual_seed(0)) for z in (one, other))
+    assert (a - b)[..., 24 * 1024 :].abs().max() > 1e-4
+    assert_close(a[..., : 8 * 1024], b[..., : 8 * 1024], atol=1e-3, rtol=0)
+
+
+def test_the_front_end_starts_as_an_exact_inverse_pair():
+    front, w = PatchFrontEnd(64, 128, dct_start=True).double(), noise(2, 2, 640, dtype=torch.float64)
+    assert_close(front.synthesis(front.analysis(w)), w, atol=1e-5, rtol=0)
+    assert_close(front.analysis(w).norm(), w.norm(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+@pytest.mark.parametrize("preemphasis", [0.0, 0.97])
+def test_the_way_to_the_diffused_signal_and_back_is_exact(paper_dmae, scale, preemphasis):
+    model = DMAE(replace(paper_dmae, wave_scale=scale, preemphasis=preemphasis))
+    w = noise(2, 2, 5000, dtype=torch.float64)
+    assert_close(model.to_wave(model.to_signal(w)), w, atol=1e-12, rtol=1e-12)
+
+
+def test_preemphasis_subtracts_its_share_of_the_sample_before(paper_dmae):
+    model, w = DMAE(replace(paper_dmae, wave_scale=2.0, preemphasis=0.9)), noise(1, 2, 100, dtype=torch.float64)
+    assert_close(model.to_signal(w)[..., 1:], 2 * (w[..., 1:] - 0.9 * w[..., :-1]), atol=1e-12, rtol=1e-12)
+
+
+def test_the_way_back_never_clips(paper_dmae):
+    model = DMAE(replace(paper_dmae, preemphasis=0.5))
+    assert model.to_wave(torch.full((1, 2, 10), 4.0)).max() > 4
+
+
+def test_the_papers_loss_is_the_velocity_error_alone(paper_dmae):
+    model, w = DMAE(paper_dmae), noise(3, 2, 2048)
+    generator = torch.Generator().manual_seed(2)
+    eps, sigma = gaussian_like(w, generator), model.draw_sigma(3, generator)
+    alpha, beta = torch.cos(torch.pi / 2 * sigma)[:, None, None], torch.sin(torch.pi / 2 * sigma)[:, None, None]
+    v_hat = model.net(alpha * w + beta * eps, sigma, model.encode(w))
+    expected = (v_hat - (alpha * eps - beta * w)).square().mean()
+    assert_close(model(w, torch.Generator().manual_seed(2)), expected, **CLOSE)
+
+
+def test_the_encoder_learns_from_the_decoders_error(paper_dmae, generator):
+    model = DMAE(paper_dmae)
+    model(noise(2, 2, 2048), generator).backward()
+    assert all(parameter.grad.any() for parameter in model.parameters())
+
+
+def test_before_the_warm_start_ends_the_unet_is_not_trained(tiny, generator):
+    model = DMAE(tiny.dmae)
+    model(noise(1, 2, tiny.dmae.crop), generator, step=tiny.dmae.warm_start_steps - 1).backward()
+    assert all(parameter.grad is None for parameter in model.unet.parameters())
+    assert all(parameter.grad.any() for parameter in model.encoder.parameters())
+    model(noise(1, 2, tiny.dmae.crop), generator, step=tiny.dmae.warm_start_steps).backward()
+    assert all(parameter.grad is not None for parameter in model.unet.parameters())
+
+
+def test_levels_are_uniform_and_the_noisy_share_leans_to_one(paper_dmae):
+    uniform = DMAE(paper_dmae).draw_sigma(20_000, torch.Generator().manual_seed(0))
+    assert_close(uniform.mean().item(), 1 / 2, atol=0.01, rtol=0)
+    assert_close(uniform.square().mean().item(), 1 / 3, atol=0.01, rtol=0)
+    leaning = DMAE(replace(paper_dmae, noisy_share=1.0)).draw_sigma(20_000, torch.Generator().manual_seed(0))
+    assert_close(leaning.mean().item(), 2 / 3, atol=0.01, rtol=0)
+
+
+def test_tanh_comes_last_and_the_norm_only_where_the_profile_departs(paper_dmae):
+    m_w = noise(1, 128, 64).abs()
+    plain = MagnitudeEncoder(paper_dmae.encoder)
+    assert count_parameters(MagnitudeEncoder(replace(paper_dmae.encoder, norm_before_tanh=True))) == (
+        count_parameters(plain) + 2 * paper_dmae.encoder.channels
+    )
+    torch.nn.init.zeros_(plain.to_out.weight)
+    torch.nn.init.constant_(plain.to_out.bias, 0.5)
+    assert_close(plain(m_w), torch.full((1, 8, 16), 0.5).tanh())

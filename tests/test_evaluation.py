@@ -1,0 +1,321 @@
+"""The metrics: closed forms, hand-worked cases, and that nothing about them is random."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from mousai.evaluation import clap, distance, efficiency, genre, judge, samples, statistics, structure
+from mousai.profiles import GENRES
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((60, 5))
+
+
+class Echo:
+    """A listener whose vectors are known: sound -> (mean of left, mean of right), text -> its first two numbers."""
+
+    name = "echo"
+
+    def embed_audio(self, w):
+        return w.mean(dim=-1)
+
+    def embed_text(self, texts):
+        return torch.tensor([[float(part) for part in text.split()] for text in texts])
+
+
+def clip_set(waves: torch.Tensor, genres: list[str]) -> samples.ClipSet:
+    prompts = [samples.Prompt(genre, i % 4 + 1, f"Tune {i}", "1 0") for i, genre in enumerate(genres)]
+    return samples.ClipSet("test", prompts, lambda i: waves[i], {})
+
+
+# statistics
+
+
+def test_bootstrap_is_the_same_bits_on_a_second_run_and_holds_the_mean(rows):
+    first, second = statistics.bootstrap(rows[:, 0], seed=3), statistics.bootstrap(rows[:, 0], seed=3)
+    assert first == second
+    assert first[1] < first[0] < first[2]
+    assert_allclose(first[0], rows[:, 0].mean(), rtol=1e-12)
+
+
+def test_bootstrap_interval_is_that_of_the_normal_law(rows):
+    _, low, high = statistics.bootstrap(np.tile(rows[:, 0], 10))
+    assert_allclose(high - low, 2 * 1.96 * rows[:, 0].std() / math.sqrt(600), rtol=0.1)
+
+
+def test_bootstrap_of_whole_pieces_is_wider_where_chunks_of_a_piece_agree():
+    values, titles = np.repeat(np.arange(10.0), 4), [f"tune {i // 4}" for i in range(40)]
+    alone, grouped = statistics.bootstrap(values), statistics.bootstrap(values, groups=titles)
+    assert grouped[2] - grouped[1] > 1.5 * (alone[2] - alone[1])
+
+
+def test_bootstrap_of_nothing_says_so():
+    with pytest.raises(ValueError, match="bootstrap of 0 values"):
+        statistics.bootstrap([])
+
+
+def test_jackknife_interval_of_a_mean_is_the_textbook_one(rows):
+    shifted = rows[:, :1] + 5
+    value, low, high = statistics.jackknife(lambda part: float(part.mean()), shifted, blocks=60)
+    assert_allclose(high - value, 1.96 * shifted.std(ddof=1) / math.sqrt(60), rtol=1e-9)
+    assert_allclose(value - low, high - value, rtol=1e-9)
+
+
+# Frechet distance
+
+
+def test_frechet_distance_of_two_gaussians_is_the_closed_form():
+    # In one dimension it is (m1 - m2)^2 + (s1 - s2)^2; independent axes add.
+    base = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])  # both standard deviations sqrt(4/3)
+    std = math.sqrt(4 / 3)
+    a, b = base * [2.0, 0.5] + [1.0, 0.0], base * [3.0, 0.25] + [0.0, -2.0]
+    expected = 1 + 4 + std**2 * ((2 - 3) ** 2 + (0.5 - 0.25) ** 2)
+    assert_allclose(distance.frechet_distance(a, b), expected, rtol=1e-12)
+
+
+def test_frechet_distance_agrees_with_the_matrix_square_root(rows):
+    from scipy.linalg import sqrtm
+
+    mix = np.random.default_rng(1).standard_normal((5, 5))
+    other = rows[::-1] @ mix + 0.3
+    (mean_a, cov_a), (mean_b, cov_b) = distance.gaussian(rows), distance.gaussian(other)
+    expected = ((mean_a - mean_b) ** 2).sum() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
+    assert_allclose(distance.frechet_distance(rows, other), expected, rtol=1e-9)
+
+
+def test_frechet_distance_is_zero_for_equal_sets_in_any_order(rows):
+    assert_allclose(distance.frechet_distance(rows, rows[::-1]), 0, atol=1e-12)
+
+
+def test_frechet_distance_finds_a_planted_shift(rows):
+    assert_allclose(distance.frechet_distance(rows, rows + np.array([3, 0, 0, 4, 0])), 25, rtol=1e-9)
+
+
+def test_frechet_distance_is_real_and_finite_with_fewer_rows_than_dimensions():
+    few = np.random.default_rng(2).standard_normal((2, 6, 40))
+    assert 0 < distance.frechet_distance(few[0], few[1]) < 1000
+
+
+def test_frechet_distance_of_one_row_says_what_it_needs():
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        distance.frechet_distance(np.zeros((1, 3)), np.zeros((4, 3)))
+
+
+# genre
+
+
+def test_kappa_by_hand():
+    # Cohen's own kind of example: agreement 0.7; by chance (25*30 + 25*20)/50^2 = 0.5; kappa 0.4.
+    matrix = np.array([[20, 5], [10, 15]])
+    assert_allclose([genre.accuracy(matrix), genre.kappa(matrix)], [0.7, 0.4], rtol=1e-12)
+
+
+def test_kappa_is_one_on_the_diagonal_and_zero_where_every_choice_is_the_same():
+    assert genre.kappa(np.diag([3, 4, 5, 6])) == 1
+    assert_allclose(genre.kappa(genre.confusion(list(GENRES) * 5, ["Pop"] * 20)), 0, atol=1e-12)
+
+
+def test_confusion_counts_rows_as_true_and_columns_as_chosen():
+    matrix = genre.confusion(["Metal", "Metal", "Pop"], ["Pop", "Metal", "Pop"])
+    assert matrix[GENRES.index("Metal"), GENRES.index("Pop")] == 1
+    assert matrix.sum() == 3 and matrix[GENRES.index("Pop")].tolist() == [0, 0, 0, 1]
+
+
+def test_confusion_refuses_an_unknown_genre():
+    with pytest.raises(ValueError, match="unknown genre 'Jazz'"):
+        genre.confusion(["Jazz"], ["Pop"])
+
+
+def test_mfcc_features_do_not_depend_on_the_channels_order():
+    w = 0.1 * torch.randn(2, 24_000, generator=torch.Generator().manual_seed(0))
+    assert_allclose(genre.mfcc_features(w), genre.mfcc_features(w.flip(0)), rtol=1e-6)
+    assert genre.mfcc_features(w).shape == (40,)
+
+
+# CLAP score
+
+
+def test_clap_score_is_the_product_with_each_clips_own_text():
+    waves = torch.tensor([[1.0, 0.0], [0.6, 0.8]])[..., None].expand(2, 2, 8)
+    assert_allclose(clap.clap_score(Echo(), waves, ["1 0", "0 1"]), [1.0, 0.8], rtol=1e-6)
+    with pytest.raises(ValueError, match="one text a sound"):
+        clap.clap_score(Echo(), waves, ["1 0"])
+
+
+def test_score_row_is_the_mean_over_clips_in_any_order():
+    waves = torch.arange(8.0)[:, None, None].expand(8, 2, 4)
+    forward, backward = clip_set(waves, ["Pop"] * 8), clip_set(waves.flip(0), ["Pop"] * 8)
+    row = clap.score_row(Echo(), forward, "real")
+    assert_allclose([row["value"], clap.score_row(Echo(), backward, "real")["value"]], 3.5)
+    assert row["low"] < 3.5 < row["high"] and row["n"] == 8 and row["judge"] == "echo"
+
+
+def test_windows_cover_a_clip_from_end_to_end_without_chance():
+    w = torch.arange(25.0).expand(2, 25)
+    assert [part[0].tolist()[::9] for part in judge.windows(w, 10)] == [[0, 9], [8, 17], [15, 24]]
+    assert judge.windows(w, 30).shape == (1, 2, 25) and judge.windows(w, 25).shape == (1, 2, 25)
+
+
+def test_missing_laion_weights_give_one_line_that_says_what_to_fetch(tmp_path, monkeypatch):
+    monkeypatch.setattr(clap, "try_to_load_from_cache", lambda repo, file: None)
+    with pytest.raises(FileNotFoundError) as error:
+        clap.LaionClap()
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in ("hf download lukewys/laion_clap", "roberta-base", "HF_HOME"))
+
+
+# the judge
+
+
+def no_words(texts: list[str]) -> torch.Tensor:
+    return torch.ones(len(texts), 64, 384)
+
+
+def test_judge_embeds_a_long_clip_as_the_mean_of_its_windows():
+    torch.manual_seed(0)
+    listener = judge.Judge(judge.JudgeNet().eval(), no_words, "", {})
+    w = 0.1 * torch.randn(1, 2, judge.WINDOW + 48_000)
+    parts = torch.cat([listener.embed_audio(w[..., : judge.WINDOW]), listener.embed_audio(w[..., -judge.WINDOW :])])
+    torch.testing.assert_close(listener.embed_audio(w)[0], parts.mean(dim=0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(parts.norm(dim=1), torch.ones(2))
+
+
+def test_judge_loss_is_lowest_where_every_sound_lies_at_its_own_text():
+    net = judge.JudgeNet()
+    net.audio = lambda mels: torch.eye(4)[:, :4]  # type: ignore[method-assign]
+    net.text = lambda states: torch.eye(4)[:, :4]  # type: ignore[method-assign]
+    mels, states, generator = torch.zeros(4, 80, 16), torch.zeros(4, 384), torch.Generator()
+    right = net(mels, states, torch.eye(4).bool(), generator)
+    wrong = net(mels, states, torch.eye(4).roll(1, 0).bool(), generator)
+    torch.testing.assert_close(right, torch.log(torch.tensor(1 + 3 * math.exp(-10))), atol=1e-5, rtol=0)
+    assert wrong > right + 9
+
+
+def test_short_texts_are_true_of_every_sound_they_describe(tiny, tiny_data):
+    pairs = judge.Pairs(tiny, no_words)
+    _, states, true = pairs(0)
+    assert true.shape == (8, 8) and true.diagonal().all() and len(states) == 8
+    assert all(torch.equal(a, b) for a, b in zip(pairs(5), pairs(5), strict=True))
+    genre_column = true[:, true.sum(dim=0) == 4]  # a genre's name is true of the four chunks of its one piece
+    assert genre_column.shape[1] > 0 and (genre_column.sum(dim=0) == 4).all()
+
+
+# the clips
+
+
+def test_prompts_ask_for_every_genre_and_segment_equally_and_only_for_test_tunes(tiny, tiny_data):
+    prompts = samples.evaluation_prompts(tiny, per_genre=8)
+    assert [sum(p.genre == name for p in prompts) for name in GENRES] == [8] * 4
+    assert [sum(p.k == k for p in prompts) for k in range(1, 5)] == [8] * 4
+    assert {p.title for p in prompts} == {"Tune 3"}
+    assert prompts[0].text == "Tune 3, Nobody, Nothing, Electronic, 1883, 1 of 4"
+
+
+def test_shuffled_prompts_keep_the_sounds_and_leave_none_its_own_text():
+    clips = clip_set(torch.arange(6.0)[:, None, None].expand(6, 2, 4), ["Pop"] * 6)
+    other = samples.shuffled(clips)
+    assert all(torch.equal(clips[i], other[i]) for i in range(6))
+    assert all(a.title != b.title for a, b in zip(clips.prompts, other.prompts, strict=True))
+    assert {p.title for p in other.prompts} == {p.title for p in clips.prompts}
+
+
+def test_noise_and_silence_are_what_they_say(tiny, tiny_data):
+    noise = samples.noise_set(tiny)[0]
+    assert torch.equal(noise, samples.noise_set(tiny)[0]) and not torch.equal(noise, samples.noise_set(tiny)[1])
+    assert_allclose(noise.square().mean().sqrt(), 0.1, rtol=0.01)
+    assert samples.silence_set(tiny)[0].abs().max() == 0
+
+
+def test_an_interrupted_run_makes_only_what_is_missing(tiny, tiny_data):
+    prompts, made = samples.evaluation_prompts(tiny, per_genre=2), []
+
+    def make(indices):
+        made.append(indices[0])
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return torch.full((len(indices), 2, 4), float(indices[0]))
+
+    with pytest.raises(KeyboardInterrupt):
+        samples.cached(tiny, "test", prompts, make, {})
+    clips = samples.cached(tiny, "test", prompts, make, {})
+    assert made == [0, 4, 4] and float(clips[5][0, 0]) == 4
+    samples.cached(tiny, "test", prompts, make, {"guidance": 1})
+    assert made == [0, 4, 4, 0, 4]
+
+
+def test_real_halves_share_no_piece(tiny, tiny_data):
+    four = [replace(r, id=str(i), title=f"T{i}") for i, r in enumerate(samples.held_out_pieces(tiny) * 4)]
+    held_out, samples.held_out_pieces = samples.held_out_pieces, lambda profile: four
+    try:
+        real, reference = samples.real_halves(tiny, 8)
+    finally:
+        samples.held_out_pieces = held_out
+    assert len(real) == 8 and len(reference) == 8
+    assert not {p.title for p in real.prompts} & {p.title for p in reference.prompts}
+
+
+# long-term structure
+
+
+def test_amplitude_of_a_sine_is_its_closed_form():
+    wave = torch.sin(2 * math.pi * torch.arange(48_000) / 480).expand(2, -1)
+    assert_allclose(structure.amplitude(0.5 * wave), (0.5 / math.sqrt(2), 1 / math.pi), rtol=1e-3)
+
+
+def test_segments_find_a_planted_fade_and_its_spread():
+    ks = np.tile([1, 2, 3, 4], 25)
+    values = np.array([0.1, 0.3, 0.3, 0.1])[ks - 1] + 0.01 * np.random.default_rng(0).standard_normal(100)
+    table = structure.segments(values, ks.tolist(), 4)
+    assert_allclose(table["mean"], [0.1, 0.3, 0.3, 0.1], atol=0.006)
+    assert_allclose(table["std"], [0.01] * 4, rtol=0.5)
+    with pytest.raises(ValueError, match='no clip is segment "5 of 5"'):
+        structure.segments(values, ks.tolist(), 5)
+
+
+def test_shape_correlation_sees_form_and_not_level():
+    ks = np.tile([1.0, 2, 3, 4], 10)
+    real = np.c_[ks, np.array([0.1, 0.3, 0.2, 0.1])[ks.astype(int) - 1]]
+    louder, flat = real * [1, 3] + [0, 0.5], real * [1, 0]
+    assert_allclose(structure.shape_correlation(louder, real, 4), (1, 1, 1), rtol=1e-9)
+    assert structure.shape_correlation(flat, real, 4)[0] == 0
+    assert structure.correlation(np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])) == pytest.approx(-1)
+
+
+# efficiency
+
+
+def test_efficiency_row_names_both_ratios_and_counts_its_runs():
+    shared = dict(memory_gb=1.5, steps=[1, 1], guidance=1.0, precision="float32", calls={}, threads=2, device="cpu")
+    runs = [{"seconds": s, "audio_seconds": 40.0, **shared} for s in (30.0, 10.0, 20.0)]
+    row = efficiency.efficiency_row(runs)
+    assert (row["seconds"], row["seconds_quartiles"], row["n"]) == (20.0, [15.0, 25.0], 3)
+    assert (row["time_per_audio"], row["x_real_time"]) == (0.5, 2.0)
+    json.dumps(row)
+
+
+def test_timed_runs_stop_where_one_more_would_pass_the_budget(tiny, monkeypatch):
+    clock = iter([0.0, 10.0, 20.0, 30.0])
+    monkeypatch.setattr(efficiency, "fresh_run", lambda *_: {"seconds": 1.0})
+    monkeypatch.setattr(efficiency.time, "perf_counter", lambda: next(clock))
+    profile = replace(tiny, evaluation=replace(tiny.evaluation, repeats=9))
+    assert len(efficiency.timed_runs(profile, 1.0, budget=35.0)) == 3
+
+
+def test_stopwatch_counts_calls_of_the_network_as_it_is():
+    layer = torch.nn.Linear(2, 2)
+    watch = efficiency.Stopwatch(layer)
+    for _ in range(3):
+        layer(torch.zeros(1, 2))
+    assert watch.calls == 3 and watch.seconds > 0
+
+
+def test_peak_memory_is_this_process_in_gigabytes():
+    assert 0.1 < efficiency.peak_memory_gb() < 60

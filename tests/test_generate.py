@@ -1,0 +1,135 @@
+"""prompt -> sound: exactly as long as asked, the same for the same seed, and a file that reads back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.testing import assert_close
+
+from mousai import checkpoint
+from mousai.checkpoint import new_tcld, save_weights
+from mousai.dmae import DMAE
+from mousai.generate import Mousai, sample_count, write_audio
+from mousai.profiles import Profile, TextConfig
+from mousai.text import load_text_encoder
+
+
+@pytest.fixture(scope="module")
+def profile(tiny, t5_folder) -> Profile:
+    """The tiny profile, reading prompts with the tiny T5."""
+    tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))
+    return replace(tiny, tcld=replace(tcld, unet=replace(tcld.unet, embedding_features=16)))
+
+
+@pytest.fixture(scope="module")
+def stack(profile) -> Mousai:
+    torch.manual_seed(0)
+    dmae, tcld = DMAE(profile.dmae).eval(), new_tcld(profile).eval()
+    return Mousai(profile, load_text_encoder(profile.tcld.text), tcld, dmae)
+
+
+# A sample, a latent step and one more, within a chunk, exactly a chunk (0.68 s), longer than a chunk.
+@pytest.mark.parametrize("seconds", [1 / 48_000, 1024 / 48_000, 1025 / 48_000, 0.33333, 2**15 / 48_000, 1.5])
+def test_the_sound_is_exactly_as_long_as_asked(stack, seconds):
+    w = stack.generate(["Metal, 2 of 4"], seconds, tcld_steps=1, dmae_steps=1)
+    assert w.shape == (1, 2, round(seconds * 48_000)) and w.isfinite().all()
+
+
+def test_one_waveform_a_prompt(stack):
+    assert stack.generate(["metal", "pop", "hip hop"], 0.1).shape == (3, 2, 4800)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_another_sound(stack, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        write_audio(stack.generate(["metal"], 0.2, seed=seed)[0], tmp_path / f"{name}.wav")
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_the_global_generator_has_no_say(stack):
+    sounds = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        sounds.append(stack.generate(["metal"], 0.1))
+    assert_close(*sounds, atol=0, rtol=0)
+
+
+def test_the_prompt_is_heard_and_without_guidance_it_is_not(stack):
+    sounds = [stack.generate([text], 0.3) for text in ("metal", "pop")]
+    assert (sounds[0] - sounds[1]).abs().max() > 1e-4
+    sounds = [stack.generate([text], 0.3, guidance=0.0) for text in ("metal", "pop")]
+    assert_close(*sounds, atol=1e-6, rtol=0)
+
+
+def test_steps_and_guidance_default_to_the_profile(stack, profile):
+    settings = profile.sampling
+    explicit = stack.generate(["metal"], 0.1, 0, settings.tcld_steps, settings.dmae_steps, settings.guidance)
+    assert_close(stack.generate(["metal"], 0.1), explicit, atol=0, rtol=0)
+    for change in ({"tcld_steps": 5}, {"dmae_steps": 5}, {"guidance": 20.0}):
+        assert not torch.equal(stack.generate(["metal"], 0.1, **change), explicit)
+
+
+@pytest.mark.parametrize("which", ["tcld_steps", "dmae_steps"])
+def test_no_steps_is_refused_not_replaced(stack, which):
+    with pytest.raises(ValueError, match="steps is 0"):
+        stack.generate(["metal"], 0.1, **{which: 0})
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e-6, 3601, float("nan")])
+def test_impossible_lengths_are_refused_by_number(seconds):
+    with pytest.raises(ValueError, match=r"seconds is .*: choose more than 0 and at most 3600"):
+        sample_count(seconds)
+
+
+def test_an_empty_prompt_is_refused(stack):
+    with pytest.raises(ValueError, match="a prompt is empty"):
+        stack.generate([""], 1.0)
+
+
+def test_the_stack_loads_from_the_profiles_files(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        Mousai.load(profile, "cpu")
+    save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
+    save_weights(DMAE(profile.dmae), tmp_path / "dmae.safetensors", {})
+    assert Mousai.load(profile, "cpu").generate(["metal"], 0.1).shape == (1, 2, 4800)
+
+
+@pytest.fixture
+def wave(generator) -> torch.Tensor:
+    return 0.2 * torch.randn(2, 100_000, generator=generator).clamp(-4, 4)
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".FLAC"])
+def test_a_lossless_file_reads_back_to_24_bits(wave, tmp_path, ending):
+    write_audio(wave, tmp_path / f"sound{ending}")
+    read, rate = soundfile.read(tmp_path / f"sound{ending}", dtype="float32")
+    assert rate == 48_000
+    assert_close(torch.from_numpy(read.T), wave, atol=2**-22, rtol=0)
+
+
+def test_an_ogg_file_has_every_sample_and_sounds_alike(tmp_path):
+    t = np.arange(100_000) / 48_000
+    tone = torch.from_numpy(np.stack([np.sin(2764.6 * t), np.cos(2764.6 * t)])).float() / 2
+    write_audio(tone, tmp_path / "sound.ogg")
+    read, _ = soundfile.read(tmp_path / "sound.ogg", dtype="float32")
+    assert read.shape == (100_000, 2)
+    assert np.corrcoef(read[:, 0], tone[0])[0, 1] > 0.99
+
+
+def test_too_loud_samples_are_clipped_not_wrapped(tmp_path):
+    write_audio(torch.tensor([[2.0, -2.0], [0.5, -0.5]]), tmp_path / "loud.wav")
+    read, _ = soundfile.read(tmp_path / "loud.wav")
+    assert_close(torch.from_numpy(read.T), torch.tensor([[1.0, -1.0], [0.5, -0.5]]).double(), atol=1e-6, rtol=0)
+
+
+def test_another_ending_is_refused_with_those_there_are(wave, tmp_path):
+    with pytest.raises(ValueError, match=r"sound.mp3: cannot write .mp3, use .wav, .flac, .ogg"):
+        write_audio(wave, tmp_path / "sound.mp3")
+
+
+def test_a_new_folder_is_made_and_nothing_is_left_beside_the_file(wave, tmp_path):
+    write_audio(wave, tmp_path / "new" / "sound.wav")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sound.wav"]

@@ -1,0 +1,91 @@
+"""The lessons as committed: no outputs, one shape, small budgets; and all of them run, in the smoke profile."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+from mousai.batch.build import SECTIONS
+from mousai.batch.execute import declared
+from mousai.batch.lessons import UPSTREAM
+from mousai.batch.reproduce import NOTEBOOKS, reproduce
+
+NAMES = list(UPSTREAM)
+lesson = pytest.mark.parametrize("name", NAMES)
+
+
+def cells(name: str, kind: str) -> list[str]:
+    content = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return [cell.source for cell in content.cells if cell.cell_type == kind]
+
+
+def test_the_folder_holds_the_lessons_and_nothing_else():
+    assert sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")) == [f"{name}.ipynb" for name in NAMES]
+
+
+@lesson
+def test_a_lesson_is_stored_without_outputs(name):
+    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    for cell in content["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+        assert set(cell["metadata"]) <= {"tags"}
+    assert set(content["metadata"]) <= {"kernelspec", "language_info"}
+
+
+@lesson
+def test_a_lesson_begins_with_its_parameters_and_ends_with_its_report(name):
+    content = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert ["parameters" in cell.metadata.get("tags", []) for cell in code] == [True] + [False] * (len(code) - 1)
+    assert code[-1].source.strip().splitlines()[-1] == "report.done()"
+    assert {"profile", "seed", "out"} <= declared(NOTEBOOKS / f"{name}.ipynb")
+
+
+@lesson
+def test_parameters_are_scalars(name):
+    for node in ast.parse(cells(name, "code")[0]).body:
+        assert isinstance(node, ast.Assign) and isinstance(ast.literal_eval(node.value), bool | int | float | str)
+
+
+@lesson
+def test_a_lesson_keeps_its_budget(name):
+    code, prose = cells(name, "code"), cells(name, "markdown")
+    lines = [len([line for line in source.splitlines() if line.strip()]) for source in code]
+    assert 12 <= len(code) <= 25
+    assert median(lines) <= 6
+    assert 0.6 <= len(prose) / len(code) <= 1.6
+    assert len(" ".join(prose).split()) < 1200
+
+
+@lesson
+def test_a_lesson_asks_checks_and_links_on(name):
+    code, prose = "\n".join(cells(name, "code")), cells(name, "markdown")
+    assert prose[0].startswith("# ") and "?" in prose[0]
+    assert "assert_close" in code
+    assert "xercise" in "\n".join(prose) and "<details>" in "\n".join(prose)
+    place = NAMES.index(name)
+    for neighbour in NAMES[max(0, place - 1) : place] + NAMES[place + 1 : place + 2]:
+        assert f"({neighbour}.ipynb)" in prose[-1]
+
+
+@lesson
+def test_loudness_is_never_changed_silently(name):
+    for call in re.findall(r"(?<![\w.])Audio\([^\n]*", "\n".join(cells(name, "code"))):
+        assert "normalize=False" in call
+
+
+@pytest.mark.notebooks
+def test_all_lessons_run_in_the_smoke_profile(tmp_path: Path, session_home: Path):
+    assert reproduce("smoke", out=tmp_path / "report") == 0
+    report = tmp_path / "report"
+    assert sorted(path.stem for path in (report / "notebooks").glob("*.ipynb")) == NAMES
+    page = (report / "README.md").read_text()
+    assert "it failed or was not run" not in page
+    assert {"table_1.csv", "table_5.md"} <= {path.name for path in (report / "tables").iterdir()}
+    assert len(list((report / "tables").iterdir())) == 2 * len(SECTIONS)
+    assert (report / "figures" / "figure_5.png").exists() and (report / "figures" / "figure_6.png").exists()
+    assert str(tmp_path) not in page

@@ -1,0 +1,93 @@
+"""The three sizes agree with the paper where they say so, and with themselves everywhere."""
+
+import json
+
+import pytest
+
+from mousai.checkpoint import new_tcld
+from mousai.dmae import DMAE
+from mousai.profiles import A100, GENRES, PROFILES, choose_device, get_profile
+from mousai.unet import count_parameters
+
+EVERY = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+
+
+@EVERY
+def test_names_find_their_profile(profile):
+    assert get_profile(profile.name) is profile
+
+
+def test_an_unknown_profile_gets_the_list_of_those_there_are():
+    with pytest.raises(ValueError, match="unknown profile 'gpu': choose one of smoke, cpu, a100"):
+        get_profile("gpu")
+
+
+@EVERY
+def test_crops_fit_both_nets_and_windows_fit_their_hops(profile):
+    dmae, tcld = profile.dmae, profile.tcld
+    assert dmae.crop % dmae.stride == 0 and (3 * dmae.crop // 4) % dmae.stride == 0
+    assert tcld.crop % (dmae.latent_stride * tcld.unet.stride) == 0
+    assert profile.data.piece_samples // profile.data.chunks == tcld.crop
+    assert profile.data.piece_samples >= dmae.crop
+
+
+@EVERY
+def test_both_stages_speak_of_the_same_latent_and_text(profile):
+    latent = profile.dmae.encoder.latent_channels
+    assert latent == profile.dmae.unet.inject_channels == profile.tcld.unet.in_channels
+    assert profile.tcld.text.features == profile.tcld.unet.embedding_features
+    assert profile.dmae.encoder.in_channels == 2 * (profile.dmae.n_fft // 2 + 1)
+    assert profile.dmae.patch_channels == profile.dmae.unet.in_channels
+
+
+@EVERY
+def test_the_latent_is_64_times_smaller_than_the_waveform(profile):
+    assert 2 * profile.dmae.latent_stride / profile.dmae.encoder.latent_channels == 64
+
+
+def test_the_latent_meets_the_unet_where_it_is_injected():
+    for profile in PROFILES.values():
+        unet = profile.dmae.unet
+        stride = profile.dmae.patch
+        for factor in unet.factors[: unet.inject_depth + 1]:
+            stride *= factor
+        assert stride == profile.dmae.latent_stride
+
+
+def test_a100_departs_from_the_paper_nowhere():
+    dmae, encoder = A100.dmae, A100.dmae.encoder
+    assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
+    assert (dmae.warm_start_steps, dmae.dct_start, dmae.unet.skip_start) == (0, False, None)
+    assert (encoder.log_floor, encoder.norm_before_tanh) == (None, False)
+    assert (A100.tcld_train.warmup, A100.tcld_train.decay) == (0, False)
+
+
+def test_small_profiles_are_smaller():
+    sizes = [
+        count_parameters(DMAE(get_profile(name).dmae)) + count_parameters(new_tcld(get_profile(name)))
+        for name in ("smoke", "cpu")
+    ]
+    assert sizes[0] < 1_000_000 < sizes[1] < 30_000_000
+
+
+@EVERY
+def test_a_profile_goes_through_json(profile):
+    assert json.loads(json.dumps(profile.as_dict()))["name"] == profile.name
+
+
+def test_the_four_genres_are_figure_fives():
+    assert GENRES == ("Electronic", "Hip Hop", "Metal", "Pop")
+
+
+def test_a_device_that_is_not_there_is_refused_and_the_cpu_always_is():
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="device 'tpu' is not available: this machine has"):
+        choose_device("tpu")
+
+
+def test_mousai_home_moves_everything(home, monkeypatch):
+    from mousai.profiles import home as where
+
+    assert where() == home
+    monkeypatch.delenv("MOUSAI_HOME")
+    assert where().name == "runs"

@@ -1,0 +1,229 @@
+"""Reports: what a notebook writes comes back as tables and figures, identically, with nothing left out."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from mousai.batch import tables
+from mousai.batch.build import SECTIONS, build
+from mousai.batch.report import Report
+from mousai.batch.results import Results
+from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_RUN, SAME, number
+
+COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
+SHARES = {"Electronic": 0.25, "Hip Hop": 0.25, "Metal": 0.25, "Pop": 0.25}
+TABLE1 = {"pairs": 1600, "hours": 4.85, "sample_rate": 48000, "channels": 2, "splits": {}, "genre_shares": SHARES}
+TABLE3 = {
+    "rows": [
+        {
+            "system": "ours",
+            "seconds": 50.0,
+            "memory_gb": 1.5,
+            "time_per_audio": 1.15,
+            "x_real_time": 0.87,
+            "steps": 20,
+            "threads": 2,
+            "device": "cpu",
+        }
+    ],
+    "not_run": {"riffusion": "no weights here"},
+}
+DISTANCES = {
+    name: {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 8}
+    for name, value in {"generated": 3.0, "real": 1.0, "noise": 9.0}.items()
+}
+GENRES = ["Electronic", "Hip Hop", "Metal", "Pop"]
+
+
+def scores(generated: float, shuffled: float) -> list[dict]:
+    rows = {"generated": generated, "shuffled": shuffled, "noise": 0.0, "real": 0.6}
+    return [
+        {"row": row, "judge": "in-domain judge", "value": value, "low": value - 0.05, "high": value + 0.05, "n": 40}
+        for row, value in rows.items()
+    ]
+
+
+def amplitude(mean: list[float]) -> dict:
+    low, high = [value - 0.01 for value in mean], [value + 0.01 for value in mean]
+    line = {"mean": mean, "low": low, "high": high, "std": [0.02] * 4}
+    return {"segments": [1, 2, 3, 4], "measures": {"rms": {"generated": line, "real": line}}, "n": {"generated": 40}}
+
+
+def write_all(out: Path) -> None:
+    """Made-up results of every lesson that a table or figure is drawn from."""
+    content = {
+        "00_text2music": ("table1", TABLE1),
+        "06_clap_score": ("table4", scores(0.4, 0.1)),
+        "07_genre_confusion": (
+            "figure5",
+            {"genres": GENRES, "matrices": {"judge": {"ours": (np.eye(4) * 8 + 1).astype(int)}}, "kappa": {}},
+        ),
+        "08_long_term_amplitude": ("figure6", amplitude([0.1, 0.2, 0.2, 0.1])),
+        "09_time_and_memory": ("table3", TABLE3),
+        "10_paper_report": ("table5", {"fd": DISTANCES, "embedding": "judge"}),
+    }
+    for notebook, (key, value) in content.items():
+        report = Report(notebook, "smoke", out, device="cpu")
+        report.data(key, value)
+        report.metric(f"{key}.made_up", 0.5, low=0.4, high=0.6, n=7, steps=3)
+        if notebook == "06_clap_score":
+            report.not_run("clap.laion.generated", "no LAION-CLAP checkpoint in the cache")
+        report.done()
+
+
+def hashes(out: Path) -> dict[str, str]:
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_report_is_redrawn_byte_for_byte(tmp_path):
+    write_all(tmp_path)
+    build(tmp_path, "smoke")
+    first = hashes(tmp_path)
+    build(tmp_path, "smoke")
+    assert hashes(tmp_path) == first
+    assert {"README.md", "tables/table_4.csv", "tables/table_4.md", "figures/figure_5.png"} <= first.keys()
+
+
+def test_the_summary_indexes_every_metric_with_its_file(tmp_path):
+    write_all(tmp_path)
+    build(tmp_path, "smoke")
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert summary["table4.made_up"] == {
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 7,
+        "file": "results/06_clap_score.json",
+    }
+    assert len(summary) == 6
+
+
+def test_without_results_of_a_lesson_its_rows_say_not_run_and_why(tmp_path):
+    Report("01_v_diffusion", "smoke", tmp_path, device="cpu").done()
+    build(tmp_path, "smoke")
+    results = Results.read(tmp_path, "smoke")
+    for key, rows in SECTIONS.items():
+        for row in rows(results):
+            assert row.verdict == NOT_RUN, (key, row)
+            assert row.ours == "not run" and row.rule.strip(), (key, row)
+    assert "00_text2music has no result here" in (tmp_path / "README.md").read_text()
+
+
+def test_the_rows_are_the_papers_whether_run_or_not(tmp_path):
+    write_all(tmp_path / "all")
+    Report("01_v_diffusion", "smoke", tmp_path / "none", device="cpu").done()
+    full, empty = Results.read(tmp_path / "all", "smoke"), Results.read(tmp_path / "none", "smoke")
+    for key in ("table1", "table2", "table3", "table4", "table5", "figure6", "claims"):
+        assert [(row.item, row.paper) for row in SECTIONS[key](full)] == [
+            (row.item, row.paper) for row in SECTIONS[key](empty)
+        ]
+
+
+def test_in_domain_scores_never_meet_the_papers_clap_numbers(tmp_path):
+    write_all(tmp_path)
+    rows = tables.table4(Results.read(tmp_path, "smoke"))
+    laion = [row for row in rows if "LAION" in row.item]
+    assert [row.verdict for row in laion] == [NOT_RUN, NOT_RUN]
+    assert laion[0].rule == "no LAION-CLAP checkpoint in the cache"
+    judged = next(row for row in rows if "in-domain" in row.item)
+    assert "0.13" not in judged.paper and "never compared" in judged.rule
+
+
+def test_ratings_are_not_run_because_they_are_peoples(tmp_path):
+    write_all(tmp_path)
+    rows = tables.table5(Results.read(tmp_path, "smoke"))
+    ratings = [row for row in rows if row.item.split(",")[0] in ("fidelity", "melody", "harmony", "clarity")]
+    assert len(ratings) == 12 and all(row.verdict == NOT_RUN and "people's" in row.rule for row in ratings)
+
+
+def test_a_number_within_ten_percent_is_the_same_and_beyond_different():
+    assert number("x", 49.2, "B", 49.2 * 1.099).verdict == SAME
+    assert number("x", 49.2, "B", 49.2 * 1.101).verdict == DIFFERENT
+    assert number("x", 49.2, "B", 49.2 * 0.899).verdict == DIFFERENT
+    assert number("x", 49.2, "B", None, rule="why").verdict == NOT_RUN
+
+
+def test_overlapping_intervals_are_no_direction():
+    rows = {row["row"]: row for row in scores(0.4, 0.31)}
+    assert tables.follows_prompt(rows, "").verdict == DIFFERENT
+    rows = {row["row"]: row for row in scores(0.4, 0.29)}
+    assert tables.follows_prompt(rows, "").verdict == DIRECTION
+
+
+def test_the_diagonal_must_win_every_row():
+    counts = np.eye(4, dtype=int) * 5 + 1
+    assert tables.on_diagonal("x", "claim", counts).verdict == DIRECTION
+    counts[2, 3] = 6  # a tie
+    assert tables.on_diagonal("x", "claim", counts).verdict == DIFFERENT
+
+
+def test_a_flat_piece_has_no_intro_body_and_ending(tmp_path):
+    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
+    report.data("figure6", amplitude([0.2, 0.2, 0.2, 0.2]))
+    report.done()
+    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
+    assert verdicts == [DIFFERENT] * 3
+
+
+def test_a_number_that_is_not_finite_is_refused(tmp_path):
+    report = Report("06_clap_score", "smoke", tmp_path, device="cpu")
+    with pytest.raises(ValueError, match=r"'clap\.x'.*nan.*not_run"):
+        report.metric("clap.x", float("nan"))
+    with pytest.raises(ValueError, match="low is inf"):
+        report.metric("clap.x", 0.1, low=float("inf"))
+
+
+def test_audio_keeps_its_loudness_and_says_where_it_clips(tmp_path, capsys):
+    import soundfile
+
+    report = Report("06_clap_score", "smoke", tmp_path, device="cpu")
+    wave = 0.25 * torch.sin(torch.arange(96_000) * 2 * torch.pi * 440 / 48_000).repeat(2, 1)
+    report.audio(wave, "quiet", seconds=1)
+    kept, rate = soundfile.read(tmp_path / "audio" / "06_quiet.ogg")
+    assert rate == 48_000 and kept.shape == (48_000, 2)
+    np.testing.assert_allclose(np.abs(kept).max(), 0.25, atol=0.02)
+    assert capsys.readouterr().out == ""
+    report.audio(wave * 8, "loud")
+    assert "beyond 1 and are clipped" in capsys.readouterr().out
+
+
+def test_figures_of_two_lessons_never_share_a_name_and_their_hashes_are_recorded(tmp_path):
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [0, 1])
+    for notebook in ("04_dmae_training", "05_tcld_training"):
+        report = Report(notebook, "smoke", tmp_path, device="cpu")
+        report.figure(fig, "loss")
+        report.done()
+    plt.close(fig)
+    result = json.loads((tmp_path / "results" / "05_tcld_training.json").read_text())
+    path = tmp_path / "figures" / "05_loss.png"
+    assert result["artefacts"] == {"figures/05_loss.png": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert (tmp_path / "figures" / "04_loss.png").exists()
+
+
+def test_results_of_another_profile_are_refused(tmp_path):
+    Report("01_v_diffusion", "cpu", tmp_path, device="cpu").done()
+    with pytest.raises(ValueError, match=r"01_v_diffusion\.json: of profile 'cpu', not 'smoke'"):
+        build(tmp_path, "smoke")
+
+
+@pytest.mark.skipif(not list(COMMITTED.glob("results/*_*.json")), reason="no report is committed yet")
+def test_the_committed_report_is_what_its_results_draw(tmp_path):
+    shutil.copytree(COMMITTED / "results", tmp_path / "results")
+    build(tmp_path, "cpu")
+    for path in [tmp_path / "README.md", *sorted((tmp_path / "tables").iterdir()), tmp_path / "results/summary.json"]:
+        name = path.relative_to(tmp_path)
+        assert path.read_bytes() == (COMMITTED / name).read_bytes(), f"{name}: run `mousai report --profile cpu`"
+    assert sum(path.stat().st_size for path in COMMITTED.rglob("*") if path.is_file()) < 25e6
+
+
+def test_a_folder_without_results_names_the_command_that_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="mousai reproduce --profile smoke"):
+        build(tmp_path, "smoke")
