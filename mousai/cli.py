@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Moûsai: text to music in two diffusion stages.",
 )
-train = typer.Typer(rich_markup_mode=None, help="Train one model and keep its weights where `generate` loads them.")
+train = typer.Typer(rich_markup_mode=None, help="Train one model.")
 data = typer.Typer(rich_markup_mode=None, help="The embedded music.")
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
@@ -131,8 +131,11 @@ def takes_files(folder: Path, text: str) -> None:
 Profile = Annotated[str, typer.Option(parser=as_profile, metavar="NAME", help=f"Size: {', '.join(NAMES)}.")]
 Device = Annotated[str, typer.Option(parser=as_device, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Steps = Annotated[int | None, typer.Option(parser=as_count, metavar="N", help="Training steps; the profile's.")]
-Weights = Annotated[Path | None, typer.Option(parser=as_weights, metavar="FILE", help="Where the weights go.")]
+Weights = Annotated[
+    Path | None, typer.Option(parser=as_weights, metavar="FILE", help="Where the weights go; the run's folder.")
+]
 Folder = Annotated[Path | None, typer.Option(parser=as_folder, metavar="DIR", help="Report folder; reports/PROFILE.")]
+Ship = Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, which `generate` loads.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 
 
@@ -181,7 +184,12 @@ def generate(
 
 @train.command("dmae")
 def train_dmae(
-    profile: Profile = "cpu", steps: Steps = None, out: Weights = None, resume: Resume = False, device: Device = ""
+    profile: Profile = "cpu",
+    steps: Steps = None,
+    out: Weights = None,
+    ship: Ship = False,
+    resume: Resume = False,
+    device: Device = "",
 ) -> None:
     """Stage 1: the diffusion autoencoder, on random crops of the embedded music."""
     offline(profile)
@@ -190,12 +198,17 @@ def train_dmae(
 
     chosen, place = get_profile(profile), choose_device(device or None)
     run = home() / "training" / f"{profile}-dmae"
-    keep(*training.train_dmae(chosen, steps, run, resume, place), "dmae", profile, out)
+    keep(*training.train_dmae(chosen, steps, run, resume, place), "dmae", profile, out, ship)
 
 
 @train.command("tcld")
 def train_tcld(
-    profile: Profile = "cpu", steps: Steps = None, out: Weights = None, resume: Resume = False, device: Device = ""
+    profile: Profile = "cpu",
+    steps: Steps = None,
+    out: Weights = None,
+    ship: Ship = False,
+    resume: Resume = False,
+    device: Device = "",
 ) -> None:
     """Stage 2: text to latents, over the trained stage 1."""
     offline(profile)
@@ -205,38 +218,41 @@ def train_tcld(
 
     chosen, place = get_profile(profile), choose_device(device or None)
     run = home() / "training" / f"{profile}-tcld"
-    keep(*training.train_tcld(chosen, load_dmae(chosen, place), steps, run, resume, place), "tcld", profile, out)
+    keep(*training.train_tcld(chosen, load_dmae(chosen, place), steps, run, resume, place), "tcld", profile, out, ship)
 
 
 @train.command("judge")
-def train_judge(profile: Profile = "cpu", steps: Steps = None, out: Weights = None, device: Device = "") -> None:
+def train_judge(
+    profile: Profile = "cpu", steps: Steps = None, out: Weights = None, ship: Ship = False, device: Device = ""
+) -> None:
     """The in-domain judge that scores generated music."""
     offline(profile)
     from mousai.evaluation.judge import train_judge as run
     from mousai.profiles import get_profile
 
-    _, history = run(get_profile(profile), steps, out, device or None)
-    print(f"judge: {len(history)} steps, last loss {history['loss'].iloc[-1]:.3f}")
+    path = target("judge", profile, out, ship)
+    _, history = run(get_profile(profile), steps, path, device or None)
+    print(f"{path}: {len(history)} steps, last loss {history['loss'].iloc[-1]:.3f}")
 
 
-def keep(model, history, name: str, profile: str, out: Path | None) -> None:
+def keep(model, history, name: str, profile: str, out: Path | None, ship: bool) -> None:
     """Write trained weights and their card; say where."""
-    from mousai.checkpoint import save_weights, weights_path
-    from mousai.data.embedded import data_dir
+    from mousai import train as training
     from mousai.profiles import get_profile
 
-    path, chosen = out or weights_path(get_profile(profile), name), get_profile(profile)
-    card = {
-        "model": name,
-        "profile": profile,
-        "data": data_dir(chosen).name,
-        "seed": chosen.seed,
-        "steps": len(history),
-        "loss": round(float(history["loss"].tail(50).mean()), 4),
-        "seconds": round(float(history["seconds"].sum()), 1),
-    }
-    save_weights(model, path, card)
-    print(f"{path}: {card['steps']} steps, loss {card['loss']}, {card['seconds']} s")
+    path = target(name, profile, out, ship)
+    card = training.ship(get_profile(profile), name, model, history, path)
+    print(f"{path}: {card['steps']} steps, loss {card['final_loss']}, {card['hours']} hours")
+
+
+def target(name: str, profile: str, out: Path | None, ship: bool) -> Path:
+    """Where trained weights go: the package's own place, the file asked for, or the run's folder."""
+    from mousai.checkpoint import weights_path
+    from mousai.profiles import get_profile, home
+
+    if ship:
+        return weights_path(get_profile(profile), name)
+    return out or home() / "training" / f"{profile}-{name}" / f"{name}.safetensors"
 
 
 @data.command("prepare")

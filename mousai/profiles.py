@@ -177,91 +177,52 @@ class Profile:
         return asdict(self)
 
 
+# fmt: off
 A100 = Profile(
     name="a100",
     data=DataConfig(pieces=4000, piece_samples=2**23),  # [ours] stand-in: Text2Music was never published
     dmae=DMAEConfig(
         unet=UNetConfig(
-            in_channels=256,
-            channels=(256, 512, 512, 512, 1024, 1024, 1024),
-            factors=(1, 2, 2, 2, 2, 2, 2),
-            items=(1, 2, 2, 2, 2, 2, 2),
-            attentions=(0,) * 7,
-            cross_attentions=(0,) * 7,
-            inject_depth=4,
+            in_channels=256, channels=(256, 512, 512, 512, 1024, 1024, 1024), factors=(1, 2, 2, 2, 2, 2, 2),
+            items=(1, 2, 2, 2, 2, 2, 2), attentions=(0,) * 7, cross_attentions=(0,) * 7, inject_depth=4,
         )
     ),
     tcld=TCLDConfig(
         unet=UNetConfig(
-            in_channels=32,
-            channels=(128, 256, 512, 512, 1024, 1024),
-            factors=(1, 2, 2, 2, 2, 2),
-            items=(2, 2, 2, 4, 8, 8),
-            attentions=(0, 0, 1, 1, 1, 1),
-            cross_attentions=(1,) * 6,
+            in_channels=32, channels=(128, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2),
+            items=(2, 2, 2, 4, 8, 8), attentions=(0, 0, 1, 1, 1, 1), cross_attentions=(1,) * 6,
         )
     ),
-    dmae_train=TrainConfig(),
-    tcld_train=TrainConfig(),
-    sampling=SampleConfig(),
-    evaluation=EvaluationConfig(),
+    dmae_train=TrainConfig(), tcld_train=TrainConfig(), sampling=SampleConfig(), evaluation=EvaluationConfig(),
 )
-
 
 # The same method where a laptop can follow it. Sizes are ours; each departure has its reason at the field above.
 CPU = Profile(
     name="cpu",
     data=DataConfig(pieces=400, piece_samples=2**21),
     dmae=DMAEConfig(
-        crop=2**16,
-        patch_channels=128,
+        crop=2**16, patch_channels=128,
         unet=UNetConfig(
-            in_channels=128,
-            channels=(128, 192, 256, 256, 256),
-            factors=(1, 2, 2, 2, 2),
-            items=(1, 1, 1, 2, 2),
-            attentions=(0,) * 5,
-            cross_attentions=(0,) * 5,
-            inject_depth=4,
-            inject_everywhere=True,
-            features=512,
+            in_channels=128, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
+            attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4, inject_everywhere=True, features=512,
             skip_start=0.5,
         ),
         encoder=EncoderConfig(channels=192, blocks=(1, 2), log_floor=1e-3, norm_before_tanh=True),
-        wave_scale=40.0,
-        preemphasis=0.97,
-        dct_start=True,
-        readout_weight=0.1,
-        warm_start_steps=150,
-        noisy_share=0.5,
+        wave_scale=40.0, preemphasis=0.97, dct_start=True, readout_weight=0.1, warm_start_steps=150, noisy_share=0.5,
     ),
     tcld=TCLDConfig(
-        crop=2**19,
-        text=TextConfig(encoder="minilm", features=384),
+        crop=2**19, text=TextConfig(encoder="minilm", features=384),
         unet=UNetConfig(
-            in_channels=32,
-            channels=(128, 192, 256, 256, 256),
-            factors=(1, 2, 2, 2, 2),
-            items=(1, 1, 1, 2, 2),
-            attentions=(0, 0, 1, 1, 1),
-            cross_attentions=(1,) * 5,
-            heads=4,
-            head_features=64,
-            embedding_features=384,
-            features=256,
+            in_channels=32, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
+            attentions=(0, 0, 1, 1, 1), cross_attentions=(1,) * 5, heads=4, embedding_features=384, features=256,
             skip_start=0.5,
         ),
     ),
-    dmae_train=TrainConfig(
-        steps=1700, lesson_steps=120, batch=4, lr=1e-3, eps=1e-8, warmup=50, conditioning_lr=0.3, decay=True
-    ),
-    tcld_train=TrainConfig(
-        steps=600, lesson_steps=80, batch=16, lr=1e-3, eps=1e-8, warmup=50, conditioning_lr=0.3, decay=True
-    ),
-    sampling=SampleConfig(tcld_steps=25, dmae_steps=20, guidance=3.0),
-    evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=5, judge_steps=400),
+    dmae_train=TrainConfig(steps=1300, lesson_steps=80, batch=4, lr=5e-4, eps=1e-8, warmup=50, decay=True),
+    tcld_train=TrainConfig(steps=500, lesson_steps=60, batch=8, lr=5e-4, eps=1e-8, warmup=50, decay=True),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0),
+    evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=3, judge_steps=150),
 )
-
 
 # Minutes, for the tests: every line of code runs, nothing is expected to sound.
 SMOKE = replace(
@@ -269,34 +230,25 @@ SMOKE = replace(
     name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
     dmae=replace(
-        CPU.dmae,
-        crop=2**15,
+        CPU.dmae, crop=2**15, warm_start_steps=4,
         unet=replace(CPU.dmae.unet, channels=(32,) * 5, items=(1,) * 5, features=64),
         encoder=replace(CPU.dmae.encoder, channels=32, blocks=(1, 1)),
-        warm_start_steps=4,
     ),
     tcld=replace(
-        CPU.tcld,
-        crop=2**17,
+        CPU.tcld, crop=2**17,
         unet=replace(
-            CPU.tcld.unet,
-            channels=(32,) * 3,
-            factors=(1, 2, 2),
-            items=(1,) * 3,
-            attentions=(0, 0, 1),
-            cross_attentions=(1,) * 3,
-            heads=2,
-            head_features=16,
-            features=64,
+            CPU.tcld.unet, channels=(32,) * 3, factors=(1, 2, 2), items=(1,) * 3, attentions=(0, 0, 1),
+            cross_attentions=(1,) * 3, heads=2, head_features=16, features=64,
         ),
     ),
     dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3),
     tcld_train=TrainConfig(steps=60, lesson_steps=8, batch=4, lr=1e-3),
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
-        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, judge_steps=20
+        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, judge_steps=20,
     ),
 )
+# fmt: on
 
 PROFILES = {profile.name: profile for profile in (SMOKE, CPU, A100)}
 

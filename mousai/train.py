@@ -62,17 +62,6 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.lr * warm * (0.5 * (1 + math.cos(math.pi * step / steps)) if config.decay else 1.0)
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """Where the noise level enters (its MLP, modulations, skip scales) learns at `conditioning_lr` times the rate."""
-    named = dict(model.named_parameters())
-    inside = [name for name in named if any(part in name for part in ("noise_level", "modulation", "skip"))]
-    others = [parameter for name, parameter in named.items() if name not in inside]
-    groups = [{"params": others, "factor": 1.0}]
-    return (
-        [*groups, {"params": [named[name] for name in inside], "factor": config.conditioning_lr}] if inside else groups
-    )
-
-
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The noise of one step."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
@@ -95,7 +84,7 @@ def fit(
     """
     accelerator = Accelerator(cpu=(device or choose_device()).type == "cpu")
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, config), config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        model.parameters(), config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )
     model.to(accelerator.device).train()
     ema = EMA(model, config.ema_beta, config.ema_power)
@@ -123,7 +112,7 @@ def train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerat
     """One batch, one gradient, one update; returns the row of the history."""
     start = time.perf_counter()
     for group in optimizer.param_groups:
-        group["lr"] = group["factor"] * learning_rate(config, step, steps)
+        group["lr"] = learning_rate(config, step, steps)
     batch = [tensor.to(accelerator.device) for tensor in batches(step)]
     waited = time.perf_counter() - start
     loss = wrapped(*batch, step_generator(seed, step), step)

@@ -7,7 +7,7 @@ There is no stem, no head and no middle block: level 0, with factor 1, is both e
 noise level, never concatenated.
 """
 
-from math import pi
+from math import pi, prod
 
 import torch
 from jaxtyping import Float
@@ -110,7 +110,8 @@ class Group(nn.Module):
         width, heads = config.channels[depth], (config.heads, config.head_features)
         self.resnet = Resnet(width, config.groups)
         self.modulation = Modulation(width, config.features)
-        inject = config.inject_depth is not None and (config.inject_everywhere or depth == config.inject_depth)
+        deepest = -1 if config.inject_depth is None else config.inject_depth
+        inject = depth == deepest or (config.inject_everywhere and depth < deepest)
         self.inject = Inject(width, config.inject_channels) if inject else None
         self.self_attention = nn.ModuleList(Attention(width, *heads) for _ in range(config.attentions[depth]))
         self.cross_attention = nn.ModuleList(
@@ -181,9 +182,17 @@ class UNet(nn.Module):
             )
         if (latent is not None) != (config.inject_depth is not None):
             raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
+        if latent is not None and config.inject_depth is not None:
+            check_latent(latent.shape[-1], x.shape[-1], config.factors[: config.inject_depth + 1])
         if (embedding is not None) != any(config.cross_attentions):
             raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
         return self.net(x, self.noise_level(sigma), latent, embedding)
+
+
+def check_latent(steps: int, length: int, factors: tuple[int, ...]) -> None:
+    """Raises ValueError unless the latent is as long as the signal is at the inject depth."""
+    if steps * prod(factors) != length:
+        raise ValueError(f"latent has {steps} steps where the U-Net has {length // prod(factors)}: lengths must match")
 
 
 def check_unet_config(config: UNetConfig) -> None:

@@ -57,7 +57,7 @@ def test_a_lesson_keeps_its_budget(name):
     lines = [len([line for line in source.splitlines() if line.strip()]) for source in code]
     assert 12 <= len(code) <= 25
     assert median(lines) <= 6
-    assert 0.6 <= len(prose) / len(code) <= 1.6
+    assert 0.5 <= len(prose) / len(code) <= 1.6
     assert len(" ".join(prose).split()) < 1200
 
 
@@ -65,7 +65,7 @@ def test_a_lesson_keeps_its_budget(name):
 def test_a_lesson_asks_checks_and_links_on(name):
     code, prose = "\n".join(cells(name, "code")), cells(name, "markdown")
     assert prose[0].startswith("# ") and "?" in prose[0]
-    assert "assert_close" in code
+    assert re.search(r"^\s*(torch\.testing\.|np\.testing\.)?assert", code, re.MULTILINE)
     assert "xercise" in "\n".join(prose) and "<details>" in "\n".join(prose)
     place = NAMES.index(name)
     for neighbour in NAMES[max(0, place - 1) : place] + NAMES[place + 1 : place + 2]:

@@ -251,7 +251,7 @@ def test_a_missing_and_an_unexpected_tensor_are_named():
 
 
 def test_a_profile_that_departs_from_the_paper_is_refused_by_name():
-    every = "log_floor, norm_before_tanh, wave_scale, preemphasis, readout_weight"
+    every = "log_floor, norm_before_tanh, wave_scale, preemphasis, readout_weight, inject_everywhere"
     with pytest.raises(ValueError, match=every):
         dmae_to_authors(DMAE(SMOKE.dmae).state_dict(), SMOKE.dmae)
     _, ours, *_ = tcld_pair(0)

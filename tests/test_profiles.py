@@ -58,7 +58,7 @@ def test_a100_departs_from_the_paper_nowhere():
     dmae, encoder = A100.dmae, A100.dmae.encoder
     assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
     assert (dmae.warm_start_steps, dmae.dct_start, dmae.unet.skip_start) == (0, False, None)
-    assert (encoder.log_floor, encoder.norm_before_tanh) == (None, False)
+    assert (encoder.log_floor, encoder.norm_before_tanh, dmae.unet.inject_everywhere) == (None, False, False)
     assert (A100.tcld_train.warmup, A100.tcld_train.decay) == (0, False)
 
 

@@ -172,6 +172,14 @@ def test_a_flat_piece_has_no_intro_body_and_ending(tmp_path):
     assert verdicts == [DIFFERENT] * 3
 
 
+def test_a_rise_within_the_intervals_is_no_intro(tmp_path):
+    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
+    report.data("figure6", amplitude([0.185, 0.2, 0.2, 0.1]))
+    report.done()
+    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
+    assert verdicts == [DIFFERENT, DIFFERENT, DIRECTION]
+
+
 def test_a_number_that_is_not_finite_is_refused(tmp_path):
     report = Report("06_clap_score", "smoke", tmp_path, device="cpu")
     with pytest.raises(ValueError, match=r"'clap\.x'.*nan.*not_run"):

@@ -119,6 +119,22 @@ def test_a_latent_of_another_length_is_refused_by_number():
         Inject(8, 3)(torch.zeros(1, 8, 10), torch.zeros(1, 3, 9))
 
 
+def test_a_latent_of_another_length_is_refused_also_where_it_would_divide(net, inputs):
+    x, sigma, latent, embedding = inputs
+    with pytest.raises(ValueError, match="latent has 5 steps where the U-Net has 10: lengths must match"):
+        net(x, sigma, latent[..., :5], embedding)
+
+
+def test_a_latent_can_be_injected_at_every_depth_down_to_its_own(inputs):
+    x, sigma, latent, embedding = inputs
+    depths = {"channels": (8, 16, 16), "factors": (1, 2, 5), "items": (1, 1, 1), "attentions": (0, 0, 0)}
+    net = UNet(replace(CONFIG, **depths, cross_attentions=(1, 1, 1), inject_everywhere=True))
+    has = [name for name, module in net.named_modules() if isinstance(module, Inject)]
+    assert len(has) == 4 and not any("inner.inner" in name for name in has)
+    net(x, sigma, latent, embedding).sum().backward()
+    assert net.net.items_down[0].inject.conv.weight.grad.any()
+
+
 def test_attention_is_softmax_of_scaled_products(generator):
     torch.manual_seed(0)
     block, x = Attention(8, 2, 4), torch.randn(1, 8, 5, generator=generator)

@@ -123,7 +123,7 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     Every profile but a100 is kept from asking a hub for anything.
     """
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
         "display_name": "Python 3",
         "language": "python",
     }

@@ -19,15 +19,14 @@ def save(fig: Figure, path: Path) -> None:
 
 
 def figure5(data: dict, path: Path) -> None:
-    """One matrix a listener and model: rows the prompted genre, columns the chosen one, counts in the cells."""
-    panels = [(who, model, counts) for who, models in data["matrices"].items() for model, counts in models.items()]
-    columns = min(3, max(1, len(panels)))
-    rows = -(-len(panels) // columns)
-    fig = Figure(figsize=(4.2 * columns, 4 * rows), layout="constrained")
-    for place, (who, model, counts) in enumerate(panels):
-        confusion(
-            fig.add_subplot(rows, columns, place + 1), np.asarray(counts), data["genres"], f"{model}, heard by {who}"
-        )
+    """One matrix a listener (across) and model (down): rows the prompted genre, columns the chosen one, counts."""
+    matrices = data["matrices"]
+    rows = max((len(models) for models in matrices.values()), default=1)
+    fig = Figure(figsize=(4.2 * len(matrices), 4 * rows), layout="constrained")
+    for across, (listener, models) in enumerate(matrices.items(), 1):
+        for down, (model, counts) in enumerate(models.items()):
+            ax = fig.add_subplot(rows, len(matrices), down * len(matrices) + across)
+            confusion(ax, np.asarray(counts), data["genres"], f"{model}, heard by {listener}")
     save(fig, path)
 
 

@@ -181,13 +181,15 @@ def figure6(results: Results) -> list[Row]:
     if stored is None:
         return [not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()]
     name = "rms" if "rms" in stored["measures"] else next(iter(stored["measures"]))
-    mean = stored["measures"][name]["generated"]["mean"]
-    ours = f"mean {name} " + ", ".join(f"{value:.3f}" for value in mean)
-    first, second, third, last = mean
+    line = stored["measures"][name]["generated"]
+    ours = f"mean {name} " + ", ".join(
+        interval(*values) for values in zip(line["mean"], line["low"], line["high"], strict=True)
+    )
+    low, high = line["low"], line["high"]
     tests = {
-        "intro": (first < second, "segment 1 below segment 2"),
-        "body": (min(second, third) > max(first, last), "segments 2 and 3 above both ends"),
-        "ending": (last < third, "segment 4 below segment 3"),
+        "intro": (high[0] < low[1], "segment 1 below segment 2, intervals apart"),
+        "body": (min(low[1:3]) > max(high[0], high[3]), "segments 2 and 3 above both ends, intervals apart"),
+        "ending": (high[3] < low[2], "segment 4 below segment 3, intervals apart"),
     }
     return [direction(key, claims[key], ours, *tests[key]) for key in keys]
 
