@@ -1,7 +1,6 @@
 """The shell's way in: `mousai reproduce | generate | train | data | report`, thin, one function a command.
 
-Bad input is one line on stderr that names the thing, the value and the mend, exit code 2, and nothing is written. What
-can be checked without torch is checked before torch is imported.
+Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
 """
 
 import math
@@ -240,8 +239,7 @@ def keep(model, history, name: str, profile: str, out: Path | None, ship: bool) 
     from mousai import train as training
     from mousai.profiles import get_profile
 
-    path = target(name, profile, out, ship)
-    card = training.ship(get_profile(profile), name, model, history, path)
+    card = training.ship(get_profile(profile), name, model, history, path := target(name, profile, out, ship))
     print(f"{path}: {card['steps']} steps, loss {card['final_loss']}, {card['hours']} hours")
 
 
@@ -270,10 +268,12 @@ def prepare(
 @app.command()
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
     """Draw the report again from its results, in seconds."""
-    from mousai.batch.build import build
+    from mousai.batch.build import build, front_page
     from mousai.batch.reproduce import ROOT
 
-    print(build(out or ROOT / "reports" / profile, profile))
+    print(page := build(out or ROOT / "reports" / profile, profile))
+    if page.parent == ROOT / "reports" / "cpu":
+        front_page(page.parent, profile, ROOT / "README.md")
 
 
 def offline(profile: str) -> None:
@@ -298,7 +298,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     print(f"mousai: {' '.join(problem.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -108,6 +108,7 @@ class TrainConfig:
 
     steps: int = 1_000_000
     lesson_steps: int = 1_000_000  # steps the notebook trains before it loads the longer-trained weights
+    lesson_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
     batch: int = 32
     lr: float = 1e-4
     betas: tuple[float, float] = (0.95, 0.999)
@@ -219,7 +220,9 @@ CPU = Profile(
         ),
     ),
     dmae_train=TrainConfig(steps=1300, lesson_steps=80, batch=4, lr=5e-4, eps=1e-8, warmup=50, decay=True),
-    tcld_train=TrainConfig(steps=500, lesson_steps=60, batch=8, lr=5e-4, eps=1e-8, warmup=50, decay=True),
+    tcld_train=TrainConfig(
+        steps=320, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=50, decay=True,
+    ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0),
     evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=3, judge_steps=150),
 )

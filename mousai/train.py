@@ -195,11 +195,15 @@ def train_tcld(
     run: Path | None = None,
     resume: bool = False,
     device: torch.device | None = None,
+    pieces: int | None = None,
 ) -> tuple[TCLD, pd.DataFrame]:
-    """Stage 2 on the train split's latents and fresh captions, as `mousai train tcld` and notebook 05 do it."""
+    """Stage 2 on the train split's latents and fresh captions, as `mousai train tcld` and notebook 05 do it.
+
+    `pieces`: only the first so many, so that a lesson need not encode them all.
+    """
     torch.manual_seed(profile.seed)
     config = profile.tcld_train
-    z = encode_split(profile, dmae, "train")
+    z = encode_split(profile, dmae, "train", pieces)
     model = new_tcld(profile)
     model.latent_std.copy_(z.std())
     batches = caption_batches(profile, z, config.batch, device)
@@ -208,17 +212,18 @@ def train_tcld(
 
 def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, path: Path | None = None) -> dict:
     """Write weights (by default those the package ships) and their card: how they came about; returns the card."""
-    curve = history.groupby(history.index * 100 // len(history))["loss"].mean()
+    loss, seconds = history["loss"].to_numpy(), history["seconds"].to_numpy()
     card = {
         "profile": profile.name,
         "model": name,
         "command": f"mousai train {name} --profile {profile.name} --steps {len(history)} --ship",
         "data": data_dir(profile).name,
         "steps": len(history),
-        "hours": round(float(history["seconds"].sum()) / 3600, 3),
+        "hours": round(float(seconds.sum()) / 3600, 3),
         "seed": profile.seed,
-        "final_loss": round(float(history["loss"].tail(100).mean()), 4),
-        "loss_curve": [round(float(loss), 4) for loss in curve],  # 100 means over equal parts of the run
+        "final_loss": round(float(loss[-100:].mean()), 4),
+        # 100 means over equal parts of the run
+        "loss_curve": [round(float(part.mean()), 4) for part in np.array_split(loss, min(100, len(loss)))],
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "licence": "MIT; trained on arrangements of public domain tunes rendered with the TimGM6mb sound font",
         "config": asdict(getattr(profile, name)),
@@ -229,7 +234,7 @@ def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, p
 def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.device | None) -> Batches:
     """step -> (latents, embeddings) of random chunks; each chunk's caption is drawn anew every time."""
     records, encoder = load_records(profile, "train"), load_text_encoder(profile.tcld.text, device or choose_device())
-    chunks = [(record, k) for record in records for k in range(1, record.chunks + 1)]
+    chunks = [(record, k) for record in records for k in range(1, record.chunks + 1)][: len(z)]
 
     def batches(step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, step])
@@ -246,13 +251,14 @@ def training_caption(record: Record, k: int, rng: np.random.Generator) -> str:
 
 
 @torch.no_grad()
-def encode_split(profile: Profile, dmae: DMAE, split: str) -> Latent:
-    """Latents of every chunk of a split, [chunks, 32, crop / 1024], in the order of the records; cached on disk.
+def encode_split(profile: Profile, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:
+    """Latents of every chunk of a split, or of its first `pieces`: [chunks, 32, crop / 1024], in the records' order.
 
-    The cache's name holds the encoder's hash, so other weights never read it.
+    Cached on disk; the cache's name holds the encoder's hash, so other weights never read it.
     """
-    records = load_records(profile, split)
-    path = home() / "latents" / f"{data_dir(profile).name}-{split}-{encoder_hash(dmae)}.safetensors"
+    records = load_records(profile, split)[:pieces]
+    name = f"{data_dir(profile).name}-{split}-{len(records)}-{encoder_hash(dmae)}"
+    path = home() / "latents" / f"{name}.safetensors"
     if path.is_file():
         return load_file(path)["z"].float()
     device = next(dmae.parameters()).device

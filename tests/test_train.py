@@ -201,6 +201,7 @@ def test_both_stages_train_from_data_to_weights_that_load(tiny, tiny_data, tmp_p
     assert len(history) == 2 and 0 < tcld.latent_std < 1
     card = ship(tiny, "tcld", tcld, history, tmp_path / "tcld.safetensors")
     assert card["steps"] == 2 and card["profile"] == "tiny"
+    assert_close(card["loss_curve"], history.loss.tolist(), atol=1e-4, rtol=0)
     other = new_tcld(tiny)
     load_weights(other, tmp_path / "tcld.safetensors")
     assert_close(dict(other.state_dict()), dict(tcld.state_dict()), atol=1e-3, rtol=1e-3)

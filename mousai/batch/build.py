@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mousai.batch import figures, tables
-from mousai.batch.readme import readme
+from mousai.batch.readme import excerpt, readme
 from mousai.batch.report import write_json, write_text
 from mousai.batch.results import Results
 from mousai.batch.verdicts import Row
@@ -27,6 +27,7 @@ SECTIONS = {
     "claims": tables.claims,
 }
 FIGURES = {"figure5": figures.figure5, "figure6": figures.figure6}
+BEGIN, END = "<!-- results: drawn by mousai report -->", "<!-- end of results -->"
 COLUMNS = ["item", "paper", "ours", "verdict", "rule or reason"]
 
 
@@ -47,6 +48,17 @@ def build(out: str | Path, profile: str) -> Path:
     write_json(summary(results), out / "results" / "summary.json")
     write_text(readme(results, sections), out / "README.md")
     return out / "README.md"
+
+
+def front_page(out: Path, profile: str, page: Path) -> None:
+    """Redraw the rows that ran between the two marks of the repository's README."""
+    results = Results.read(out, profile)
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, mark, tail = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{page}: no lines {BEGIN} and {END}: put them where the table belongs")
+    rows = excerpt({key: rows(results) for key, rows in SECTIONS.items()})
+    write_text(f"{head}{BEGIN}\n\n{rows}\n\n{END}{tail}", page)
 
 
 def numbered(key: str) -> str:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mousai.batch.lessons import UPSTREAM
 from mousai.batch.results import Results, paper
-from mousai.batch.verdicts import RULES, Row, interval
+from mousai.batch.verdicts import NOT_RUN, RULES, Row, interval
 
 IN_DOMAIN = (
     "The in-domain judge is a small model trained here on the embedded music. Its scores are never compared with the "
@@ -48,6 +48,18 @@ def section(key: str, rows: list[Row], results: Results) -> str:
     lines = [f"## {said['title']}", picture, table(cells, ["item", "paper", "ours", "verdict", "rule or reason"])]
     note = f"Note: {said['note']}." if "note" in said else ""
     return "\n\n".join(part for part in [*lines, note] if part)
+
+
+def excerpt(sections: dict[str, list[Row]]) -> str:
+    """The rows that ran, of what the paper measured about the model: for the repository's first page."""
+    measured = ("table3", "table4", "table5", "figure5", "figure6")
+    rows = [
+        [paper()[key]["title"].split(":")[0].split(",")[0], row.item, row.paper, row.ours, f"**{row.verdict}**"]
+        for key in measured
+        for row in sections[key]
+        if row.verdict != NOT_RUN
+    ]
+    return table(rows, ["where", "item", "paper", "ours", "verdict"])
 
 
 def contradictions() -> str:
