@@ -16,7 +16,7 @@ from mousai.diffusion import blended, diffusion_loss, sample
 from mousai.profiles import DMAEConfig, EncoderConfig
 from mousai.shapes import Latent, Level, Magnitude, Wave
 from mousai.spectrogram import magnitude
-from mousai.unet import Activation, Resnet, UNet
+from mousai.unet import Activation, Resnet, UNet, to_stride
 
 
 class ResnetIn(nn.Module):
@@ -112,10 +112,12 @@ class DMAE(nn.Module):
         return self.encoder(magnitude(w, self.config.n_fft, self.config.hop))
 
     def encode(self, w: Wave) -> Latent:
-        """w [batch, 2, time] of any length -> z [batch, 32, ceil(time / 1024)]: padded with zeros inside."""
-        stride = self.config.latent_stride
-        steps = -(-w.shape[-1] // stride)
-        return self.encode_crop(F.pad(w, (0, steps * stride - w.shape[-1])))
+        """w [batch, 2, time] of any length -> z [batch, 32, ceil(time / 1024)]: padded with zeros inside.
+
+        With `paper_exact.lengths`, ValueError where the time does not divide by 1024.
+        """
+        length = to_stride(w.shape[-1], self.config.latent_stride, self.config.unet.paper_exact.lengths)
+        return self.encode_crop(F.pad(w, (0, length - w.shape[-1])))
 
     def to_signal(self, w: Wave) -> Wave:
         """What is diffused: w, pre-emphasised and scaled where the profile departs from the paper."""
@@ -164,13 +166,14 @@ class DMAE(nn.Module):
         """z [batch, 32, n] -> w [batch, 2, length or n * 1024], by DDIM in windows of the training crop.
 
         GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
-        quarter and are blended at every step. Raises ValueError if `length` is more than z holds.
+        quarter and are blended at every step. The authors' `decode` rounds to a power of two, or fails.
+        Raises ValueError if `length` is more than z holds; with `paper_exact.lengths` also where z does not divide.
         """
         stride, n = self.config.latent_stride, z.shape[-1]
         length = n * stride if length is None else length
         if not 0 < length <= n * stride:
             raise ValueError(f"length {length} is not within the {n * stride} samples that {n} latent steps describe")
-        z = F.pad(z, (0, -n % (self.config.stride // stride)))
+        z = F.pad(z, (0, to_stride(n, self.config.stride // stride, self.config.unet.paper_exact.lengths) - n))
         eps = torch.randn(len(z), 2, z.shape[-1] * stride, generator=generator).to(z)
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:

@@ -16,6 +16,19 @@ GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
 
 
 @dataclass(frozen=True)
+class PaperExact:
+    """Where ours is mended and the authors' code is not; True brings theirs back. What is computed stays the same.
+
+    A fifth point, padded text, is `TextConfig.paper_exact`. Mended without a choice: text is encoded once a prompt,
+    the EMA computes with its own weights, silence stays finite, and errors name the length and the stride.
+    """
+
+    attention: bool = False  # the matrix of all pairs is written out; else `scaled_dot_product_attention`
+    guidance: bool = False  # two calls of the net a step, half the memory; else both branches in one batch
+    lengths: bool = False  # a length that does not divide by the stride is refused; else padded inside, cut outside
+
+
+@dataclass(frozen=True)
 class UNetConfig:
     """The 1-D U-Net of both stages, one tuple entry per depth (Section 3; counts in notebook 03)."""
 
@@ -34,6 +47,7 @@ class UNetConfig:
     features: int = 1024  # width of the noise-level features [A]
     groups: int = 8  # GroupNorm [A]
     skip_start: float | None = None  # departs: initial skip scale; the authors leave it to chance, about 0
+    paper_exact: PaperExact = PaperExact()
 
     @property
     def stride(self) -> int:
@@ -90,6 +104,7 @@ class TextConfig:
     encoder: str = "t5-base"
     features: int = 768
     tokens: int = 64
+    paper_exact: bool = True  # states of padding are heard, as theirs [A]; False: zeros, which cross-attention masks
 
 
 @dataclass(frozen=True)
@@ -212,7 +227,7 @@ CPU = Profile(
         wave_scale=40.0, preemphasis=0.97, dct_start=True, readout_weight=0.1, warm_start_steps=150, noisy_share=0.5,
     ),
     tcld=TCLDConfig(
-        crop=2**19, text=TextConfig(encoder="minilm", features=384),
+        crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False),
         unet=UNetConfig(
             in_channels=32, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
             attentions=(0, 0, 1, 1, 1), cross_attentions=(1,) * 5, heads=4, embedding_features=384, features=256,

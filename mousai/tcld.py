@@ -8,7 +8,7 @@ from mousai.diffusion import blended, diffusion_loss, guidance, sample
 from mousai.dmae import gaussian_like
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
-from mousai.unet import UNet
+from mousai.unet import UNet, to_stride
 
 
 class TCLD(nn.Module):
@@ -41,10 +41,16 @@ class TCLD(nn.Module):
         return diffusion_loss(lambda x, s: self.unet(x, s, embedding=embedding), x_0, eps, sigma).mean()
 
     def velocity(self, x: Latent, sigma: Level, embedding: Embedding, scale: float) -> Latent:
-        """Guided v_hat. Both branches go through the net in one batched call; scale 1 needs no second branch."""
+        """Guided v_hat; scale 1 needs no second branch.
+
+        Both branches go through the net in one batched call; with `paper_exact.guidance` in two, as the authors do it.
+        """
         if scale == 1:
             return self.unet(x, sigma, embedding=embedding)
-        both = torch.cat([self.null_embedding.expand_as(embedding), embedding])
+        null = self.null_embedding.expand_as(embedding)
+        if self.config.unet.paper_exact.guidance:
+            return guidance(self.unet(x, sigma, embedding=null), self.unet(x, sigma, embedding=embedding), scale)
+        both = torch.cat([null, embedding])
         v_uncond, v_cond = self.unet(x.repeat(2, 1, 1), sigma.repeat(2), embedding=both).chunk(2)
         return guidance(v_uncond, v_cond, scale)
 
@@ -58,9 +64,11 @@ class TCLD(nn.Module):
         generator: torch.Generator,
         progress: str | None = None,
     ) -> Latent:
-        """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended."""
-        stride = self.config.unet.stride
-        padded = -(-length // stride) * stride
+        """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
+
+        With `paper_exact.lengths`, ValueError where the length does not divide by the U-Net's stride.
+        """
+        padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
         eps = torch.randn(len(embedding), self.config.unet.in_channels, padded, generator=generator).to(embedding)
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:

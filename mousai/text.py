@@ -23,13 +23,15 @@ class TextEncoder(nn.Module):
     def forward(self, texts: list[str]) -> Embedding:
         """Raises ValueError for an empty prompt or one of more than `tokens` tokens.
 
-        T5's states of padding are passed on, as in the authors' code; MiniLM's padding is zeros (ours).
+        With `paper_exact` prompts are padded to `tokens` and the states of padding passed on, as in the authors' code;
+        else padding is zeros, which cross-attention does not hear.
         """
         check_texts(texts)
         self.check_lengths(texts)
-        exact = self.config.encoder != "minilm"
-        padding = {"padding": "max_length", "max_length": self.config.tokens} if exact else {"padding": "longest"}
-        batch = self.tokenizer(texts, return_tensors="pt", **padding)
+        exact = self.config.paper_exact
+        batch = self.tokenizer(
+            texts, return_tensors="pt", padding="max_length" if exact else "longest", max_length=self.config.tokens
+        )
         mask, device = batch["attention_mask"], next(self.model.parameters()).device
         states = self.model(batch["input_ids"].to(device), attention_mask=mask.to(device)).last_hidden_state
         if exact:

@@ -10,7 +10,7 @@ noise level, never concatenated.
 from math import pi, prod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,12 +82,22 @@ class Inject(nn.Module):
 class Attention(nn.Module):
     """y + attention(y, context): self-attention without context, cross-attention with text as context.
 
-    No positions, no mask, no biases, no feed-forward. `scaled_dot_product_attention` never writes out the whole matrix.
+    No positions, no biases, no feed-forward. Text positions whose vector is all zeros are padding and not heard; the
+    authors hear padding, so their encoder's states of it are passed on (`TextConfig.paper_exact`).
+    `scaled_dot_product_attention` never writes out the matrix of all pairs; `paper_exact` does, with the same result.
     """
 
-    def __init__(self, width: int, heads: int, head_features: int, context_features: int | None = None):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_features: int,
+        context_features: int | None = None,
+        paper_exact: bool = False,
+    ):
         super().__init__()
         self.heads, inner, context = heads, heads * head_features, context_features or width
+        self.attend = attention_written_out if paper_exact else F.scaled_dot_product_attention
         self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(context)
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_kv = nn.Linear(context, 2 * inner, bias=False)
@@ -98,8 +108,20 @@ class Attention(nn.Module):
         q = self.to_q(self.norm(y))
         k, v = self.to_kv(self.norm_context(y if context is None else context)).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        out = self.attend(q, k, v, None if context is None else heard(context)).transpose(1, 2).flatten(2)
         return (y + self.to_out(out)).transpose(1, 2)
+
+
+def heard(context: Embedding) -> Bool[Tensor, "batch 1 1 tokens"]:
+    """Which text positions are words: those whose vector is not zero; all of them where there is no word."""
+    words = context.any(dim=-1)
+    return (words | ~words.any(dim=-1, keepdim=True))[:, None, None]
+
+
+def attention_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for [batch, heads, length, d], with memory for length x length numbers a head."""
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1) @ v
 
 
 class Group(nn.Module):
@@ -107,15 +129,17 @@ class Group(nn.Module):
 
     def __init__(self, config: UNetConfig, depth: int):
         super().__init__()
-        width, heads = config.channels[depth], (config.heads, config.head_features)
+        width, heads, exact = config.channels[depth], (config.heads, config.head_features), config.paper_exact.attention
         self.resnet = Resnet(width, config.groups)
         self.modulation = Modulation(width, config.features)
         deepest = -1 if config.inject_depth is None else config.inject_depth
         inject = depth == deepest or (config.inject_everywhere and depth < deepest)
         self.inject = Inject(width, config.inject_channels) if inject else None
-        self.self_attention = nn.ModuleList(Attention(width, *heads) for _ in range(config.attentions[depth]))
+        self.self_attention = nn.ModuleList(
+            Attention(width, *heads, paper_exact=exact) for _ in range(config.attentions[depth])
+        )
         self.cross_attention = nn.ModuleList(
-            Attention(width, *heads, config.embedding_features) for _ in range(config.cross_attentions[depth])
+            Attention(width, *heads, config.embedding_features, exact) for _ in range(config.cross_attentions[depth])
         )
 
     def forward(
@@ -176,10 +200,7 @@ class UNet(nn.Module):
     ) -> Signal:
         """Raises ValueError where the length does not divide by the stride, or a condition is missing or unheard."""
         config = self.config
-        if x.shape[-1] % config.stride:
-            raise ValueError(
-                f"length {x.shape[-1]} does not divide by the U-Net's stride {config.stride}: pad it first"
-            )
+        to_stride(x.shape[-1], config.stride, paper_exact=True)
         if (latent is not None) != (config.inject_depth is not None):
             raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
         if latent is not None and config.inject_depth is not None:
@@ -187,6 +208,16 @@ class UNet(nn.Module):
         if (embedding is not None) != any(config.cross_attentions):
             raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
         return self.net(x, self.noise_level(sigma), latent, embedding)
+
+
+def to_stride(length: int, stride: int, paper_exact: bool = False) -> int:
+    """The next multiple of the stride. With `paper_exact` any other length is refused: it fails in their code.
+
+    Raises ValueError that names length and stride.
+    """
+    if paper_exact and length % stride:
+        raise ValueError(f"length {length} does not divide by the stride {stride}: pad it first")
+    return -(-length // stride) * stride
 
 
 def check_latent(steps: int, length: int, factors: tuple[int, ...]) -> None:
