@@ -8,6 +8,7 @@
     dmae         stage 1: encode, decode, loss
     text         the frozen text encoder
     tcld         stage 2: text -> z
+    files        whole files or none: written aside, renamed
     checkpoint   weights to and from disk
     train        one plain loop; EMA; save, resume
     generate     prompt -> z -> w, any length

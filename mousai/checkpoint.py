@@ -1,8 +1,6 @@
 """Weights to and from disk: safetensors and a card beside them, written aside and renamed."""
 
-import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mousai.dmae import DMAE
+from mousai.files import aside, sha256, write_text
 from mousai.profiles import Profile, choose_device
 from mousai.tcld import TCLD
 
@@ -20,33 +19,23 @@ def weights_path(profile: Profile, name: str) -> Path:
     return Path(__file__).parent / "weights" / profile.name / f"{name}.safetensors"
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    return hashlib.file_digest(path.open("rb"), "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """safetensors, written aside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside, metadata)
-    os.replace(aside, path)
+    with aside(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
-def save_weights(model: nn.Module, path: Path, card: dict) -> dict:
-    """The model's state in float16 (single numbers stay float32), and its card; returns the card with sha256 added."""
-    state = {k: v.half() if v.is_floating_point() and v.numel() > 1 else v for k, v in model.state_dict().items()}
+def save_weights(model: nn.Module, path: Path, card: dict, half: bool = True) -> dict:
+    """The model's state and its card; returns the card with parameters and sha256 added.
+
+    `half` is float16, where single numbers stay as they are; else each tensor keeps its precision.
+    """
+    state = model.state_dict()
+    if half:
+        state = {k: v.half() if v.is_floating_point() and v.numel() > 1 else v for k, v in state.items()}
     save_tensors(state, path)
     card = {**card, "parameters": sum(p.numel() for p in model.parameters()), "sha256": sha256(path)}
-    write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    write_text(json.dumps(card, indent=1) + "\n", path.with_suffix(".json"))
     return card
 
 
@@ -61,23 +50,23 @@ def load_weights(model: nn.Module, path: Path) -> dict:
     card = json.loads(card_path.read_text()) if card_path.is_file() else {}
     if card.get("sha256", sha256(path)) != sha256(path):
         raise ValueError(f"{path} does not match the sha256 in its card: fetch it again")
-    check_shapes(model, path)
-    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    return card
-
-
-def check_shapes(model: nn.Module, path: Path) -> None:
-    """Raises ValueError that names the first tensor which is missing, unknown or of another shape."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
         with safe_open(path, "pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch it again") from error
+    check_shapes(model, found, path.name)
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    return card
+
+
+def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: str) -> None:
+    """Raises ValueError that names the first tensor which is missing, unknown or of another shape."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise ValueError(
-                f"{path.name}: tensor {name!r} is {found.get(name)} in the file and {expected.get(name)} in the model: "
+                f"{source}: tensor {name!r} is {found.get(name)} in the file and {expected.get(name)} in the model: "
                 "these weights are of another profile"
             )
 

@@ -1,6 +1,5 @@
 """prompt -> embedding -> z -> w: both stages in a row, any length."""
 
-import os
 from pathlib import Path
 
 import soundfile
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from mousai.checkpoint import load_dmae, load_tcld
 from mousai.dmae import DMAE
+from mousai.files import aside
 from mousai.profiles import Profile, choose_device, get_profile
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
@@ -90,9 +90,6 @@ def write_audio(w: Float[Tensor, "2 time"], path: Path, sample_rate: int = 48_00
             f"{path.name}: cannot write {path.suffix or 'a file without ending'}, use {', '.join(FORMATS)}"
         )
     kind, subtype = FORMATS[path.suffix.lower()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    with soundfile.SoundFile(aside, "w", sample_rate, 2, subtype, format=kind) as file:
+    with aside(path) as name, soundfile.SoundFile(name, "w", sample_rate, 2, subtype, format=kind) as file:
         for part in w.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # a second at a time: libvorbis dislikes more
             file.write(part.numpy())
-    os.replace(aside, path)

@@ -23,11 +23,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mousai.checkpoint import new_tcld, save_tensors, save_weights, weights_path, write_atomically
+from mousai.checkpoint import new_tcld, save_tensors, save_weights, weights_path
 from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, caption
 from mousai.dmae import DMAE
+from mousai.files import write_text
 from mousai.profiles import Profile, TrainConfig, choose_device, home
 from mousai.shapes import Latent
 from mousai.tcld import TCLD
@@ -142,7 +143,7 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     save_tensors(tensors, run / "last.safetensors", {"history": json.dumps(history)})
-    write_atomically(run / "history.csv", pd.DataFrame(history).to_csv(index=False))
+    write_text(pd.DataFrame(history).to_csv(index=False), run / "history.csv")
 
 
 def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:

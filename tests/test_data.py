@@ -125,7 +125,7 @@ def test_broken_and_missing_files_are_rendered_anew_and_whole_ones_kept(prepared
     audio = prepared / "audio"
     os.truncate(audio / "00003.flac", 1000)
     (audio / "00005.flac").unlink()
-    (audio / "00005.tmp").write_bytes(b"half")
+    (audio / ".00005.flac.tmp").write_bytes(b"half")
     kept = (audio / "00001.flac").stat().st_mtime_ns
     embedded.prepare(TINY, jobs=1, progress=False)
     assert contents(prepared) == before

@@ -11,9 +11,10 @@ import pandas as pd
 
 from mousai.batch import figures, tables
 from mousai.batch.readme import excerpt, readme
-from mousai.batch.report import write_json, write_text
+from mousai.batch.report import write_json
 from mousai.batch.results import Results
 from mousai.batch.verdicts import Row
+from mousai.files import write_text
 
 # The order of the report: its sections and who fills them.
 SECTIONS = {

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import nbformat
 from nbformat import NotebookNode
 
-from mousai.batch.report import write_text
+from mousai.files import write_text
 
 TICK = 5.0  # seconds between progress lines
 

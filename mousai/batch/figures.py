@@ -7,15 +7,15 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mousai.files import aside
+
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
 
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG aside and rename; no date and no version inside."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    fig.savefig(aside, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    aside.replace(path)
+    with aside(path) as temporary:
+        fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
 def figure5(data: dict, path: Path) -> None:

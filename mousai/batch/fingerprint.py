@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from mousai.batch.report import sha256
+from mousai.files import sha256
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

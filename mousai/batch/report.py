@@ -26,30 +26,16 @@ import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
+from mousai.files import aside, sha256, write_text
 from mousai.profiles import Profile, choose_device, get_profile, home
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
-def sha256(path: Path) -> str:
-    """The file's sha256, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_json(content: Any, path: Path) -> None:
     """Write JSON aside and rename, so that a reader never sees half a file. Raises ValueError on NaN and infinity."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_text(text, path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write text aside and rename; the folder is made if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
 def plain(value: Any) -> Any:
@@ -131,9 +117,8 @@ class Report:
         if clipped:
             print(f"{name}: {clipped} of {wave.size} samples were beyond 1 and are clipped")
         path = self.path("audio", name, ".ogg")
-        aside = path.with_name(f".{path.name}")
-        soundfile.write(aside, wave.clip(-1, 1).T, rate, format="OGG", subtype="VORBIS")
-        aside.replace(path)
+        with aside(path) as temporary:
+            soundfile.write(temporary, wave.clip(-1, 1).T, rate, format="OGG", subtype="VORBIS")
         self.artefacts.append(path)
         return Audio(filename=str(path), embed=True)
 

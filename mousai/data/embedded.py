@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 
 from mousai.data.arranger import arrange
 from mousai.data.records import Record, read_manifest, write_manifest
-from mousai.data.sound import SAMPLE_RATE, render, sha256, write_flac
+from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
+from mousai.files import sha256
 from mousai.profiles import GENRES, DataConfig, Profile, home
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes

@@ -4,7 +4,6 @@ A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Whe
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from jaxtyping import Float
+
+from mousai.files import write_text
 
 Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
 
@@ -41,9 +42,7 @@ class Record:
 
 def write_manifest(records: Sequence[Record], path: Path) -> None:
     """Write JSON Lines, aside and renamed, so that a manifest is whole or not there."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text("".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records), "utf-8")
-    os.replace(aside, path)
+    write_text("".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records), path)
 
 
 def read_manifest(path: Path) -> list[Record]:

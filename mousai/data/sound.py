@@ -1,8 +1,6 @@
 """An arrangement becomes sound: midirenderer plays the MIDI on pretty_midi's sound font; then fader, level, file."""
 
-import hashlib
 import io
-import os
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import soundfile
 
 from mousai.data.arranger import Arrangement
 from mousai.data.records import Sound
+from mousai.files import aside, sha256
 
 SAMPLE_RATE = 48_000
 KNEE, PEAK = 0.6, 0.97  # the limiter leaves what is below the knee as it is, and nothing passes the peak
@@ -64,14 +63,6 @@ def fader(arrangement: Arrangement, samples: int) -> np.ndarray:
 
 def write_flac(wave: Sound, path: Path) -> str:
     """Write 16-bit FLAC, aside and renamed. Returns the file's sha256; the same wave gives the same bytes."""
-    aside = path.with_suffix(".tmp")
-    soundfile.write(aside, wave.T, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    digest = sha256(aside)
-    os.replace(aside, path)
-    return digest
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with aside(path) as temporary:
+        soundfile.write(temporary, wave.T, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return sha256(path)

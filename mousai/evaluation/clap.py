@@ -14,7 +14,6 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
-from mousai.checkpoint import sha256
 from mousai.evaluation.judge import windows
 from mousai.evaluation.samples import (
     ClipSet,
@@ -26,6 +25,7 @@ from mousai.evaluation.samples import (
     silence_set,
 )
 from mousai.evaluation.statistics import bootstrap
+from mousai.files import sha256
 from mousai.profiles import Profile
 
 ROWS = ("generated", "shuffled", "unconditional", "noise", "silence", "reconstruction", "real")

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from mousai.checkpoint import load_weights, save_tensors, save_weights, sha256, weights_path
+from mousai.checkpoint import load_weights, save_tensors, save_weights, weights_path
 from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record
 from mousai.evaluation.samples import ClipSet
+from mousai.files import sha256
 from mousai.profiles import Profile, TextConfig, TrainConfig, choose_device, home
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel

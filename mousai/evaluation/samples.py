@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mousai.checkpoint import load_dmae, save_tensors, sha256, weights_path
+from mousai.checkpoint import load_dmae, save_tensors, weights_path
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
+from mousai.files import sha256
 from mousai.generate import Mousai
 from mousai.profiles import GENRES, Profile, choose_device, home
 
