@@ -1,141 +1,71 @@
-"""The shell's way in: `mousai reproduce | generate | train | data | report`, thin, one function a command.
+"""The shell's way in: `mousai reproduce | generate | train | import-weights | data | report`, one function a command.
 
 Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
 """
 
-import math
 import os
 import re
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
 
-NAMES = ("smoke", "cpu", "a100")  # as in mousai.profiles, which would import torch
 ENDINGS = (".wav", ".flac", ".ogg")
 EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
+HELP = "Moûsai: text to music in two diffusion stages."
+PAPER_SIZE = "Also a training and a guided sampling step of the paper's size, in notebook 09: minutes, up to 20 GB."
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Moûsai: text to music in two diffusion stages.",
-)
-train = typer.Typer(rich_markup_mode=None, help="Train one model.")
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 data = typer.Typer(rich_markup_mode=None, help="The embedded music.")
-app.add_typer(train, name="train")
 app.add_typer(data, name="data")
 
 
-def as_profile(text: str) -> str:
-    """A profile's name, or a line that lists them."""
-    if text not in NAMES:
-        raise typer.BadParameter(f"unknown profile {text!r}: choose one of {', '.join(NAMES)}")
-    return text
+def number(text: str | float, kind: type, low: float, high: float) -> int | float:
+    """A number from low to high."""
+    with suppress(ValueError):
+        if low <= (value := kind(text)) <= high:
+            return value
+    whole = "a whole number" if kind is int else "a number"
+    raise typer.BadParameter(f"'{text}' does not fit: say {whole} from {low} to {high}")
 
 
-def as_device(text: str) -> str:
-    """A device's name; whether it is there is seen once torch is."""
-    if text and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", text):
-        raise typer.BadParameter(f"unknown device {text!r}: choose cpu, cuda, cuda:1 or mps, or leave it out")
-    return text
-
-
-def as_count(text: str | int) -> int:
-    """A whole number of 1 or more."""
-    if not re.fullmatch(r"\d+", text := str(text)) or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is not a count: say a whole number of 1 or more")
-    return int(text)
-
-
-def as_seed(text: str | int) -> int:
-    """A whole number from 0 to 2^63 - 1."""
-    if not re.fullmatch(r"\d+", text := str(text)) or int(text) >= 2**63:
-        raise typer.BadParameter(f"{text!r} is not a seed: say a whole number from 0 on")
-    return int(text)
-
-
-def as_seconds(text: str | float) -> float:
-    """A length above 0 and up to an hour."""
-    value = as_number(text)
-    if not 0.5 / 48_000 < value <= 3600:
-        raise typer.BadParameter(f"{text} is no length: say more than 0 and at most 3600")
-    return value
-
-
-def as_number(text: str | float) -> float:
-    """A finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a number: say one such as 3 or 20.5")
-    return value
-
-
-def as_prompt(text: str) -> str:
-    """Words to play."""
-    if not text.strip():
-        raise typer.BadParameter(f"the prompt is empty: say what to play, for example {EXAMPLE!r}")
-    return text
-
-
-def as_sound(text: str | Path) -> Path:
-    """A sound file that can be written."""
-    if Path(text).suffix.lower() not in ENDINGS:
-        raise typer.BadParameter(f"cannot write {str(text)!r}: choose a name that ends in {', '.join(ENDINGS)}")
-    return as_file(str(text))
-
-
-def as_weights(text: str) -> Path:
-    """A weights file that can be written."""
-    if Path(text).suffix != ".safetensors":
-        raise typer.BadParameter(f"cannot write {text!r}: choose a name that ends in .safetensors")
-    return as_file(text)
-
-
-def as_file(text: str) -> Path:
-    """A file that can be written: its folder is there and takes files."""
+def writable(text: str | Path, endings: tuple[str, ...] = ()) -> Path:
+    """A file that can be written and ends so; without endings a folder, which may be missing."""
     path = Path(text)
-    if path.is_dir():
-        raise typer.BadParameter(f"{text!r} is a folder: name a file in it")
-    if not path.parent.is_dir():
-        raise typer.BadParameter(f"cannot write {text!r}: there is no folder {str(path.parent)!r}: make it first")
-    takes_files(path.parent, text)
-    return path
-
-
-def as_folder(text: str) -> Path:
-    """A folder that is there and takes files, or can be made."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise typer.BadParameter(f"{text!r} is a file: name a folder")
-    takes_files(next(place for place in (path, *path.absolute().parents) if place.exists()), text)
-    return path
-
-
-def takes_files(folder: Path, text: str) -> None:
-    """Try it: rights alone do not tell on every file system."""
-    try:
+    if endings and path.suffix.lower() not in endings:
+        raise typer.BadParameter(f"cannot write '{text}': choose a name that ends in {', '.join(endings)}")
+    if path.exists() and path.is_dir() == bool(endings):
+        raise typer.BadParameter(f"'{text}' is a {'folder' if endings else 'file'}: choose another name")
+    folder = path.parent if endings else next(p for p in (path, *path.absolute().parents) if p.exists())
+    try:  # rights alone do not tell on every file system
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise typer.BadParameter(f"cannot write {text!r}: {error.strerror}: choose another place") from None
+        raise typer.BadParameter(f"cannot write '{text}': {error.strerror}: choose another place") from None
+    return path
 
 
-Profile = Annotated[str, typer.Option(parser=as_profile, metavar="NAME", help=f"Size: {', '.join(NAMES)}.")]
-Device = Annotated[str, typer.Option(parser=as_device, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
-Steps = Annotated[int | None, typer.Option(parser=as_count, metavar="N", help="Training steps; the profile's.")]
-Weights = Annotated[
-    Path | None, typer.Option(parser=as_weights, metavar="FILE", help="Where the weights go; the run's folder.")
-]
-Folder = Annotated[Path | None, typer.Option(parser=as_folder, metavar="DIR", help="Report folder; reports/PROFILE.")]
-Ship = Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, which `generate` loads.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+def matching(text: str, pattern: str, mend: str) -> str:
+    """Words of that pattern."""
+    if not re.fullmatch(pattern, text):
+        raise typer.BadParameter(f"{text!r} does not fit: {mend}")
+    return text
+
+
+COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
+SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
+SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
+DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
+PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
+
+Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
+Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
+Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
 
 
 @app.command()
@@ -146,6 +76,7 @@ def reproduce(
     force: Annotated[bool, typer.Option("--force", help="Run also what is still good.")] = False,
     out: Folder = None,
     device: Device = "",
+    paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
     from mousai.batch.lessons import UPSTREAM, select
@@ -153,19 +84,19 @@ def reproduce(
     select(list(UPSTREAM), only, start)
     from mousai.batch.reproduce import reproduce as run
 
-    raise typer.Exit(run(profile, only, start, force, out or "", device))
+    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size=paper_size))
 
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(parser=as_prompt, metavar="PROMPT", help=f"For example {EXAMPLE!r}.")],
-    seconds: Annotated[float, typer.Option(parser=as_seconds, metavar="S", help="Length, up to 3600.")] = 20.0,
-    seed: Annotated[int, typer.Option(parser=as_seed, metavar="N", help="The same seed, the same sound.")] = 0,
-    out: Annotated[Path, typer.Option(parser=as_sound, metavar="FILE", help="WAV, FLAC or OGG.")] = Path("out.wav"),
+    prompt: Annotated[str, typer.Argument(parser=PROMPT, metavar="PROMPT", help=f"For example {EXAMPLE!r}.")],
+    seconds: Annotated[float, typer.Option(parser=SECONDS, metavar="S", help="Length, up to 3600.")] = 20.0,
+    seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="The same seed, the same sound.")] = 0,
+    out: Annotated[Path, typer.Option(parser=SOUND, metavar="FILE", help="WAV, FLAC or OGG.")] = Path("out.wav"),
     profile: Profile = "cpu",
-    tcld_steps: Annotated[int | None, typer.Option(parser=as_count, metavar="N", help="DDIM steps, stage 2.")] = None,
-    dmae_steps: Annotated[int | None, typer.Option(parser=as_count, metavar="N", help="DDIM steps, stage 1.")] = None,
-    guidance: Annotated[float | None, typer.Option(parser=as_number, metavar="S", help="1 is none.")] = None,
+    tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="DDIM steps, stage 2.")] = None,
+    dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="DDIM steps, stage 1.")] = None,
+    guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""
@@ -181,82 +112,61 @@ def generate(
     print(f"{out}: {wave.shape[-1]} samples of 48 kHz stereo in {took:.1f} s, {seconds / took:.2f} x real time{note}")
 
 
-@train.command("dmae")
-def train_dmae(
+@app.command()
+def train(
+    model: Annotated[Literal["dmae", "tcld", "judge"], typer.Argument(metavar="MODEL", help="dmae, tcld or judge.")],
     profile: Profile = "cpu",
-    steps: Steps = None,
-    out: Weights = None,
-    ship: Ship = False,
-    resume: Resume = False,
+    steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Training steps; the profile's.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run's folder.")] = None,
+    ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
     device: Device = "",
 ) -> None:
-    """Stage 1: the diffusion autoencoder, on random crops of the embedded music."""
+    """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""
+    if resume and model == "judge":
+        raise typer.BadParameter("'--resume' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
     from mousai import train as training
+    from mousai.checkpoint import load_dmae, weights_path
     from mousai.profiles import choose_device, get_profile, home
 
-    chosen, place = get_profile(profile), choose_device(device or None)
-    run = home() / "training" / f"{profile}-dmae"
-    keep(*training.train_dmae(chosen, steps, run, resume, place), "dmae", profile, out, ship)
+    chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
+    path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
+    if model == "judge":
+        from mousai.evaluation.judge import train_judge
+
+        _, history = train_judge(chosen, steps, path, str(place))
+    elif model == "dmae":
+        net, history = training.train_dmae(chosen, steps, run, resume, place)
+        training.ship(chosen, model, net, history, path)
+    else:
+        net, history = training.train_tcld(chosen, load_dmae(chosen, place), steps, run, resume, place)
+        training.ship(chosen, model, net, history, path)
+    hours = history["seconds"].sum() / 3600
+    print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
 
 
-@train.command("tcld")
-def train_tcld(
-    profile: Profile = "cpu",
-    steps: Steps = None,
-    out: Weights = None,
-    ship: Ship = False,
-    resume: Resume = False,
-    device: Device = "",
+@app.command()
+def import_weights(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="A state dict of theirs.")],
+    out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where dmae or tcld.safetensors goes.")],
+    profile: Profile = "a100",
 ) -> None:
-    """Stage 2: text to latents, over the trained stage 1."""
-    offline(profile)
-    from mousai import train as training
-    from mousai.checkpoint import load_dmae
-    from mousai.profiles import choose_device, get_profile, home
-
-    chosen, place = get_profile(profile), choose_device(device or None)
-    run = home() / "training" / f"{profile}-tcld"
-    keep(*training.train_tcld(chosen, load_dmae(chosen, place), steps, run, resume, place), "tcld", profile, out, ship)
-
-
-@train.command("judge")
-def train_judge(
-    profile: Profile = "cpu", steps: Steps = None, out: Weights = None, ship: Ship = False, device: Device = ""
-) -> None:
-    """The in-domain judge that scores generated music."""
-    offline(profile)
-    from mousai.evaluation.judge import train_judge as run
-    from mousai.profiles import get_profile
-
-    path = target("judge", profile, out, ship)
-    _, history = run(get_profile(profile), steps, path, device or None)
-    print(f"{path}: {len(history)} steps, last loss {history['loss'].iloc[-1]:.3f}")
-
-
-def keep(model, history, name: str, profile: str, out: Path | None, ship: bool) -> None:
-    """Write trained weights and their card; say where."""
-    from mousai import train as training
-    from mousai.profiles import get_profile
-
-    card = training.ship(get_profile(profile), name, model, history, path := target(name, profile, out, ship))
-    print(f"{path}: {card['steps']} steps, loss {card['final_loss']}, {card['hours']} hours")
-
-
-def target(name: str, profile: str, out: Path | None, ship: bool) -> Path:
-    """Where trained weights go: the package's own place, the file asked for, or the run's folder."""
+    """Turn a file of weights of the authors' packages into ours; code in it is never run."""
     from mousai.checkpoint import weights_path
-    from mousai.profiles import get_profile, home
+    from mousai.interop import import_weights as run
+    from mousai.profiles import get_profile
 
-    if ship:
-        return weights_path(get_profile(profile), name)
-    return out or home() / "training" / f"{profile}-{name}" / f"{name}.safetensors"
+    path, card = run(file, out, get_profile(profile))
+    place = weights_path(get_profile(profile), card["model"])
+    loaded = "now loads them" if path.resolve() == place else f"loads what is in {place.parent}: use that as --out"
+    print(f"{path}: {card['parameters']:,} parameters; --profile {profile} {loaded}")
 
 
 @data.command("prepare")
 def prepare(
     profile: Profile = "cpu",
-    jobs: Annotated[int, typer.Option(parser=as_count, metavar="N", help="Processes.")] = 2,
+    jobs: Annotated[int, typer.Option(parser=COUNT, metavar="N", help="Processes.")] = 2,
 ) -> None:
     """Arrange and render the embedded music; what is there already is kept."""
     from mousai.data.embedded import prepare as run
@@ -291,10 +201,10 @@ def main(arguments: list[str] | None = None) -> None:
         problem = error.format_message()
         if "Invalid value" not in problem:
             problem = f"{problem.rstrip('.')}: see mousai --help"
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (ValueError, OSError) as error:
         problem = str(error)
     except (KeyboardInterrupt, typer.Abort):
         print("mousai: interrupted", file=sys.stderr)
         sys.exit(130)
-    print(f"mousai: {' '.join(problem.split())}", file=sys.stderr)
+    print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
     sys.exit(2)

@@ -1,142 +1,146 @@
 """The authors' weights to ours and back, by name; parity of what they compute is in `tests/test_parity.py`.
 
-Their classes (`audio-diffusion-pytorch` 0.1.x) register one net three times and one layer twice, so a state dict of
-theirs holds copies under `diffusion.*`, `sampler.*` and a second time-MLP entry: those are dropped. So are T5's entries
-(ours is frozen and loaded apart) and the STFT window. Only dictionaries of tensors go in and out: reading a `.bin` file
-is the caller's, with `torch.load(path, weights_only=True)`.
+Their classes (`audio-diffusion-pytorch` 0.1.x) register one net three times and one layer twice. A state dict of theirs
+holds every copy, a safetensors file any one of them: one is taken. T5's entries are dropped (ours is frozen and loaded
+apart), and so is the STFT window.
 """
 
-import torch
-from torch import Tensor
+import re
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
 
-from mousai.profiles import DMAEConfig, EncoderConfig, TCLDConfig, UNetConfig
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mousai.checkpoint import check_shapes, save_weights
+from mousai.dmae import DMAE
+from mousai.files import sha256
+from mousai.profiles import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetConfig
+from mousai.tcld import TCLD
 
 State = dict[str, Tensor]
+Names = dict[str, str]  # ours -> theirs: layers, or whole tensors
+
+START = re.compile(r"((?:\w+\.)*?)(?:(?:diffusion|sampler)\.)?net\.blocks\.")  # what stands before `net`, however deep
+T5 = "net.blocks.2.blocks.0.transformer."  # where text conditioning wraps the levels
 
 RESNET = {
-    "block.blocks.0.blocks.0.0": "norm1",
-    "block.blocks.0.blocks.0.2": "conv1",
-    "block.blocks.0.blocks.1.0": "norm2",
-    "block.blocks.0.blocks.1.2": "conv2",
+    "norm1": "block.blocks.0.blocks.0.0",
+    "conv1": "block.blocks.0.blocks.0.2",
+    "norm2": "block.blocks.0.blocks.1.0",
+    "conv2": "block.blocks.0.blocks.1.2",
 }
-MODULATION = {"blocks.0.block.blocks.0.1": "linear"}
-INJECT = {"block.blocks.0": "conv"}
+MODULATION = {"linear": "blocks.0.block.blocks.0.1"}
+INJECT = {"conv": "block.blocks.0"}
+ATTENTION = {name: f"blocks.0.block.{name}" for name in ("norm", "norm_context", "to_q", "to_kv")}
+ATTENTION |= {"to_out": "blocks.0.block.attention.blocks.0"}
 ENCODER_BLOCK = {
-    "block1.groupnorm": "norm1",
-    "block1.project": "conv1",
-    "block2.groupnorm": "norm2",
-    "block2.project": "conv2",
+    "norm1": "block1.groupnorm",
+    "conv1": "block1.project",
+    "norm2": "block2.groupnorm",
+    "conv2": "block2.project",
 }
 
 
-def both(names: dict[str, str]) -> dict[str, str]:
-    """A layer's name -> the names of its weight and its bias."""
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in names.items() for kind in ("weight", "bias")}
-
-
-def under(theirs: str, ours: str, names: dict[str, str]) -> dict[str, str]:
+def under(ours: str, theirs: str, names: Names) -> Names:
     """The same names, one module further out."""
-    return {f"{theirs}.{inner}": name for inner, name in inside(ours, names).items()}
+    return {f"{ours}.{a}": f"{theirs}.{b}" for a, b in names.items()}
 
 
-def inside(ours: str, names: dict[str, str]) -> dict[str, str]:
-    """The same names, one module of ours further out."""
-    return {theirs: f"{ours}.{name}" for theirs, name in names.items()}
+def group_items(config: UNetConfig, depth: int) -> list[tuple[str, Names]]:
+    """The items of one group in the authors' order: our name and the layers inside."""
+    return [
+        ("resnet", RESNET),
+        ("modulation", MODULATION),
+        *([("inject", INJECT)] if depth == config.inject_depth else []),
+        *((f"self_attention.{i}", ATTENTION) for i in range(config.attentions[depth])),
+        *((f"cross_attention.{i}", ATTENTION) for i in range(config.cross_attentions[depth])),
+    ]
 
 
-def attention_names() -> dict[str, str]:
-    """One self- or cross-attention: two LayerNorms, three matrices without bias."""
-    layers = {"to_q": "to_q", "to_kv": "to_kv", "attention.blocks.0": "to_out"}
-    names = both({"norm": "norm", "norm_context": "norm_context"})
-    names |= {f"{theirs}.weight": f"{ours}.weight" for theirs, ours in layers.items()}
-    return {f"blocks.0.block.{theirs}": ours for theirs, ours in names.items()}
-
-
-def group_items(config: UNetConfig, depth: int) -> list[dict[str, str]]:
-    """The items of one group in the authors' order, each with its names."""
-    items = [inside("resnet", both(RESNET)), inside("modulation", both(MODULATION))]
-    if depth == config.inject_depth:
-        items.append(inside("inject", both(INJECT)))
-    items += [inside(f"self_attention.{i}", attention_names()) for i in range(config.attentions[depth])]
-    items += [inside(f"cross_attention.{i}", attention_names()) for i in range(config.cross_attentions[depth])]
-    return items
-
-
-def level_names(config: UNetConfig, depth: int = 0) -> dict[str, str]:
+def level_names(config: UNetConfig, depth: int = 0) -> Names:
     """One depth and all inside it. Theirs is one numbered list: down, items, inner level, items, up."""
-    groups = [(i, item) for i in range(config.items[depth]) for item in group_items(config, depth)]
-    children = [both({"block": "down"}), *(inside(f"items_down.{i}", item) for i, item in groups)]
-    if depth + 1 < len(config.channels):
-        children.append(inside("inner", level_names(config, depth + 1)))
-    children += [*(inside(f"items_up.{i}", item) for i, item in groups), both({"block.1": "up"})]
-    names = both({"skip.blocks.0.1": "skip"})
-    for number, child in enumerate(children):
-        names |= {f"block.blocks.{number}.{theirs}": ours for theirs, ours in child.items()}
-    return names
+    child = (f"block.blocks.{number}" for number in count())
+    names = {"skip": "skip.blocks.0.1", "down": f"{next(child)}.block"}
+    for side in ("items_down", "items_up"):
+        for i in range(config.items[depth]):
+            for item, layers in group_items(config, depth):
+                names |= under(f"{side}.{i}.{item}", next(child), layers)
+        if side == "items_down" and depth + 1 < len(config.channels):
+            names |= under("inner", next(child), level_names(config, depth + 1))
+    return names | {"up": f"{next(child)}.block.1"}
 
 
-def unet_names(config: UNetConfig, guided: bool) -> dict[str, str]:
-    """The noise level's layers and the nested levels; `guided` where the learned "no text" wraps the levels."""
-    names = {"blocks.0.weights": "noise_level.freqs"}
-    names |= both({"blocks.0.to_out": "noise_level.proj", "blocks.1.blocks.0.0": "noise_level.mlp"})
-    return names | under("blocks.2.blocks.1.net" if guided else "blocks.2.net", "net", level_names(config))
+def unet_names(config: UNetConfig, levels: str) -> Names:
+    """The noise level's layers, and the nested levels at `levels`."""
+    names = {"noise_level.proj": "blocks.0.to_out", "noise_level.mlp": "blocks.1.blocks.0.0"}
+    return names | {"noise_level.freqs": "blocks.0.weights"} | under("net", levels, level_names(config))
 
 
-def encoder_names(config: EncoderConfig) -> dict[str, str]:
+def encoder_names(config: EncoderConfig) -> Names:
     """The magnitude encoder `ME1d`."""
-    names = under("to_in.block", "to_in", both({**ENCODER_BLOCK, "to_out": "shortcut"})) | both({"to_out": "to_out"})
+    names = {"to_out": "to_out"} | under("to_in", "to_in.block", ENCODER_BLOCK | {"shortcut": "to_out"})
     for i, blocks in enumerate(config.blocks):
-        names |= both({f"downsamples.{i}.downsample": f"downs.{i}.0"})
+        names[f"downs.{i}.0"] = f"downsamples.{i}.downsample"
         for j in range(blocks):
-            names |= under(f"downsamples.{i}.blocks.{j}", f"downs.{i}.{j + 1}", both(ENCODER_BLOCK))
+            names |= under(f"downs.{i}.{j + 1}", f"downsamples.{i}.blocks.{j}", ENCODER_BLOCK)
     return names
 
 
-def dmae_names(config: DMAEConfig) -> dict[str, str]:
-    """Theirs -> ours for `DiffusionAE(net_t=LTPlugin(UNetV0), encoder=ME1d)`."""
-    names = {"net.blocks.0.weight": "front.analysis.weight", "net.blocks.1.weight": "front.synthesis.weight"}
-    names |= under("net.blocks.2", "unet", unet_names(config.unet, guided=False))
-    return names | under("encoder", "encoder", encoder_names(config.encoder))
+def tensor_names(config: DMAEConfig | TCLDConfig) -> Names:
+    """Every tensor of our model -> its name in `DiffusionAE` or, with embeddings for text, in `DiffusionModel`."""
+    if isinstance(config, DMAEConfig):
+        layers = {"front.analysis": "net.blocks.0", "front.synthesis": "net.blocks.1"}
+        layers |= under("unet", "net.blocks.2", unet_names(config.unet, "blocks.2.net"))
+        layers |= under("encoder", "encoder", encoder_names(config.encoder))
+    else:
+        layers = {"null_embedding": "net.blocks.2.blocks.0.blocks.0.weight"}
+        layers |= under("unet", "net", unet_names(config.unet, "blocks.2.blocks.1.net"))
+    tensors = {name: name.rpartition(".") for name in blank(config).state_dict() if name != "latent_std"}
+    return {name: layers.get(name) or f"{layers[layer]}.{kind}" for name, (layer, _, kind) in tensors.items()}
 
 
-def tcld_names(config: TCLDConfig) -> dict[str, str]:
-    """Theirs -> ours for `DiffusionModel(net_t=UNetV0, use_embedding_cfg=True)`."""
-    names = {"net.blocks.2.blocks.0.blocks.0.weight": "null_embedding"}
-    return names | under("net", "unet", unet_names(config.unet, guided=True))
+def blank(config: DMAEConfig | TCLDConfig) -> nn.Module:
+    """Our model with names and shapes but no numbers."""
+    with torch.device("meta"):
+        return DMAE(replace(config, dct_start=False)) if isinstance(config, DMAEConfig) else TCLD(config, window=1)
 
 
 def dmae_from_authors(state: State, config: DMAEConfig) -> State:
-    """A state dict for `DMAE(config)` from one of `DiffusionAE`'s.
+    """A state dict for `DMAE(config)` from one of `DiffusionAE`'s, with or without an outer prefix and copies.
 
     Raises ValueError that names missing and unexpected tensors, or what `config` departs from the paper in.
     """
     check_no_departures(config)
-    return rename(plain(state), dmae_names(config))
+    return rename(plain(state), reverse(tensor_names(config)))
 
 
 def dmae_to_authors(state: State, config: DMAEConfig) -> State:
     """A state dict for `DiffusionAE` from one of `DMAE(config)`'s, every copy in place. Raises as the other way."""
     check_no_departures(config)
-    theirs = rename(state, reverse(dmae_names(config)))
-    theirs["encoder.stft.window"] = torch.hann_window(config.n_fft)
+    theirs = rename(state, tensor_names(config)) | {"encoder.stft.window": torch.hann_window(config.n_fft)}
     return with_copies(theirs, "net.blocks.2.blocks.1.blocks")
 
 
 def tcld_from_authors(state: State, config: TCLDConfig) -> State:
     """A state dict for `TCLD(config)` from one of `DiffusionModel`'s, with T5 inside or not. Raises as above."""
-    inner = "net.blocks.2.blocks.0.transformer."
-    state = plain(state)
-    if any(name.startswith(inner) for name in state):  # T5 wraps what is otherwise at blocks.2
-        state = {name.replace("net.blocks.2.blocks.1.", "net.blocks.2.", 1): t for name, t in without(state, inner)}
-    return rename(state, tcld_names(config)) | {"latent_std": torch.ones(())}
+    return rename(plain(state), reverse(tensor_names(config))) | {"latent_std": torch.ones(())}
 
 
-def tcld_to_authors(state: State, config: TCLDConfig) -> State:
-    """A state dict for `DiffusionModel` (text given as embeddings). ValueError also where latents are rescaled."""
-    state = dict(state)
-    rescaled = float(state.pop("latent_std", torch.ones(()))) != 1
-    refuse({"latent_std": rescaled})
-    return with_copies(rename(state, reverse(tcld_names(config))), "net.blocks.1.blocks")
+def tcld_to_authors(state: State, config: TCLDConfig, t5: State | None = None) -> State:
+    """A state dict for `DiffusionModel`; `t5`, the text encoder's, goes inside for `use_text_conditioning`.
+
+    Raises as above, and ValueError where latents are rescaled.
+    """
+    refuse({"latent_std": "latent_std" in state and float(state["latent_std"]) != 1})
+    theirs = rename({k: v for k, v in state.items() if k != "latent_std"}, tensor_names(config))
+    if t5 is not None:
+        inner = {re.sub(r"^net\.blocks\.2\.", "net.blocks.2.blocks.1.", name): v for name, v in theirs.items()}
+        theirs = inner | {T5 + name: tensor for name, tensor in t5.items()}
+    return with_copies(theirs, "net.blocks.1.blocks")
 
 
 def check_no_departures(config: DMAEConfig) -> None:
@@ -160,24 +164,26 @@ def refuse(departures: dict[str, bool]) -> None:
 
 
 def plain(state: State) -> State:
-    """Without an outer `model.`, the registered copies, the second time-MLP entry and the STFT window."""
-    if state and all(name.startswith("model.") for name in state):
-        state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
-    second = ("net.blocks.1.blocks.1.0.", "net.blocks.2.blocks.1.blocks.1.0.")  # without and with a front end
-    return dict(without(state, "diffusion.", "sampler.", "encoder.stft.", *second))
+    """One entry a tensor, as in `DiffusionAE` or `DiffusionModel` without T5: no outer prefix, no copies, no window."""
+    prefix = min((found[1] for name in state if (found := START.match(name))), key=len, default="")
+    kept = {once(name.removeprefix(prefix)): tensor for name, tensor in state.items()}
+    if any(name.startswith(T5) for name in kept):
+        kept = {re.sub(r"^net\.blocks\.2\.blocks\.1\.", "net.blocks.2.", name): t for name, t in kept.items()}
+    return {name: tensor for name, tensor in kept.items() if not name.startswith((T5, "encoder.stft."))}
 
 
-def without(state: State, *prefixes: str) -> list[tuple[str, Tensor]]:
-    """The entries whose name starts with none of the prefixes."""
-    return [(name, tensor) for name, tensor in state.items() if not name.startswith(prefixes)]
+def once(name: str) -> str:
+    """The one name of what theirs registers more than once: the net, and the time MLP's layer."""
+    name = re.sub(r"^(diffusion|sampler)\.net\.", "net.", name)
+    return re.sub(r"^(net\.(?:blocks\.2\.)?blocks\.1\.blocks)\.1\.0\.", r"\1.0.0.", name)
 
 
-def reverse(names: dict[str, str]) -> dict[str, str]:
-    """Ours -> theirs."""
-    return {ours: theirs for theirs, ours in names.items()}
+def reverse(names: Names) -> Names:
+    """Theirs -> ours."""
+    return {theirs: ours for ours, theirs in names.items()}
 
 
-def rename(state: State, names: dict[str, str]) -> State:
+def rename(state: State, names: Names) -> State:
     """Each tensor under its new name. Raises ValueError that names the first missing and unexpected ones."""
     missing, unexpected = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
     if missing or unexpected:
@@ -194,3 +200,53 @@ def with_copies(theirs: State, mlp: str) -> State:
         theirs[f"{mlp}.1.0.{kind}"] = theirs[f"{mlp}.0.0.{kind}"]
     net = {name.removeprefix("net"): tensor for name, tensor in theirs.items() if name.startswith("net.")}
     return theirs | {f"{copy}{name}": t for copy in ("diffusion.net", "sampler.net") for name, t in net.items()}
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a .safetensors file, or of a .bin, .pt, .pth or .ckpt of torch's; code in it is never run.
+
+    What Lightning wraps in "state_dict" is unwrapped. Raises ValueError where the file is damaged or holds more.
+    """
+    mend = "fetch it again, or save its state_dict() alone where you trust it"
+    safe = path.suffix == ".safetensors"
+    try:
+        state: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises anything
+        raise ValueError(f"{path} is damaged, or holds code, which is never run: {mend}") from error
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    for name, value in state.items() if isinstance(state, dict) else [("", state)]:
+        if not (isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point()):
+            raise ValueError(f"{path} holds {type(value).__name__} {name!r}, which is no tensor of weights: {mend}")
+    return state
+
+
+def import_weights(path: Path, out: Path, profile: Profile) -> tuple[Path, dict]:
+    """Write what a file of theirs holds as out/dmae.safetensors or out/tcld.safetensors, in its precision, and a card.
+
+    Returns the path and the card. Raises ValueError that names the file and, where one does not fit, the tensor.
+    """
+    state = plain(read_state(path))
+    name = "dmae" if any(key.startswith("encoder.") for key in state) else "tcld"
+    target, config = out / f"{name}.safetensors", getattr(profile, name)
+    if target.exists() and target.samefile(path):
+        raise ValueError(f"{path} would be overwritten: choose another folder than {str(out)!r}")
+    try:
+        ours = dmae_from_authors(state, config) if name == "dmae" else tcld_from_authors(state, config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    model = blank(config)
+    check_shapes(model, {key: tuple(tensor.shape) for key, tensor in ours.items()}, str(path))
+    model.load_state_dict(ours, assign=True)
+    card = {
+        "profile": profile.name,
+        "model": name,
+        "command": f"mousai import-weights {path} --out {out} --profile {profile.name}",
+        "source": path.name,
+        "source_sha256": sha256(path),
+        "licence": "that of the file imported",
+        "config": asdict(config),
+    }
+    return target, save_weights(model, target, card, half=False)

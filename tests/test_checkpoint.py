@@ -115,6 +115,7 @@ def test_a_save_that_is_cut_off_leaves_the_old_file(tiny, shipped, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_weights(DMAE(tiny.dmae), shipped, {})
     assert shipped.read_bytes() == before
+    assert len(list(shipped.parent.iterdir())) == 4  # two models, two cards, nothing half-written
 
 
 def test_nothing_is_left_beside_a_finished_save(shipped):

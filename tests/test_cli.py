@@ -2,52 +2,61 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import soundfile
 
-from mousai import cli
+from mousai import checkpoint, cli
 from mousai.batch import reproduce
 from mousai.generate import FORMATS
-from mousai.profiles import PROFILES
+from mousai.profiles import PROFILES, home
 
 BAD = [
-    (["reproduce", "--profile", "huge"], "unknown profile 'huge': choose one of smoke, cpu, a100"),
+    (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),
     (["reproduce", "--only", "06,11"], "unknown notebook '11': choose from 00,"),
     (["reproduce", "--from", "4"], "unknown notebook '4': choose from 00,"),
     (["reproduce", "--only", "01", "--from", "05"], "no notebook is left"),
     (["reproduce", "--fast"], "No such option: --fast"),
-    (["reproduce", "--device", "tpu"], "unknown device 'tpu': choose cpu, cuda"),
-    (["reproduce", "--out", "a_file"], "'a_file' is a file: name a folder"),
+    (["reproduce", "--device", "tpu"], "'--device': 'tpu' does not fit: choose cpu, cuda"),
+    (["reproduce", "--out", "a_file"], "'a_file' is a file: choose another name"),
     (["reproduce", "--profile", "smoke", "--out", "/proc/report"], "cannot write '/proc/report'"),
-    (["generate", ""], "the prompt is empty"),
-    (["generate", " \n"], "the prompt is empty"),
+    (["generate", ""], "'PROMPT': '' does not fit: say what to play"),
+    (["generate", " \n"], "say what to play"),
     (["generate"], "Missing argument 'PROMPT'"),
-    (["generate", "Pop", "--seconds", "0"], "'--seconds': 0 is no length: say more than 0 and at most 3600"),
-    (["generate", "Pop", "--seconds", "-2"], "-2 is no length"),
-    (["generate", "Pop", "--seconds", "3600.1"], "3600.1 is no length"),
-    (["generate", "Pop", "--seconds", "1e-9"], "1e-9 is no length"),
-    (["generate", "Pop", "--seconds", "nan"], "'nan' is not a number"),
-    (["generate", "Pop", "--seconds", "inf"], "'inf' is not a number"),
-    (["generate", "Pop", "--seconds", "long"], "'long' is not a number"),
-    (["generate", "Pop", "--seed", "-1"], "'-1' is not a seed"),
-    (["generate", "Pop", "--guidance", "nan"], "'nan' is not a number"),
-    (["generate", "Pop", "--tcld-steps", "0"], "'0' is not a count: say a whole number of 1 or more"),
-    (["generate", "Pop", "--dmae-steps", "2.5"], "'2.5' is not a count"),
+    (["generate", "Pop", "--seconds", "0"], "'--seconds': '0' does not fit: say a number from 0.001 to 3600"),
+    (["generate", "Pop", "--seconds", "-2"], "'-2' does not fit"),
+    (["generate", "Pop", "--seconds", "3600.1"], "'3600.1' does not fit"),
+    (["generate", "Pop", "--seconds", "1e-9"], "'1e-9' does not fit"),
+    (["generate", "Pop", "--seconds", "nan"], "'nan' does not fit"),
+    (["generate", "Pop", "--seconds", "inf"], "'inf' does not fit"),
+    (["generate", "Pop", "--seconds", "long"], "'long' does not fit"),
+    (["generate", "Pop", "--seed", "-1"], "'-1' does not fit"),
+    (["generate", "Pop", "--guidance", "nan"], "'nan' does not fit"),
+    (["generate", "Pop", "--tcld-steps", "0"], "'0' does not fit: say a whole number from 1 to"),
+    (["generate", "Pop", "--dmae-steps", "2.5"], "'2.5' does not fit"),
     (["generate", "Pop", "--out", "song.mp3"], "cannot write 'song.mp3': choose a name that ends in .wav, .flac, .ogg"),
-    (["generate", "Pop", "--out", "no/such/song.wav"], "there is no folder 'no/such': make it first"),
+    (["generate", "Pop", "--out", "no/such/song.wav"], "cannot write 'no/such/song.wav': No such file or directory"),
     (["generate", "Pop", "--out", "/proc/song.wav"], "cannot write '/proc/song.wav'"),
-    (["generate", "Pop", "--device", "gpu"], "unknown device 'gpu'"),
+    (["generate", "Pop", "--device", "gpu"], "'gpu' does not fit"),
     (["generate", "Pop", "--device", "cuda:99", "--profile", "smoke"], "device 'cuda:99' is not available"),
     (["generate", "Pop", "rock"], "unexpected extra argument(s) (rock)"),
-    (["train", "dmae", "--steps", "0"], "'0' is not a count"),
-    (["train", "tcld", "--profile", ""], "unknown profile ''"),
-    (["train", "judge", "--steps", "-3"], "'-3' is not a count"),
+    (["train", "dmae", "--steps", "0"], "'0' does not fit"),
+    (["train", "tcld", "--profile", ""], "'' is not one of"),
+    (["train", "judge", "--steps", "-3"], "'-3' does not fit"),
     (["train", "dmae", "--out", "weights.pt"], "choose a name that ends in .safetensors"),
-    (["data", "prepare", "--jobs", "0"], "'0' is not a count"),
+    (["data", "prepare", "--jobs", "0"], "'0' does not fit"),
     (["report", "--profile", "smoke", "--out", "."], "no results here: run `mousai reproduce --profile smoke` first"),
+    (["train", "judge", "--resume"], "'--resume' is for dmae and tcld"),
+    (["train", "sing"], "'sing' is not one of 'dmae', 'tcld', 'judge'"),
+    (["import-weights", "a_file"], "Missing option '--out'"),
+    (["import-weights", "no_file", "--out", "new"], "'FILE': file 'no_file' does not exist"),
+    (["import-weights", ".", "--out", "new"], "'FILE': file '.' is a directory"),
+    (["import-weights", "a_file", "--out", "a_file"], "'a_file' is a file: choose another name"),
+    (["import-weights", "a_file", "--out", "/proc/new"], "cannot write '/proc/new'"),
+    (["import-weights", "a_file", "--out", "new"], "a_file is damaged, or holds code, which is never run: fetch it"),
     (["sing"], "No such command 'sing'"),
-    (["train"], "Missing command"),
+    (["train"], "Missing argument 'MODEL'. Choose from: dmae, tcld, judge"),
 ]
 
 
@@ -75,7 +84,7 @@ def test_the_help_needs_no_torch_and_neither_does_refusing():
 
 
 def test_every_command_explains_its_options(capsys):
-    for words in (["reproduce"], ["generate"], ["train", "dmae"], ["data", "prepare"], ["report"]):
+    for words in (["reproduce"], ["generate"], ["train"], ["import-weights"], ["data", "prepare"], ["report"]):
         with pytest.raises(SystemExit) as left:
             cli.main([*words, "--help"])
         assert left.value.code == 0
@@ -84,7 +93,8 @@ def test_every_command_explains_its_options(capsys):
 
 
 def test_names_told_without_torch_are_those_that_torch_knows():
-    assert tuple(PROFILES) == cli.NAMES
+    choice = get_args(cli.Profile)[0]
+    assert tuple(PROFILES) == get_args(choice)
     assert tuple(FORMATS) == cli.ENDINGS
 
 
@@ -100,10 +110,25 @@ def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, ca
     assert "14400 samples of 48 kHz stereo" in capsys.readouterr().out
 
 
-def test_reproduce_passes_on_what_was_asked_and_its_exit_code(tmp_path, monkeypatch):
+def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PROFILES, "smoke", tiny)
+    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
+    for words in (["dmae", "--ship"], ["tcld", "--out", str(tmp_path / "tcld.safetensors")], ["dmae", "--resume"]):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["train", *words, "--profile", "smoke", "--steps", "2", "--device", "cpu"])
+        assert left.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    places = [tmp_path / "package" / "dmae", tmp_path / "tcld", home() / "training" / "smoke-dmae" / "dmae"]
+    assert [line.split(": 2 steps, loss ")[0] for line in lines] == [f"{place}.safetensors" for place in places]
+    assert all(place.with_suffix(".json").is_file() for place in places)
+
+
+@pytest.mark.parametrize("paper_size", [False, True])
+def test_reproduce_passes_on_what_was_asked_and_its_exit_code(tmp_path, monkeypatch, paper_size):
     asked = []
-    monkeypatch.setattr(reproduce, "reproduce", lambda *words: asked.append(words) or 1)
+    monkeypatch.setattr(reproduce, "reproduce", lambda *words, **named: asked.append((words, named)) or 1)
+    words = ["reproduce", "--profile", "smoke", "--only", "06", "--force", "--out", str(tmp_path / "report")]
     with pytest.raises(SystemExit) as left:
-        cli.main(["reproduce", "--profile", "smoke", "--only", "06", "--force", "--out", str(tmp_path / "report")])
+        cli.main([*words, "--paper-size"] if paper_size else words)
     assert left.value.code == 1
-    assert asked == [("smoke", "06", "", True, tmp_path / "report", "")]
+    assert asked == [(("smoke", "06", "", True, tmp_path / "report", ""), {"paper_size": paper_size})]
