@@ -134,6 +134,19 @@ def test_a_parameter_that_the_notebook_does_not_know_is_refused(lessons, capsys)
     assert "unknown parameter 'seed'" in capsys.readouterr().out
 
 
+def test_paper_size_reaches_the_notebook_that_knows_it_and_is_another_run(lessons, capsys):
+    graph = {"01_first": (), "02_second": ()}
+    notebook(lessons, "01_first")
+    notebook(lessons, "02_second", parameters=f"{PARAMETERS}\npaper_size = False", data='{"asked": paper_size}')
+    result = lessons.parent / "report" / "results" / "02_second.json"
+    for asked, status in ((False, "ok"), (True, "ok"), (True, "cached")):
+        assert run(lessons, graph, paper_size=asked) == 0
+        assert statuses(capsys.readouterr().out)[1] == ("02_second", status)
+        assert json.loads(result.read_text())["data"] == {"asked": asked}
+    with pytest.raises(ValueError, match="paper size: notebook 09 measures it and is not among those chosen"):
+        run(lessons, graph, only="01", paper_size=True)
+
+
 def test_the_kernel_is_this_interpreter_offline_in_the_notebooks_folder(lessons, monkeypatch):
     fake = lessons.parent / "share" / "kernels" / "python3"
     fake.mkdir(parents=True)

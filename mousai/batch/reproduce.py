@@ -21,18 +21,24 @@ def reproduce(
     force: bool = False,
     out: str | Path = "",
     device: str = "",
+    paper_size: bool = False,
     notebooks: Path = NOTEBOOKS,
     upstream: dict[str, tuple[str, ...]] = UPSTREAM,
 ) -> int:
     """Run the lessons of `upstream` into `out` (reports/<profile> by default); 0 where none failed, else 1.
 
-    `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too. A lesson whose
-    upstream failed is skipped. Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
+    `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too, `paper_size` has
+    notebook 09 run the paper's sizes (13 GB). A lesson whose upstream failed is skipped.
+    Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
     """
     settings = {"profile": get_profile(profile).name, "seed": get_profile(profile).seed}
     choose_device(device or None)
     names = select(list(upstream), only, start)
     check_there(names, notebooks)
+    optional = {"device": device, "paper_size": paper_size}
+    declared = {name: execute.declared(notebooks / f"{name}.ipynb") for name in names}
+    if paper_size and not any("paper_size" in known for known in declared.values()):
+        raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
     out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
     out.mkdir(parents=True, exist_ok=True)
     prepare_data(names, upstream, profile)
@@ -40,9 +46,8 @@ def reproduce(
     for name in names:
         cause = next((other for other in upstream[name] if other in failed), None)
         parameters = settings | {"out": os.path.relpath(out, notebooks)}
+        parameters |= {key: value for key, value in optional.items() if key in declared[name]}
         lesson = notebooks / f"{name}.ipynb"
-        if "device" in execute.declared(lesson):
-            parameters["device"] = device
         if cause:
             say(ledger, name, out, "skipped", error=f"{cause} failed")
             execute.forget(out, name)

@@ -5,11 +5,13 @@ python -m mousai.evaluation.efficiency cpu 43.69 0        one run, its numbers a
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -79,31 +81,39 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
 
 
 def peak_memory_gb() -> float:
-    """Peak of this process in GB (1e9 bytes): the accelerator's memory where there is one, else resident memory.
+    """Peak of this process in GB (1e9 bytes): the accelerator's memory where there is one, else resident memory."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_peak_gb()
 
-    Resident memory holds Python and torch themselves too, about half a GB.
+
+def resident_peak_gb() -> float:
+    """Peak resident memory of this process in GB; Python and torch themselves are about half of one.
+
+    Linux's ru_maxrss would do, but a child process starts with its parent's peak in it.
     """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+    status = Path("/proc/self/status")
+    own = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    if own:
+        return int(own[1]) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
-    """`measure` in a fresh process. Raises RuntimeError with the child's last line if it failed."""
-    command = [
-        sys.executable,
-        "-m",
-        "mousai.evaluation.efficiency",
-        profile.name,
-        str(seconds),
-        str(seed),
-        device or "",
-    ]
+    """`measure` in a fresh process."""
+    return in_fresh_process("mousai.evaluation.efficiency", profile.name, str(seconds), str(seed), device or "")
+
+
+def in_fresh_process(module: str, *arguments: str) -> dict:
+    """`python -m module arguments`, offline; the JSON of its last line.
+
+    Raises RuntimeError with the child's last line if it failed.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"timed run of {seconds:.1f} s failed: {last}")
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        why = said if done.returncode > 0 else f"ended by signal {-done.returncode}: is there enough memory?"
+        raise RuntimeError(f"{' '.join(command[2:]).strip()} failed: {why}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
