@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
 from mousai.diffusion import blended, diffusion_loss, sample
+from mousai.envelope import Envelope
 from mousai.profiles import DMAEConfig, EncoderConfig
 from mousai.shapes import Latent, Level, Magnitude, Wave
 from mousai.spectrogram import magnitude
@@ -102,9 +103,17 @@ class DMAE(nn.Module):
         frames = config.latent_stride // config.hop
         outputs = config.encoder.in_channels * frames
         self.readout = nn.Conv1d(config.encoder.latent_channels, outputs, 1) if config.readout_weight else None
+        bands, channels = config.envelope_bands, config.encoder.latent_channels
+        self.envelope = Envelope(channels, bands, config.latent_stride) if bands else None
 
     def net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
         """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise."""
+        if self.envelope is None:
+            return self.bare_net(x, sigma, z)
+        return self.envelope.precondition(lambda y: self.bare_net(y, sigma, z) - y, x, sigma, z)
+
+    def bare_net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
+        """U-Net within front end."""
         return self.front.synthesis(self.unet(self.front.analysis(x), sigma, latent=z))
 
     def encode_crop(self, w: Wave) -> Latent:
@@ -135,15 +144,14 @@ class DMAE(nn.Module):
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus the read-out while the profile asks for it."""
-        m_w = magnitude(w, self.config.n_fft, self.config.hop)
+        m_w, x_0 = magnitude(w, self.config.n_fft, self.config.hop), self.to_signal(w)
         z = self.encoder(m_w)
-        readout = self.readout_loss(z, m_w)
+        side = self.config.readout_weight * self.readout_loss(z, m_w) + self.envelope_loss(z, x_0)
         if step < self.config.warm_start_steps:
-            return readout
-        x_0 = self.to_signal(w)
+            return side
         eps, sigma = gaussian_like(x_0, generator), self.draw_sigma(len(w), generator).to(w)
         loss = diffusion_loss(lambda x, s: self.net(x, s, z), x_0, eps, sigma).mean()
-        return loss + self.config.readout_weight * readout
+        return loss + side
 
     def readout_loss(self, z: Latent, m_w: Magnitude) -> Float[Tensor, ""]:
         """Squared error of the log magnitude read from z by one linear layer; 0 in the paper's configuration."""
@@ -152,6 +160,13 @@ class DMAE(nn.Module):
         target = log_magnitude(m_w, 1e-3)
         folded = target.unflatten(-1, (z.shape[-1], -1)).permute(0, 1, 3, 2).flatten(1, 2)
         return (self.readout(z) - folded).square().mean()
+
+    def envelope_loss(self, z: Latent, x_0: Wave) -> Float[Tensor, ""]:
+        """How badly z tells the envelope, weighted; 0 in the paper's configuration."""
+        if self.envelope is None:
+            return z.new_zeros(())
+        with torch.autocast(z.device.type, enabled=False):
+            return self.config.envelope_weight * self.envelope.loss(z.to(x_0), x_0)
 
     def draw_sigma(self, n: int, generator: torch.Generator) -> Level:
         """sigma ~ U[0, 1]; in `noisy_share` of the items sqrt(U), towards the noisy end."""

@@ -151,6 +151,7 @@ def check_no_departures(config: DMAEConfig) -> None:
         "wave_scale": config.wave_scale != 1,
         "preemphasis": config.preemphasis != 0,
         "readout_weight": config.readout_weight != 0,
+        "envelope_bands": config.envelope_bands is not None,
         "inject_everywhere": config.unet.inject_everywhere,
     }
     refuse(departures)

@@ -70,7 +70,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DMAEConfig:
-    """Stage 1, diffusion magnitude-autoencoding. The last seven fields are departures, off by default."""
+    """Stage 1, diffusion magnitude-autoencoding. What departs says so and is off by default."""
 
     unet: UNetConfig
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -83,6 +83,8 @@ class DMAEConfig:
     preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
     dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
     readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read linearly from z
+    envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
+    envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
