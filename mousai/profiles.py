@@ -39,7 +39,7 @@ class UNetConfig:
     attentions: tuple[int, ...]
     cross_attentions: tuple[int, ...]
     inject_depth: int | None = None  # where the latent enters, counted from 0
-    inject_channels: int = 32
+    inject_channels: int = 32  # the latent's [A]
     inject_everywhere: bool = False  # departs: also at the depths above, the latent repeated to their length
     heads: int = 12  # [B]
     head_features: int = 64  # [B]
@@ -57,7 +57,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The magnitude encoder of stage 1 [A]."""
+    """The magnitude encoder of stage 1; every number [A] where it does not depart."""
 
     in_channels: int = 1024
     channels: int = 512
@@ -76,15 +76,15 @@ class DMAEConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     crop: int = 2**18  # samples, 5.46 s [A]
     n_fft: int = 1023  # the text says 1024, the code 1023: 512 bins and exactly crop / 256 frames [A]
-    hop: int = 256
+    hop: int = 256  # [A]
     patch: int = 64  # window = stride of the learned front end [A]
-    patch_channels: int = 256
+    patch_channels: int = 256  # 128 filters for each of left and right [A]
     wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
     preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
     dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
     readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read linearly from z
     envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
-    envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands
+    envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
@@ -104,8 +104,8 @@ class TextConfig:
     """The frozen text encoder: `t5-base` [B] from a local cache, or `minilm` from its pip package [ours]."""
 
     encoder: str = "t5-base"
-    features: int = 768
-    tokens: int = 64
+    features: int = 768  # [B]
+    tokens: int = 64  # [B]
     paper_exact: bool = True  # states of padding are heard, as theirs [A]; False: zeros, which cross-attention masks
 
 
@@ -121,7 +121,7 @@ class TCLDConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """AdamW and EMA as in the authors' trainer [A]; batch and steps [M]."""
+    """AdamW and EMA as in the authors' trainer, each number [A]; batch and steps [M]; how to run it [ours]."""
 
     steps: int = 1_000_000
     lesson_steps: int = 1_000_000  # steps the notebook trains before it loads the longer-trained weights
@@ -134,16 +134,13 @@ class TrainConfig:
     ema_beta: float = 0.995
     ema_power: float = 0.7
     warmup: int = 0  # departs: linear warm-up, steps
-    conditioning_lr: float = (
-        1.0  # departs: factor on lr where the noise level enters, which else swamps the deep levels
-    )
     decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
     save_minutes: float = 10.0
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The embedded data set: `pieces` arrangements of `piece_samples`, each cut into `chunks` chunks "k of n"."""
+    """The embedded data set [ours]: `pieces` arrangements of `piece_samples`, each cut into chunks "k of n"."""
 
     pieces: int
     piece_samples: int
@@ -155,7 +152,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """DDIM steps of both stages and guidance strength; the paper's own are unknown [?], 50 to 100 steps clean [M]."""
+    """DDIM steps of both stages, the paper's own unknown [?]: 50 to 100 clean [M]. Guidance: above 3 is advised [M]."""
 
     tcld_steps: int = 100
     dmae_steps: int = 100
@@ -164,7 +161,7 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How many of each thing the metrics look at."""
+    """How many of each thing the metrics look at; [ours] where there is no other mark."""
 
     prompts_per_genre: int = 10  # [M]
     seeds: int = 1
@@ -188,7 +185,7 @@ class Profile:
     sampling: SampleConfig
     evaluation: EvaluationConfig
     sample_rate: int = 48_000  # [A]
-    seed: int = 0
+    seed: int = 0  # [ours]
 
     def as_dict(self) -> dict:
         """Plain nested dictionary, for cards and provenance."""
@@ -199,13 +196,13 @@ class Profile:
 A100 = Profile(
     name="a100",
     data=DataConfig(pieces=4000, piece_samples=2**23),  # [ours] stand-in: Text2Music was never published
-    dmae=DMAEConfig(
+    dmae=DMAEConfig(  # [A], the count proves it
         unet=UNetConfig(
             in_channels=256, channels=(256, 512, 512, 512, 1024, 1024, 1024), factors=(1, 2, 2, 2, 2, 2, 2),
             items=(1, 2, 2, 2, 2, 2, 2), attentions=(0,) * 7, cross_attentions=(0,) * 7, inject_depth=4,
         )
     ),
-    tcld=TCLDConfig(
+    tcld=TCLDConfig(  # [B], confirmed by the count
         unet=UNetConfig(
             in_channels=32, channels=(128, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2),
             items=(2, 2, 2, 4, 8, 8), attentions=(0, 0, 1, 1, 1, 1), cross_attentions=(1,) * 6,

@@ -118,18 +118,16 @@ def write_piece(profile: Profile, root: Path, i: int, rng: np.random.Generator) 
 
 @pytest.fixture(scope="session")
 def t5_folder(tmp_path_factory) -> Path:
-    """A random T5 of 16 features with a vocabulary of words, saved as one would save the real one."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+    """A random T5 of 16 features and a tokenizer of T5's own class, trained on captions: saved as t5-base would be."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-    folder = tmp_path_factory.mktemp("t5")
-    words = ["<pad>", "</s>", "<unk>", "metal", "pop", "hip", "hop", "1883", "of", "1", "2", "3", "4", ","]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    folder, genres = tmp_path_factory.mktemp("t5"), ("metal", "Metal", "pop", "hip hop")
+    parts = [(genre, "1883", f"{k} of 4", genre) for genre in genres for k in range(1, 5)]
+    captions = [joint.join(part) for part in parts for joint in (" ", ", ")]
+    blank = T5Tokenizer(extra_ids=0)  # <pad>, </s>, <unk>; splits at spaces, closes with </s>, as T5 does
+    tokenizer = blank.train_new_from_iterator([captions], vocab_size=60, show_progress=False)
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    config = T5Config(vocab_size=len(words), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
+    config = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
     T5EncoderModel(config).save_pretrained(folder)
     return folder

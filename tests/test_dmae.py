@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mousai.diffusion import sample
 from mousai.dmae import DMAE, MagnitudeEncoder, PatchFrontEnd, gaussian_like
-from mousai.profiles import A100
+from mousai.profiles import A100, PaperExact
 from mousai.unet import count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -71,6 +71,25 @@ def test_any_length_is_decoded_windows_or_not(model, generator, length):
 
 def test_without_a_length_all_of_the_latent_is_decoded(model, generator):
     assert model.decode(noise(2, 32, 5), 1, generator).shape == (2, 2, 5 * 1024)
+
+
+def test_with_paper_exact_lengths_only_multiples_of_the_stride_are_encoded_and_decoded(paper_dmae, generator):
+    """Here the U-Net halves once more below the latent, so z must have an even number of steps."""
+    depths = {"channels": (16, 24, 16, 16), "factors": (1, 2, 2, 2), "items": (1,) * 4}
+    unet = replace(paper_dmae.unet, **depths, attentions=(0,) * 4, cross_attentions=(0,) * 4)
+    for lengths in (False, True):
+        config = replace(paper_dmae, unet=replace(unet, paper_exact=PaperExact(lengths=lengths)))
+        model = DMAE(config)
+        assert model.encode(noise(1, 2, 384)).shape == (1, 8, 3)
+        assert model.decode(noise(1, 8, 4), 1, generator, 500).shape == (1, 2, 500)
+        if not lengths:
+            assert model.encode(noise(1, 2, 385)).shape == (1, 8, 4)
+            assert model.decode(noise(1, 8, 3), 1, generator).shape == (1, 2, 384)
+            continue
+        with pytest.raises(ValueError, match="length 385 does not divide by the stride 128: pad it first"):
+            model.encode(noise(1, 2, 385))
+        with pytest.raises(ValueError, match="length 3 does not divide by the stride 2: pad it first"):
+            model.decode(noise(1, 8, 3), 1, generator)
 
 
 def test_a_length_beyond_the_latent_is_refused_by_number(model, generator):

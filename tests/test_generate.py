@@ -37,6 +37,15 @@ def test_the_sound_is_exactly_as_long_as_asked(stack, seconds):
     assert w.shape == (1, 2, round(seconds * 48_000)) and w.isfinite().all()
 
 
+def test_a_prompt_is_read_once_however_many_steps_follow(stack):
+    """Theirs reads it again at every step."""
+    read = []
+    hook = stack.text.model.register_forward_pre_hook(lambda *_, **words: read.append(words), with_kwargs=True)
+    stack.generate(["metal", "pop"], 1.5, tcld_steps=5, dmae_steps=3)
+    hook.remove()
+    assert len(read) == 1
+
+
 def test_one_waveform_a_prompt(stack):
     assert stack.generate(["metal", "pop", "hip hop"], 0.1).shape == (3, 2, 4800)
 

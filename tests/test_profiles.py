@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from transformers import T5Config, T5EncoderModel
 
 from mousai.checkpoint import new_tcld
 from mousai.dmae import DMAE
@@ -57,9 +59,27 @@ def test_the_latent_meets_the_unet_where_it_is_injected():
 def test_a100_departs_from_the_paper_nowhere():
     dmae, encoder = A100.dmae, A100.dmae.encoder
     assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
-    assert (dmae.warm_start_steps, dmae.dct_start, dmae.unet.skip_start) == (0, False, None)
+    assert (dmae.warm_start_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
     assert (encoder.log_floor, encoder.norm_before_tanh, dmae.unet.inject_everywhere) == (None, False, False)
-    assert (A100.tcld_train.warmup, A100.tcld_train.decay) == (0, False)
+    assert (A100.tcld.unet.skip_start, A100.tcld.text.paper_exact) == (None, True)
+    for train in (A100.dmae_train, A100.tcld_train):
+        assert (train.warmup, train.decay) == (0, False)
+
+
+def test_the_papers_857_million_are_both_stages_and_the_text_encoder():
+    t5_base = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+    with torch.device("meta"):
+        parts = [count_parameters(part) for part in (DMAE(A100.dmae), new_tcld(A100), T5EncoderModel(t5_base))]
+    assert parts == [185_107_872, 562_508_096 + 49_152, 109_628_544]
+    assert sum(parts) == 857_293_664
+
+
+def test_a100_trains_on_the_papers_crops_with_the_authors_optimizer():
+    assert (A100.sample_rate, A100.dmae.crop, A100.tcld.crop, A100.tcld.mask_share) == (48_000, 2**18, 2**21, 0.1)
+    assert A100.dmae_train == A100.tcld_train
+    train = A100.dmae_train
+    assert (train.lr, train.betas, train.eps, train.weight_decay) == (1e-4, (0.95, 0.999), 1e-6, 1e-3)
+    assert (train.ema_beta, train.ema_power, train.batch, train.steps) == (0.995, 0.7, 32, 1_000_000)
 
 
 def test_small_profiles_are_smaller():

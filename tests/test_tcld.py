@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mousai.checkpoint import new_tcld
 from mousai.diffusion import guidance, sample
-from mousai.profiles import A100, TextConfig
+from mousai.profiles import A100, PaperExact, TextConfig
 from mousai.tcld import TCLD
 from mousai.unet import count_parameters
 
@@ -56,6 +56,35 @@ def test_one_batched_call_is_two_calls_mixed(model, text):
     assert_close(model.velocity(x, sigma, text, 0.0), uncond, **CLOSE)
 
 
+def paper_exact(model: TCLD, **switches) -> TCLD:
+    """The same weights, with the authors' way switched on."""
+    unet = replace(model.config.unet, paper_exact=PaperExact(**switches))
+    exact = TCLD(replace(model.config, unet=unet), model.window)
+    exact.load_state_dict(model.state_dict())
+    return exact.eval()
+
+
+@torch.no_grad()
+def test_guidance_is_one_call_of_both_branches_or_exactly_two_calls_of_one(model, text):
+    x, sigma, batches = noise(2, 32, model.window), torch.tensor([0.3, 0.8]), []
+    exact = paper_exact(model, guidance=True)
+    for net in (model, exact):
+        net.unet.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    assert_close(exact.velocity(x, sigma, text, 3.0), model.velocity(x, sigma, text, 3.0), **CLOSE)
+    assert batches == [2, 2, 4]
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@torch.no_grad()
+def test_the_net_does_not_depend_on_how_much_padding_follows_the_prompt(model, text, attention):
+    net, x, sigma = paper_exact(model, attention=attention).unet, noise(2, 32, model.window), torch.tensor([0.3, 0.8])
+    text[:, 5:] = 0
+    expected = net(x, sigma, embedding=text[:, :5])
+    for tokens in (6, 20, 64):
+        assert_close(net(x, sigma, embedding=text[:, :tokens]), expected, **CLOSE)
+    assert (net(x, sigma, embedding=text[:, :4]) - expected).abs().max() > 1e-3
+
+
 def test_the_learned_embedding_replaces_whole_items_with_the_given_probability(tiny, text):
     z = noise(2, 32, 32)
     deaf = TCLD(replace(tiny.tcld, mask_share=1.0), 32)
@@ -99,6 +128,15 @@ def test_sampling_a_window_is_ddim_with_guided_velocities(model, text):
 def test_any_number_of_latent_steps_can_be_asked_for(model, text, length):
     z = model.sample(text, length, 1, 3.0, torch.Generator().manual_seed(0))
     assert z.shape == (2, 32, length) and z.isfinite().all()
+
+
+def test_with_paper_exact_lengths_only_multiples_of_the_stride_are_sampled(model, text):
+    exact = paper_exact(model, lengths=True)
+    draw = lambda net, length: net.sample(text, length, 2, 3.0, torch.Generator().manual_seed(0))  # noqa: E731
+    assert_close(draw(exact, 16), draw(model, 16))
+    assert_close(draw(model, 13), draw(model, 16)[..., :13])  # padded inside, cut outside
+    with pytest.raises(ValueError, match="length 13 does not divide by the stride 4: pad it first"):
+        draw(exact, 13)
 
 
 def test_the_same_seed_gives_the_same_latent_and_another_seed_another(model, text):

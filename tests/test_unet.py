@@ -10,8 +10,19 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.profiles import A100, UNetConfig
-from mousai.unet import Attention, Inject, Modulation, NoiseLevel, Resnet, UNet, count_parameters
+from mousai.profiles import A100, PaperExact, UNetConfig
+from mousai.unet import (
+    Attention,
+    Inject,
+    Modulation,
+    NoiseLevel,
+    Resnet,
+    UNet,
+    attention_written_out,
+    count_parameters,
+    heard,
+    to_stride,
+)
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 CONFIG = UNetConfig(
@@ -146,6 +157,43 @@ def test_attention_is_softmax_of_scaled_products(generator):
     assert_close(block(x)[0].T, y + block.to_out(torch.cat(heads, dim=-1)), **CLOSE)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_written_out_is_attention_never_written_out(generator, masked):
+    q, k, v = (torch.randn(3, 2, length, 4, generator=generator) for length in (5, 7, 7))
+    mask = torch.arange(7) < torch.tensor([1, 4, 7])[:, None, None, None] if masked else None
+    assert_close(attention_written_out(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, mask), **CLOSE)
+
+
+def test_a_position_that_is_masked_has_no_weight(generator):
+    q, k, v = (torch.randn(1, 1, 3, 4, generator=generator) for _ in range(3))
+    mask = torch.tensor([True, True, False])
+    expected = attention_written_out(q, k[..., :2, :], v[..., :2, :])
+    assert_close(attention_written_out(q, k, v, mask), expected, **CLOSE)
+
+
+def test_the_paper_exact_net_writes_attention_out_and_computes_the_same(net, inputs, monkeypatch):
+    x, sigma, latent, embedding = inputs
+    embedding[1, 3:] = 0  # padding
+    expected = net(x, sigma, latent, embedding)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)
+    exact = UNet(replace(CONFIG, paper_exact=PaperExact(attention=True)))
+    exact.load_state_dict(net.state_dict())
+    assert_close(exact(x, sigma, latent, embedding), expected, **CLOSE)
+
+
+def test_vectors_of_zeros_are_padding_and_a_prompt_of_zeros_alone_is_heard_whole():
+    context = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3])
+    assert heard(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
+
+
+def test_padding_is_not_heard_and_the_prompts_beside_it_do_not_matter(generator):
+    block, x = Attention(8, 2, 4, 6), torch.randn(2, 8, 5, generator=generator)
+    text = torch.randn(2, 7, 6, generator=generator)
+    text[0, 3:] = 0
+    assert_close(block(x, text)[:1], block(x[:1], text[:1, :3]), **CLOSE)
+    assert_close(block(x, text)[1:], block(x[1:], text[1:]), **CLOSE)
+
+
 def test_self_attention_knows_no_positions(generator):
     block, x = Attention(8, 2, 4), torch.randn(1, 8, 5, generator=generator)
     order = torch.tensor([3, 1, 4, 0, 2])
@@ -161,8 +209,15 @@ def test_cross_attention_does_not_hear_the_order_of_tokens(generator):
 
 def test_a_length_that_does_not_divide_is_refused_by_number(net, inputs):
     x, sigma, latent, embedding = inputs
-    with pytest.raises(ValueError, match="length 19 does not divide by the U-Net's stride 2"):
+    with pytest.raises(ValueError, match="length 19 does not divide by the stride 2: pad it first"):
         net(x[..., :19], sigma, latent, embedding)
+
+
+def test_the_next_multiple_of_the_stride_is_found_or_another_length_refused():
+    assert [to_stride(length, 8) for length in (1, 7, 8, 9, 17)] == [8, 8, 8, 16, 24]
+    assert to_stride(16, 8, paper_exact=True) == 16
+    with pytest.raises(ValueError, match="length 17 does not divide by the stride 8: pad it first"):
+        to_stride(17, 8, paper_exact=True)
 
 
 def test_a_missing_or_unheard_condition_is_refused(net, inputs):
