@@ -5,6 +5,7 @@
     spectrogram  w -> m_w
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance, windows
     unet         the one 1-D U-Net of both stages
+    envelope     what z tells of the spectrum, and the linear denoiser that follows
     dmae         stage 1: encode, decode, loss
     text         the frozen text encoder
     tcld         stage 2: text -> z
