@@ -1,5 +1,6 @@
 # make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
 # make test                                            lint, types, unit tests, all notebooks in the smoke profile
+# make test-slow                                       paper-size tests, then planted mistakes: each must turn tests red
 # Each sets everything up by itself: Python 3.11 and make are all that must be there.
 
 PROFILE ?= cpu
@@ -14,7 +15,7 @@ NEEDED_GB := 10
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make lint | test-unit | test-notebooks | test-slow | lab | clean | setup'
+	@echo 'make lint | test-unit | test-notebooks | lab | clean | setup'
 
 # Installs only where pyproject.toml or the folder changed since the last install that went through.
 setup:
@@ -68,6 +69,7 @@ test-notebooks: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python tests/planted_mistakes.py
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

@@ -149,13 +149,14 @@ def test_the_way_back_never_clips(paper_dmae):
     assert model.to_wave(torch.full((1, 2, 10), 4.0)).max() > 4
 
 
-def test_the_papers_loss_is_the_velocity_error_alone(paper_dmae):
-    model, w = DMAE(paper_dmae), noise(3, 2, 2048)
-    generator = torch.Generator().manual_seed(2)
+@pytest.mark.parametrize("departure", [{}, {"wave_scale": 3.0, "preemphasis": 0.9}], ids=["paper", "departs"])
+def test_the_loss_is_the_velocity_error_of_the_diffused_signal_alone(paper_dmae, departure):
+    model, w = DMAE(replace(paper_dmae, **departure)), noise(3, 2, 2048)
+    generator, x_0 = torch.Generator().manual_seed(2), model.to_signal(w)
     eps, sigma = gaussian_like(w, generator), model.draw_sigma(3, generator)
     alpha, beta = torch.cos(torch.pi / 2 * sigma)[:, None, None], torch.sin(torch.pi / 2 * sigma)[:, None, None]
-    v_hat = model.net(alpha * w + beta * eps, sigma, model.encode(w))
-    expected = (v_hat - (alpha * eps - beta * w)).square().mean()
+    v_hat = model.net(alpha * x_0 + beta * eps, sigma, model.encode(w))
+    expected = (v_hat - (alpha * eps - beta * x_0)).square().mean()
     assert_close(model(w, torch.Generator().manual_seed(2)), expected, **CLOSE)
 
 
@@ -194,3 +195,15 @@ def test_the_norm_before_tanh_gives_every_step_the_same_spread(paper_dmae):
     before = normed(noise(2, 128, 64).abs()).atanh()
     assert_close(before.mean(dim=1), torch.zeros(2, 16), atol=1e-3, rtol=0)
     assert_close(before.std(dim=1, correction=0), torch.ones(2, 16), atol=1e-2, rtol=0)
+
+
+def test_noise_has_the_moments_of_the_standard_normal_law():
+    eps = gaussian_like(torch.zeros(2, 100_000, dtype=torch.float64), torch.Generator().manual_seed(0))
+    moments = [eps.pow(power).mean().item() for power in (1, 2, 3, 4)]
+    assert_close(moments, [0.0, 1.0, 0.0, 3.0], atol=0.05, rtol=0)
+
+
+def test_a_shorter_length_is_the_beginning_of_the_whole(model):
+    z = noise(1, 32, 5).tanh()
+    whole, part = (model.decode(z, 2, torch.Generator().manual_seed(0), length) for length in (None, 3000))
+    assert_close(part, whole[..., :3000], atol=0, rtol=0)

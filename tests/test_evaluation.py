@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch.nn import functional as F
+from torch.testing import assert_close
 
 from mousai.evaluation import clap, distance, efficiency, genre, judge, samples, statistics, structure
 from mousai.profiles import GENRES
+from mousai.text import load_text_encoder
 
 
 @pytest.fixture
@@ -319,3 +322,28 @@ def test_stopwatch_counts_calls_of_the_network_as_it_is():
 
 def test_peak_memory_is_this_process_in_gigabytes():
     assert 0.1 < efficiency.peak_memory_gb() < 60
+
+
+def test_every_clip_is_scored_with_its_own_prompt():
+    waves = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])[..., None].expand(3, 2, 8)
+    prompts = [samples.Prompt("Pop", 1, f"Tune {i}", text) for i, text in enumerate(("1 0", "0 1", "0.6 0.8"))]
+    clips = samples.ClipSet("test", prompts, lambda i: waves[i], {})
+    assert_allclose(clap.scores(Echo(), clips), [1.0, 0.8, 0.8], rtol=1e-6)
+
+
+def test_judge_loss_is_the_same_with_sounds_and_texts_exchanged():
+    net, (a, b) = judge.JudgeNet(), F.normalize(torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0)), dim=2)
+    true = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]).bool()
+    losses = []
+    for sounds, texts, pairs in ((a, b, true), (b, a, true.T)):
+        net.audio, net.text = (lambda _, v=sounds: v), (lambda _, v=texts: v)  # type: ignore[method-assign]
+        losses.append(net(torch.zeros(4, 80, 16), torch.zeros(4, 384), pairs, torch.Generator().manual_seed(0)))
+    assert_close(*losses)
+
+
+def test_a_texts_states_are_the_mean_over_its_own_tokens():
+    encoder = load_text_encoder(judge.TEXT)
+    alone, *_ = judge.text_states(encoder, ["Pop", "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"])
+    words = len(encoder.tokenizer("Pop")["input_ids"])
+    assert_close(alone, encoder(["Pop"])[0, :words].mean(dim=0), atol=1e-5, rtol=1e-5)
+    assert words == 3

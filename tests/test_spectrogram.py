@@ -2,6 +2,7 @@
 
 from math import pi
 
+import librosa
 import pytest
 import torch
 from torch.testing import assert_close
@@ -69,3 +70,11 @@ def test_ten_times_as_loud_is_one_higher_in_the_log_mel_picture(w):
 def test_the_log_mel_distance_is_zero_to_itself_and_one_to_ten_times_as_loud(w):
     assert_close(log_mel_l1(w, w), torch.zeros(2, dtype=torch.float64))
     assert_close(log_mel_l1(1000 * w, 100 * w), torch.ones(2, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+def test_the_log_mel_picture_is_the_mel_filters_on_the_magnitude_of_the_channels_mean():
+    w = torch.randn(2, 2, 4096, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    window = torch.hann_window(2048, dtype=torch.float64)
+    spectrum = torch.stft((w[:, 0] + w[:, 1]) / 2, 2048, 512, window=window, return_complex=True).abs()
+    bank = torch.from_numpy(librosa.filters.mel(sr=48_000, n_fft=2048, n_mels=80)).double()
+    assert_close(log_mel(w), torch.log10(bank @ spectrum + 1e-3), **EXACT)

@@ -9,10 +9,23 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from mousai import train
 from mousai.checkpoint import load_weights, new_tcld
+from mousai.data import records
 from mousai.dmae import DMAE
 from mousai.profiles import TrainConfig
-from mousai.train import EMA, encode_split, fit, learning_rate, load_run, ship, step_generator, train_dmae, train_tcld
+from mousai.train import (
+    EMA,
+    caption_batches,
+    encode_split,
+    fit,
+    learning_rate,
+    load_run,
+    ship,
+    step_generator,
+    train_dmae,
+    train_tcld,
+)
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=8, lr=0.05)
@@ -225,3 +238,28 @@ def test_latents_of_a_split_are_cached_under_the_encoder_that_made_them(tiny, ti
     for path in (tiny_data / "audio").iterdir():
         path.unlink()
     assert_close(encode_split(tiny, models[0], "train"), z[0], atol=0, rtol=0)
+
+
+def test_the_first_step_moves_the_average_by_the_papers_first_beta():
+    model, start = line(), line().line.weight
+    average, _ = fit(model, batches, CONFIG, 1, device=CPU)
+    beta = 1 - 2**-0.7
+    assert_close(average.line.weight, beta * start + (1 - beta) * model.line.weight)
+
+
+def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, tiny_data):
+    torch.manual_seed(0)
+    dmae = DMAE(tiny.dmae)
+    tcld, _ = train_tcld(tiny, dmae, steps=1, device=CPU)
+    assert_close(tcld.latent_std, encode_split(tiny, dmae, "train").std())
+
+
+def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, monkeypatch):
+    read = []
+    encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
+    monkeypatch.setattr(train, "load_text_encoder", lambda *_: encoder)
+    monkeypatch.setattr(records, "DROP", 0.0)
+    z = torch.arange(8.0)[:, None, None].expand(8, 32, 4)  # the latent of chunk i is i, everywhere
+    latents, _ = caption_batches(tiny, z, 16, CPU)(0)
+    for i, text in zip(latents[:, 0, 0].int().tolist(), read, strict=True):
+        assert f"Tune {i // 4}" in text and f"{i % 4 + 1} of 4" in text

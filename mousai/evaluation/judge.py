@@ -34,7 +34,7 @@ from mousai.text import load_text_encoder
 from mousai.train import fit, training_caption
 
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
-TEXT = TextConfig(encoder="minilm", features=384)
+TEXT = TextConfig(encoder="minilm", features=384, paper_exact=False)
 WIDTHS = (80, 128, 192, 256, 256)
 FEATURES = 96
 CAPTIONS = 2  # drawn once for each chunk

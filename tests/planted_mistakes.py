@@ -1,0 +1,390 @@
+"""Mutation check: mistakes are planted in a copy of the package, one at a time, and the tests must go red for each.
+
+python tests/planted_mistakes.py [--only PART] [--quick] [--write CONTRIBUTING.md]
+
+Run by `make test-slow`. Exits with 1 where a mistake survives. A file's own tests come first, then parity with the
+authors' packages, then the rest; `--quick` leaves out the rest. Progress is a line a mistake.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARITY = "tests/test_parity.py"
+LEFT_OUT = ("notebooks", "reports", "reproduce", "environment")  # of the test files: not about the method
+HANG = 300  # seconds beyond what the clean tree takes; then a mistake counts as caught
+BEGIN, END = "<!-- planted mistakes: drawn by tests/planted_mistakes.py -->", "<!-- end of planted mistakes -->"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """In mousai/<file>, `old` becomes `new`. It must still run: only results may change.
+
+    " ... " stands between the parts of `old` that change together, each of which stands in the file exactly once.
+    """
+
+    file: str
+    name: str
+    old: str
+    new: str
+
+    def planted(self, text: str) -> str:
+        """The file's text with the mistake in it. Raises SystemExit where the table no longer fits the source."""
+        for old, new in zip(self.old.split(" ... "), self.new.split(" ... "), strict=True):
+            if (found := text.count(old)) != 1:
+                raise SystemExit(f"{self.file}: {self.name}: its text is there {found} times, not once: {old!r}")
+            text = text.replace(old, new)
+        return text
+
+
+# fmt: off
+MISTAKES = [
+    # v-diffusion
+    Mistake("diffusion.py", "the sign of v turned",
+            "return alpha * eps - beta * x_0", "return beta * x_0 - alpha * eps"),
+    Mistake("diffusion.py", "the minus in v dropped",
+            "return alpha * eps - beta * x_0", "return alpha * eps + beta * x_0"),
+    Mistake("diffusion.py", "cos for sin: alpha and beta swapped",
+            "return torch.cos(phi), torch.sin(phi)", "return torch.sin(phi), torch.cos(phi)"),
+    Mistake("diffusion.py", "half a turn instead of a quarter",
+            "(pi / 2 * sigma)", "(pi * sigma)"),
+    Mistake("diffusion.py", "one sampling step too few",
+            "torch.linspace(1.0, 0.0, steps + 1)", "torch.linspace(1.0, 0.0, steps)"),
+    Mistake("diffusion.py", "off by one in sigma: sampling ends before level 0",
+            "torch.linspace(1.0, 0.0, steps + 1)", "torch.linspace(1.0, 0.0, steps + 2)[:-1]"),
+    Mistake("diffusion.py", "the net asked at the level to come",
+            "x_0_hat_eps_hat(x, net(x, sigma), sigma)", "x_0_hat_eps_hat(x, net(x, sigma_next), sigma)"),
+    Mistake("diffusion.py", "the estimate clipped at every step",
+            "x = add_noise(x_0_hat, eps_hat, sigma_next)", "x = add_noise(x_0_hat.clamp(-1, 1), eps_hat, sigma_next)"),
+    Mistake("diffusion.py", "guidance inverted",
+            "v_uncond + scale * (v_cond - v_uncond)", "v_cond + scale * (v_uncond - v_cond)"),
+    Mistake("diffusion.py", "the end of a long signal in no window",
+            "[*range(0, length - window, hop), length - window]", "[*range(0, length - window + 1, hop)]"),
+    Mistake("diffusion.py", "windows blended without a fade",
+            "torch.minimum(ramp, ramp.flip(0))", "torch.ones_like(ramp)"),
+    # spectrogram
+    Mistake("spectrogram.py", "the STFT's window left out",
+            "window=window, center=True, normalized=True", "center=True, normalized=True"),
+    Mistake("spectrogram.py", "the STFT not normalised",
+            "center=True, normalized=True", "center=True, normalized=False"),
+    Mistake("spectrogram.py", "power instead of magnitude",
+            "return stft.abs().reshape", "return stft.abs().square().reshape"),
+    Mistake("spectrogram.py", "left and right bins interleaved",
+            "stft.abs().reshape(batch, channels * stft.shape[-2], stft.shape[-1])",
+            "stft.abs().unflatten(0, (batch, channels)).transpose(1, 2).flatten(1, 2)"),
+    Mistake("spectrogram.py", "channels summed, not averaged, in the log-mel picture",
+            "mono = w.mean(dim=1)", "mono = w.sum(dim=1)"),
+    # the envelope
+    Mistake("envelope.py", "c_skip of the noise's share, not the signal's",
+            "alpha * beta * (1 - g_2) * c_in**2", "alpha * beta * (g_2 - 1) * c_in**2"),
+    Mistake("envelope.py", "the net's answer not scaled by the envelope",
+            "g_2.sqrt() * c_in", "c_in"),
+    Mistake("envelope.py", "the lapped transform's window left out",
+            "* torch.sin(pi * t / (2 * n)) * torch.cos", "* torch.cos"),
+    Mistake("envelope.py", "the envelope's log counted twice in its loss",
+            "torch.exp(-2 * log_g) + log_g", "torch.exp(-2 * log_g) + 2 * log_g"),
+    Mistake("envelope.py", "frames of a latent step out of order",
+            ".unflatten(1, (2 * self.bands, -1)).transpose(2, 3)", ".unflatten(1, (2 * self.bands, -1)).flip(2)"),
+    Mistake("evaluation/judge.py", "padding averaged into a text's states",
+            'features=384, paper_exact=False', 'features=384, paper_exact=True'),
+    # the U-Net
+    Mistake("unet.py", "the time layer untied",
+            "self.mlp = nn.Linear(features, features) ... F.gelu(self.mlp(F.gelu(self.mlp(h))))",
+            "self.mlp, self.mlp2 = nn.Linear(features, features), nn.Linear(features, features) ... "
+            "F.gelu(self.mlp2(F.gelu(self.mlp(h))))"),
+    Mistake("unet.py", "the time layer applied once",
+            "return F.gelu(self.mlp(F.gelu(self.mlp(h))))", "return F.gelu(self.mlp(h))"),
+    Mistake("unet.py", "cosines before sines in the noise level",
+            "w.sin(), w.cos()", "w.cos(), w.sin()"),
+    Mistake("unet.py", "scale and shift swapped",
+            "scale, shift = self.linear", "shift, scale = self.linear"),
+    Mistake("unet.py", "modulation's norm over time",
+            "F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)",
+            "F.layer_norm(x, (x.shape[2],), eps=1e-6)"),
+    Mistake("unet.py", "the latent injected on the way down only",
+            "for group in self.items_up:\n            y = group(y, features, latent, embedding)",
+            "for group in self.items_up:\n            y = group(y, features, None, embedding)"),
+    Mistake("unet.py", "the latent replaces what it should join",
+            "return x + self.conv(torch.cat([x, latent", "return self.conv(torch.cat([x, latent"),
+    Mistake("unet.py", "wrong head order",
+            "(t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))",
+            "(t.unflatten(-1, (-1, self.heads)).permute(0, 3, 1, 2) for t in (q, k, v))"),
+    Mistake("unet.py", "keys and values swapped",
+            "k, v = self.to_kv", "v, k = self.to_kv"),
+    Mistake("unet.py", "one norm for queries and context",
+            "self.norm_context(y if context is None else context)",
+            "self.norm(y) if context is None else self.norm_context(context)"),
+    Mistake("unet.py", "padding of the text heard",
+            "None if context is None else heard(context)", "None"),
+    Mistake("unet.py", "written-out attention without its scale",
+            "q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5", "q @ k.transpose(-2, -1)"),
+    Mistake("unet.py", "the skip not scaled",
+            "return x + self.skip(F.silu(features))[..., None] * y", "return x + y"),
+    Mistake("unet.py", "repeated after the convolution, not before",
+            "self.up(y.repeat_interleave(self.factor, dim=-1))", "self.up(y).repeat_interleave(self.factor, dim=-1)"),
+    Mistake("unet.py", "a length that fits padded all the same",
+            "return -(-length // stride) * stride", "return (length // stride + 1) * stride"),
+    # stage 1
+    Mistake("dmae.py", "tanh left out",
+            "return torch.tanh(x)", "return x"),
+    Mistake("dmae.py", "padded in front of the sound",
+            "F.pad(w, (0, length - w.shape[-1]))", "F.pad(w, (length - w.shape[-1], 0))"),
+    Mistake("dmae.py", "the encoder left out of training",
+            "z = self.encoder(m_w)\n", "z = self.encoder(m_w).detach()\n"),
+    Mistake("dmae.py", "the raw waveform diffused in training",
+            "self.to_signal(w)", "w"),
+    Mistake("dmae.py", "pre-emphasis undone with the wrong sign",
+            "[1.0, -self.config.preemphasis]", "[1.0, self.config.preemphasis]"),
+    Mistake("dmae.py", "one noise level for the whole batch",
+            "self.draw_sigma(len(w), generator)", "self.draw_sigma(1, generator).repeat(len(w))"),
+    Mistake("dmae.py", "uniform noise for Gaussian",
+            "return torch.randn(x.shape,", "return torch.rand(x.shape,"),
+    Mistake("dmae.py", "the warm start a step too long",
+            "if step < self.config.warm_start_steps", "if step <= self.config.warm_start_steps"),
+    Mistake("dmae.py", "every window decoded from the first latents",
+            "z[..., a // stride : b // stride]", "z[..., : (b - a) // stride]"),
+    Mistake("dmae.py", "the decoded sound cut at its beginning",
+            "sample(net, eps, steps, progress))[..., :length]", "sample(net, eps, steps, progress))[..., -length:]"),
+    # stage 2
+    Mistake("tcld.py", "nine tenths of the texts dropped, not one",
+            "< self.config.mask_share", "> self.config.mask_share"),
+    Mistake("tcld.py", "text dropped for the whole batch at once",
+            "masked = torch.rand(len(z), generator=generator)", "masked = torch.rand(1, generator=generator)"),
+    Mistake("tcld.py", "the embedding of no text not learned",
+            "device), self.null_embedding, embedding)", "device), self.null_embedding.detach(), embedding)"),
+    Mistake("tcld.py", "guided and unguided halves mistaken for one another",
+            "v_uncond, v_cond = ", "v_cond, v_uncond = "),
+    Mistake("tcld.py", "latents and texts of the batched call out of step",
+            "x.repeat(2, 1, 1)", "x.repeat_interleave(2, dim=0)"),
+    Mistake("tcld.py", "sampled latents left at unit size",
+            "(self.latent_std * sample(net, eps, steps, progress))", "sample(net, eps, steps, progress)"),
+    # text
+    Mistake("text.py", "the attention mask not given to the text encoder",
+            "attention_mask=mask.to(device)", "attention_mask=torch.ones_like(mask).to(device)"),
+    Mistake("text.py", "states of padding passed on as words",
+            "F.pad(states * mask[..., None].to(states)", "F.pad(states"),
+    Mistake("text.py", "a prompt that just fits refused",
+            "if len(ids) > self.config.tokens:", "if len(ids) >= self.config.tokens:"),
+    Mistake("text.py", "the text encoder trained along",
+            "model.eval().requires_grad_(False)", "model.eval()"),
+    # training
+    Mistake("train.py", "EMA before the step",
+            "            ema.update(model, step + 1)\n ... history.append(train_step(",
+            " ... ema.update(model, step + 1)\n            history.append(train_step("),
+    Mistake("train.py", "EMA's step counted from 0",
+            "ema.update(model, step + 1)", "ema.update(model, step)"),
+    Mistake("train.py", "EMA's weights exchanged",
+            "average.lerp_(current, 1 - beta)", "average.lerp_(current, beta)"),
+    Mistake("train.py", "EMA of a shallow copy",
+            "copy.deepcopy(model)", "copy.copy(model)"),
+    Mistake("train.py", "gradients never set to zero",
+            "    optimizer.zero_grad()\n", ""),
+    Mistake("train.py", "the same noise in every step",
+            "np.random.SeedSequence([seed, step])", "np.random.SeedSequence([seed, 0])"),
+    Mistake("train.py", "the optimizer's memory lost in resuming",
+            "        optimizer.load_state_dict({**optimizer.state_dict(), \"state\": state})\n", ""),
+    Mistake("train.py", "the paper's betas not given to AdamW",
+            "betas=config.betas, ", ""),
+    Mistake("train.py", "variance for standard deviation of the latents",
+            "model.latent_std.copy_(z.std())", "model.latent_std.copy_(z.var())"),
+    Mistake("train.py", "captions beside other chunks' latents",
+            "for i in picks]", "for i in sorted(picks)]"),
+    # metrics
+    Mistake("evaluation/distance.py", "Frechet distance: the root subtracted once",
+            "- 2 * root", "- root"),
+    Mistake("evaluation/genre.py", "rows and columns of the confusion swapped",
+            "matrix[genres.index(row), genres.index(column)]", "matrix[genres.index(column), genres.index(row)]"),
+    Mistake("evaluation/statistics.py", "a 90 % interval called 95 %",
+            "[2.5, 97.5]", "[5, 95]"),
+    Mistake("evaluation/statistics.py", "clips of one piece resampled apart",
+            "range(len(values)) if groups is None else groups", "range(len(values))"),
+    Mistake("evaluation/clap.py", "CLAP score with the text of the clip before",
+            "return (audio * texts).sum(dim=1)", "return (audio * texts.roll(1, 0)).sum(dim=1)"),
+    Mistake("evaluation/judge.py", "the end of a clip never listened to",
+            "round(i * (time - length) / (count - 1))", "round(i * (time - length) / count)"),
+    Mistake("evaluation/judge.py", "the judge trained in one direction only",
+            "(to_text.mean() + to_audio.mean()) / 2", "to_text.mean()"),
+    Mistake("evaluation/efficiency.py", "time per audio upside down",
+            "\"time_per_audio\": median / audio", "\"time_per_audio\": audio / median"),
+    # data
+    Mistake("data/records.py", "nine tenths of the caption dropped, not one",
+            ">= DROP", "< DROP"),
+    Mistake("data/records.py", "captions never shuffled",
+            "order = rng.permutation(len(parts))", "order = range(len(parts))"),
+    Mistake("data/records.py", "chunks out of step with their tags",
+            "(k - 1) * length, length, root)", "(record.chunks - k) * length, length, root)"),
+    Mistake("data/clips.py", "the same crops in every step",
+            "np.random.default_rng([self.seed, step])", "np.random.default_rng([self.seed])"),
+    Mistake("data/embedded.py", "a tune in two splits when it comes twice",
+            "splits[i % len(tunes)]", "_splits(config, config.pieces)[i]"),
+    # from prompt to file
+    Mistake("generate.py", "a latent step too few",
+            "-(-samples // self.profile.dmae.latent_stride)", "max(1, samples // self.profile.dmae.latent_stride)"),
+    Mistake("generate.py", "guidance 0 taken for no guidance given",
+            "settings.guidance if guidance is None else guidance", "guidance or settings.guidance"),
+    Mistake("generate.py", "the seed not used",
+            "torch.Generator().manual_seed(seed)", "torch.Generator().manual_seed(0)"),
+    Mistake("checkpoint.py", "the latents' spread saved in half precision",
+            " and v.numel() > 1", ""),
+    Mistake("checkpoint.py", "stage 2's window counted in frames, not latent steps",
+            "profile.tcld.crop // profile.dmae.latent_stride", "profile.tcld.crop // profile.dmae.hop"),
+    # the authors' weights
+    Mistake("interop.py", "the norms of a ResNet swapped",
+            '"norm1": "block.blocks.0.blocks.0.0" ... "norm2": "block.blocks.0.blocks.1.0"',
+            '"norm2": "block.blocks.0.blocks.0.0" ... "norm1": "block.blocks.0.blocks.1.0"'),
+    Mistake("interop.py", "the way down taken for the way up",
+            'in ("items_down", "items_up"): ... if side == "items_down"',
+            'in ("items_up", "items_down"): ... if side == "items_up"'),
+]
+# fmt: on
+
+
+def main() -> int:
+    options = arguments()
+    chosen = [m for m in MISTAKES if options.only.lower() in f"{m.file}: {m.name}".lower()]
+    if not chosen:
+        raise SystemExit(f"no mistake of that name: {options.only!r}")
+    for path in options.write:
+        around_table(path)  # before the long wait
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        tree = copy_of_the_package(Path(folder))
+        check_that_the_copy_is_tested(tree)
+        every = list(dict.fromkeys(file for m in chosen for stage in stages(tree, m, options.quick) for file in stage))
+        limit = HANG + check_that_the_clean_tree_is_green(tree, every)
+        caught = [first_catch(tree, mistake, options.quick, limit) for mistake in chosen]
+    for path in options.write:
+        write_table(path, chosen, caught)
+    survivors = [mistake for mistake, test in zip(chosen, caught, strict=True) if test is None]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mistakes caught")
+    for mistake in survivors:
+        print(f"survives: {mistake.file}: {mistake.name}")
+    return 1 if survivors else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="", metavar="PART", help="only mistakes with this in their file or name")
+    parser.add_argument("--quick", action="store_true", help="only the file's own tests and parity")
+    parser.add_argument("--write", nargs="+", default=[], type=Path, help="files whose table is drawn anew")
+    options = parser.parse_args()
+    if options.write and (options.only or options.quick):
+        parser.error("--write draws the whole table: leave out --only and --quick")
+    return options
+
+
+def copy_of_the_package(tree: Path) -> Path:
+    """Package and tests, without what Python compiled; also whether every mistake still finds its text."""
+    for mistake in MISTAKES:
+        mistake.planted((ROOT / "mousai" / mistake.file).read_text("utf-8"))
+    for name in ("mousai", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    return tree
+
+
+def stages(tree: Path, mistake: Mistake, quick: bool) -> list[list[str]]:
+    """Test files in the order they are asked: the file's own, parity, all others."""
+    own = f"tests/test_{mistake.file.split('/')[0].removesuffix('.py')}.py"
+    first = [file for file in (own, PARITY) if (tree / file).is_file()]
+    names = sorted(file.name for file in (tree / "tests").glob("test_*.py"))
+    rest = [f"tests/{name}" for name in names if name.removeprefix("test_").removesuffix(".py") not in LEFT_OUT]
+    rest = [file for file in rest if file not in first]
+    return [[file] for file in first] + ([] if quick else [rest])
+
+
+def check_that_the_copy_is_tested(tree: Path) -> None:
+    """The tests must import the copy, not what is installed: a package that raises when imported must turn them red."""
+    source = tree / "mousai" / "__init__.py"
+    text = source.read_text("utf-8")
+    source.write_text(f"{text}\nraise RuntimeError('planted')\n", "utf-8")
+    code, output = run_tests(tree, [PARITY], HANG)
+    source.write_text(text, "utf-8")
+    if code == 0 or "RuntimeError: planted" not in output:
+        raise SystemExit("the tests do not import the planted copy: is another mousai earlier on the path?")
+
+
+def check_that_the_clean_tree_is_green(tree: Path, files: list[str]) -> float:
+    """Seconds that these tests take where nothing is planted. Raises SystemExit where they fail."""
+    start = time.monotonic()
+    code, output = run_tests(tree, files, 24 * 3600)
+    if code:
+        raise SystemExit(f"nothing is planted and {failed_test(output)} is red: mend that first")
+    seconds = time.monotonic() - start
+    print(f"clean tree: {len(files)} test files green in {seconds:.0f} s", flush=True)
+    return seconds
+
+
+def first_catch(tree: Path, mistake: Mistake, quick: bool, limit: float) -> str | None:
+    """The first test that the mistake turns red, None where there is none."""
+    source, start, caught = tree / "mousai" / mistake.file, time.monotonic(), None
+    text = source.read_text("utf-8")
+    source.write_text(mistake.planted(text), "utf-8")
+    for files in stages(tree, mistake, quick):
+        code, output = run_tests(tree, files, limit)
+        if code not in (0, 1):
+            raise SystemExit(f"{mistake.file}: {mistake.name}: the tests cannot run:\n{output[-2000:]}")
+        if code == 1:
+            caught = failed_test(output)
+            break
+    source.write_text(text, "utf-8")
+    seconds = time.monotonic() - start
+    print(f"{seconds:4.0f} s  {mistake.file}: {mistake.name}: {caught or 'SURVIVES'}", flush=True)
+    return caught
+
+
+def run_tests(tree: Path, files: list[str], limit: float) -> tuple[int, str]:
+    """pytest's exit code and output, up to the first failure; 1 and a line that says so where it takes too long."""
+    command = [sys.executable, "-m", "pytest", "-x", "--tb=short", "--color=no", "-p", "no:cacheprovider"]
+    # Nothing compiled or computed under one mistake may be found by the next.
+    environment = {name: value for name, value in os.environ.items() if name != "MOUSAI_HOME"}
+    environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        [*command, "-m", "not notebooks and not slow", *files],
+        cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        return 1, f"FAILED {files[0]}::hangs\n"
+    finally:
+        if process.returncode is None:  # with the processes it started
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    return process.returncode, output
+
+
+def failed_test(output: str) -> str:
+    """`test_file.py::test_name` of pytest's summary."""
+    found = re.search(r"^(?:FAILED|ERROR) tests/(\w+\.py(?:::\w+)*)", output, re.MULTILINE)
+    return found[1] if found else output[-2000:]
+
+
+def around_table(path: Path) -> tuple[str, str]:
+    """A Markdown file up to the first marker and from the second on. Raises SystemExit where they are missing."""
+    before, begin, rest = path.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{path}: the markers are missing: put {BEGIN} and {END} where the table goes")
+    return before + begin, end + after
+
+
+def write_table(path: Path, mistakes: list[Mistake], caught: list[str | None]) -> None:
+    """Draw the table between the two markers of a Markdown file."""
+    before, after = around_table(path)
+    rows = ["| planted in | mistake | caught first by |", "|---|---|---|"]
+    for mistake, test in zip(mistakes, caught, strict=True):
+        rows.append(f"| {mistake.file} | {mistake.name} | {f'`{test}`' if test else '**nothing**'} |")
+    path.write_text("\n".join([before, "", *rows, "", after]), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
