@@ -41,7 +41,7 @@ setup:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' > .venv/install.log 2>&1 & pid=$$!; \
 	trap "kill $$pid 2> /dev/null" EXIT INT TERM; seconds=0; \
 	while kill -0 $$pid 2> /dev/null; do sleep 1; seconds=$$((seconds + 1)); \
-	  if [ $$((seconds % 20)) -eq 0 ]; then echo "installing: $$seconds s, $$(du -sm .venv | cut -f 1) MB"; fi; done; \
+	  if [ $$((seconds % 20)) -eq 0 ]; then echo "installing: $$seconds s, $$(du -sm .venv 2> /dev/null | cut -f 1) MB"; fi; done; \
 	if ! wait $$pid; then tail -n 5 .venv/install.log >&2; \
 	  echo "install: failed, log in .venv/install.log: check the network, then make again" >&2; exit 1; fi; \
 	mkdir -p .venv/types; for name in numpy matplotlib pandas; do \
