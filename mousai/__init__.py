@@ -2,6 +2,7 @@
 
     shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding
     profiles     every size and setting: smoke, cpu, a100
+    precision    bfloat16 where the hardware multiplies it
     spectrogram  w -> m_w
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance, windows
     unet         the one 1-D U-Net of both stages
@@ -12,6 +13,7 @@
     files        whole files or none: written aside, renamed
     checkpoint   weights to and from disk
     train        one plain loop; EMA; save, resume
+    stages       what each stage trains on; weights with a card
     generate     prompt -> z -> w, any length
     interop      the authors' weights to ours and back
     cli          the shell's way in

@@ -126,8 +126,9 @@ def train(
     if resume and model == "judge":
         raise typer.BadParameter("'--resume' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
-    from mousai import train as training
+    from mousai import stages
     from mousai.checkpoint import load_dmae, weights_path
+    from mousai.evaluation.watch import watch_dmae, watch_tcld
     from mousai.profiles import choose_device, get_profile, home
 
     chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
@@ -137,11 +138,14 @@ def train(
 
         _, history = train_judge(chosen, steps, path, str(place))
     elif model == "dmae":
-        net, history = training.train_dmae(chosen, steps, run, resume, place)
-        training.ship(chosen, model, net, history, path)
+        watch = watch_dmae(chosen, run, place, resume)
+        net, history = stages.train_dmae(chosen, steps, run, resume, place, watch)
+        stages.ship(chosen, model, net, history, path)
     else:
-        net, history = training.train_tcld(chosen, load_dmae(chosen, place), steps, run, resume, place)
-        training.ship(chosen, model, net, history, path)
+        dmae = load_dmae(chosen, place)
+        watch = watch_tcld(chosen, dmae, run, place, resume)
+        net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch)
+        stages.ship(chosen, model, net, history, path)
     hours = history["seconds"].sum() / 3600
     print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
 

@@ -3,6 +3,7 @@
 sigma in [0, 1] is the noise *level*: 0 clean, 1 pure noise. phi = pi/2 sigma; alpha = cos phi; beta = sin phi.
 """
 
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from math import pi
@@ -61,7 +62,8 @@ def sample(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Si
     eps [batch, channels, length] standard normal; `progress` names a bar. The same eps gives the same x_0.
     """
     x, schedule = eps, levels(steps).to(eps)
-    for now, then in tqdm(pairwise(schedule), progress, steps, disable=progress is None):
+    interval = 0.1 if sys.stderr.isatty() else 10  # of a bar on a screen; of a line in a log
+    for now, then in tqdm(pairwise(schedule), progress, steps, mininterval=interval, disable=progress is None):
         sigma, sigma_next = now.expand(len(x)), then.expand(len(x))
         x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
         x = add_noise(x_0_hat, eps_hat, sigma_next)

@@ -4,6 +4,8 @@ The encoder keeps 32 numbers where the waveform has 2 x 1024: 64x. It sees magni
 decoder invents the phase.
 """
 
+from math import prod
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,11 +15,14 @@ from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
 from mousai.diffusion import blended, diffusion_loss, sample
-from mousai.envelope import Envelope
+from mousai.envelope import Envelope, Reader
+from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
 from mousai.shapes import Latent, Level, Magnitude, Wave
-from mousai.spectrogram import magnitude
+from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Resnet, UNet, to_stride
+
+READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
 
 
 class ResnetIn(nn.Module):
@@ -49,14 +54,19 @@ class MagnitudeEncoder(nn.Module):
             )
             for factor, blocks in zip(config.factors, config.blocks, strict=True)
         )
-        self.norm_before_tanh = config.norm_before_tanh
+        self.norm_before_tanh, frames = config.norm_before_tanh, prod(config.factors)
         self.to_out = nn.Conv1d(width, config.latent_channels, 1)
+        numbers = (config.in_channels, config.latent_channels)
+        self.straight = nn.Conv1d(*numbers, frames, stride=frames) if config.pca_start else None
 
     def forward(self, m_w: Magnitude) -> Latent:
-        x = self.to_in(m_w if self.log_floor is None else log_magnitude(m_w, self.log_floor))
+        m_w = m_w if self.log_floor is None else log_magnitude(m_w, self.log_floor)
+        x = self.to_in(m_w)
         for down in self.downs:
             x = down(x)
         x = self.to_out(x)
+        if self.straight is not None:
+            x = x + self.straight(m_w)
         if self.norm_before_tanh:  # over channels, at each step by itself: z's spread is the same for crop and chunk
             x = F.layer_norm(x.transpose(1, 2), x.shape[1:2]).transpose(1, 2)
         return torch.tanh(x)
@@ -65,6 +75,11 @@ class MagnitudeEncoder(nn.Module):
 def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
     """log(m_w + floor), brought to about zero mean and unit size. Silence stays finite (ours)."""
     return (torch.log(m_w + floor) + 4) / 2
+
+
+def linear_magnitude(log_m: Magnitude, floor: float) -> Magnitude:
+    """`log_magnitude` undone; never negative."""
+    return (torch.exp(2 * log_m - 4) - floor).clamp_min(0)
 
 
 class PatchFrontEnd(nn.Module):
@@ -97,23 +112,19 @@ class DMAE(nn.Module):
     def __init__(self, config: DMAEConfig):
         super().__init__()
         self.config = config
-        self.front = PatchFrontEnd(config.patch, config.patch_channels, config.dct_start)
+        bands = config.envelope_bands
+        self.front = None if bands else PatchFrontEnd(config.patch, config.patch_channels, config.dct_start)
+        self.envelope = Envelope(bands) if bands else None
+        self.reader = new_reader(config) if bands or config.readout_weight else None
         self.unet = UNet(config.unet)
         self.encoder = MagnitudeEncoder(config.encoder)
-        frames = config.latent_stride // config.hop
-        outputs = config.encoder.in_channels * frames
-        self.readout = nn.Conv1d(config.encoder.latent_channels, outputs, 1) if config.readout_weight else None
-        bands, channels = config.envelope_bands, config.encoder.latent_channels
-        self.envelope = Envelope(channels, bands, config.latent_stride) if bands else None
 
     def net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
         """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise."""
-        if self.envelope is None:
-            return self.bare_net(x, sigma, z)
-        return self.envelope.precondition(lambda y: self.bare_net(y, sigma, z) - y, x, sigma, z)
-
-    def bare_net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
-        """U-Net within front end."""
+        if self.envelope is not None and self.reader is not None:
+            f = lambda y: self.unet(y, sigma, latent=z) - y  # noqa: E731
+            return self.envelope.precondition(f, x, sigma, self.reader(z)[0])
+        assert self.front is not None
         return self.front.synthesis(self.unet(self.front.analysis(x), sigma, latent=z))
 
     def encode_crop(self, w: Wave) -> Latent:
@@ -143,30 +154,34 @@ class DMAE(nn.Module):
         return lfilter(w, a, b, clamp=False)
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
-        """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus the read-out while the profile asks for it."""
-        m_w, x_0 = magnitude(w, self.config.n_fft, self.config.hop), self.to_signal(w)
-        z = self.encoder(m_w)
-        side = self.config.readout_weight * self.readout_loss(z, m_w) + self.envelope_loss(z, x_0)
-        if step < self.config.warm_start_steps:
+        """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus what the profile asks of the reader.
+
+        Before `warm_start_steps` the reader's part alone; with `freeze_encoder` the encoder learns only there.
+        """
+        m_w, x_0, warm = (
+            magnitude(w, self.config.n_fft, self.config.hop),
+            self.to_signal(w),
+            self.config.warm_start_steps,
+        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and (step < warm or not self.config.freeze_encoder)):
+            z = self.encoder(m_w).to(x_0)
+        side = self.reader_loss(z, m_w, x_0)
+        if step < warm:
             return side
         eps, sigma = gaussian_like(x_0, generator), self.draw_sigma(len(w), generator).to(w)
         loss = diffusion_loss(lambda x, s: self.net(x, s, z), x_0, eps, sigma).mean()
         return loss + side
 
-    def readout_loss(self, z: Latent, m_w: Magnitude) -> Float[Tensor, ""]:
-        """Squared error of the log magnitude read from z by one linear layer; 0 in the paper's configuration."""
-        if self.readout is None:
+    def reader_loss(self, z: Latent, m_w: Magnitude, x_0: Wave) -> Float[Tensor, ""]:
+        """What z tells of log magnitude (squared error) and envelope, weighted; 0 in the paper's configuration."""
+        if self.reader is None:
             return z.new_zeros(())
-        target = log_magnitude(m_w, 1e-3)
-        folded = target.unflatten(-1, (z.shape[-1], -1)).permute(0, 1, 3, 2).flatten(1, 2)
-        return (self.readout(z) - folded).square().mean()
-
-    def envelope_loss(self, z: Latent, x_0: Wave) -> Float[Tensor, ""]:
-        """How badly z tells the envelope, weighted; 0 in the paper's configuration."""
-        if self.envelope is None:
-            return z.new_zeros(())
-        with torch.autocast(z.device.type, enabled=False):
-            return self.config.envelope_weight * self.envelope.loss(z.to(x_0), x_0)
+        log_g, log_m = self.reader(z)
+        loss = self.config.readout_weight * (log_m - log_magnitude(m_w, READ_FLOOR)).square().mean()
+        if self.envelope is not None:
+            with torch.autocast(z.device.type, enabled=False):
+                loss = loss + self.config.envelope_weight * self.envelope.loss(log_g, x_0)
+        return loss
 
     def draw_sigma(self, n: int, generator: torch.Generator) -> Level:
         """sigma ~ U[0, 1]; in `noisy_share` of the items sqrt(U), towards the noisy end."""
@@ -193,9 +208,32 @@ class DMAE(nn.Module):
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:
             predict = lambda part, a, b: self.net(part, sigma, z[..., a // stride : b // stride])  # noqa: E731
-            return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
+            with autocast(self.config.precision, x.device):
+                return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
 
-        return self.to_wave(sample(net, eps, steps, progress))[..., :length]
+        return self.polished(self.to_wave(sample(net, eps, steps, progress)), z)[..., :length]
+
+    def polished(self, w: Wave, z: Latent) -> Wave:
+        """w with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).
+
+        Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones.
+        """
+        config = self.config
+        if not config.polish:
+            return w
+        if self.reader is None:
+            raise ValueError("`polish` needs a reader: set `readout_weight` or `envelope_bands` as well")
+        m = config.magnitude_gain * linear_magnitude(self.reader(z)[1].float(), READ_FLOOR)
+        for _ in range(config.polish):
+            w = with_magnitude(w, m, config.n_fft, config.hop)
+        return w
+
+
+def new_reader(config: DMAEConfig) -> Reader:
+    """Reads z into the envelope's bands, where there are any, and into the encoder's magnitudes."""
+    bands, numbers = config.envelope_bands or 0, config.encoder.in_channels
+    frames = (config.latent_stride // bands if bands else 1, config.latent_stride // config.hop)
+    return Reader(config.encoder.latent_channels, config.reader_width, (2 * bands, numbers), frames)
 
 
 def gaussian_like(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,49 +19,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.diffusion import alpha_beta
-from mousai.shapes import Latent, Level, Wave
+from mousai.shapes import Latent, Level, Magnitude, Wave
+from mousai.unet import Resnet
 
-Bands = Float[Tensor, "batch channel_bands frames"]  # left bands, then right bands
+Bands = Float[Tensor, "batch channel_bands band_frames"]  # left bands, then right bands
 FLOOR = 1e-6  # of g^2: silence stays finite
 
 
+class Reader(nn.Module):
+    """What z [batch, channels, steps] tells of x_0: its envelope in bands, and the magnitude m_w.
+
+    A few convolutions at z's own pace, then one linear layer each; a step is read into all the frames it describes.
+    """
+
+    def __init__(self, latent_channels: int, width: int, numbers: tuple[int, int], frames: tuple[int, int]):
+        super().__init__()
+        self.numbers, inside = numbers, latent_channels + width
+        self.trunk = nn.Sequential(
+            nn.Conv1d(latent_channels, width, 3, padding=1), Resnet(width, width // 16), Resnet(width, width // 16)
+        )
+        self.to_envelope = nn.Conv1d(inside, numbers[0] * frames[0], 1) if numbers[0] else None
+        self.to_magnitude = nn.Conv1d(inside, numbers[1] * frames[1], 1)
+
+    def forward(self, z: Latent) -> tuple[Bands, Magnitude]:
+        """(log g, log magnitude as `log_magnitude` gives it); without an envelope to tell, log g is empty."""
+        h = torch.cat([z, self.trunk(z).to(z)], dim=1)
+        log_g = h[:, :0] if self.to_envelope is None else unfolded(self.to_envelope(h), self.numbers[0])
+        return log_g.to(z), unfolded(self.to_magnitude(h), self.numbers[1]).to(z)
+
+
+def unfolded(x: Tensor, numbers: int) -> Tensor:
+    """[batch, numbers x frames, steps] -> [batch, numbers, steps x frames]."""
+    return x.unflatten(1, (numbers, -1)).transpose(2, 3).flatten(2)
+
+
 class Envelope(nn.Module):
-    """z [batch, channels, steps] -> g^2 in `bands` bands per channel, a frame every `bands` samples."""
+    """The transform to `bands` bands per channel, a frame every `bands` samples, and what follows from g there."""
 
     basis: Tensor
 
-    def __init__(self, latent_channels: int, bands: int, latent_stride: int):
+    def __init__(self, bands: int):
         super().__init__()
         self.bands = bands
-        self.read = nn.Conv1d(latent_channels, 2 * bands * (latent_stride // bands), 1)
+        # what f hears of g itself: scaled by c_in, its input hides it
+        self.tell = nn.Conv1d(2 * bands, 2 * bands, 1, groups=2)
         self.register_buffer("basis", lapped_basis(bands), persistent=False)  # float64, so that it can serve both
 
-    def forward(self, z: Latent) -> Bands:
-        """Half the logarithm of g^2, one linear layer away from z."""
-        return self.read(z).unflatten(1, (2 * self.bands, -1)).transpose(2, 3).flatten(2)
-
-    def loss(self, z: Latent, x_0: Wave) -> Float[Tensor, ""]:
+    def loss(self, log_g: Bands, x_0: Wave) -> Float[Tensor, ""]:
         """-log p(x_0 | z) per number, a Gaussian of variance g^2 in each band, without its constant."""
-        log_g = self(z)
         return (0.5 * (self.analyse(x_0).square() + FLOOR) * torch.exp(-2 * log_g) + log_g).mean()
 
-    def precondition(self, f: Callable[[Wave], Wave], x: Wave, sigma: Level, z: Latent) -> Wave:
+    def precondition(self, f: Callable[[Bands], Bands], x: Wave, sigma: Level, log_g: Bands) -> Wave:
         """v_hat = c_skip x + c_out f(c_in x), each factor one number a band and frame."""
-        with torch.autocast(
-            x.device.type, enabled=False
-        ):  # bfloat16 would drown quiet bands in the rounding of loud ones
-            (alpha, beta), g_2, bands = alpha_beta(sigma), torch.exp(2 * self(z.to(x))) + FLOOR, self.analyse(x)
+        # bfloat16 would drown quiet bands in the rounding of loud ones
+        with torch.autocast(x.device.type, enabled=False):
+            (alpha, beta), bands, g_2 = alpha_beta(sigma), self.analyse(x), torch.exp(2 * log_g) + FLOOR
             c_in = (alpha**2 * g_2 + beta**2).rsqrt()
-            scaled = self.synthesise(c_in * bands)
-        f_x = f(scaled).to(x)
+            heard = c_in * bands + self.tell((log_g + 3) / 2)
+        f_x = f(heard).to(x)
         with torch.autocast(x.device.type, enabled=False):
             c_skip, c_out = alpha * beta * (1 - g_2) * c_in**2, g_2.sqrt() * c_in
-            return self.synthesise(c_skip * bands + c_out * self.analyse(f_x))
+            return self.synthesise(c_skip * bands + c_out * f_x)
 
     def analyse(self, x: Wave) -> Bands:
         """Lapped cosine transform (MDCT, sine window), around the ends: orthonormal, so white noise stays white."""
         n = self.bands
-        around = F.pad(x.flatten(0, 1)[:, None], (n // 2, n // 2), mode="circular")
+        around = F.pad(mid_side(x).flatten(0, 1)[:, None], (n // 2, n // 2), mode="circular")
         return F.conv1d(around, self.basis.to(x), stride=n).reshape(len(x), 2 * n, -1)
 
     def synthesise(self, bands: Bands) -> Wave:
@@ -70,7 +93,15 @@ class Envelope(nn.Module):
         flat = F.conv_transpose1d(bands.reshape(2 * len(bands), n, -1), self.basis.to(bands), stride=n)[:, 0]
         body, ends = flat[:, n // 2 : -(n // 2)], torch.zeros_like(flat[:, n:])
         ends[:, : n // 2], ends[:, -(n // 2) :] = flat[:, -(n // 2) :], flat[:, : n // 2]
-        return (body + ends).reshape(len(bands), 2, -1)
+        return mid_side((body + ends).reshape(len(bands), 2, -1))
+
+
+def mid_side(x: Wave) -> Wave:
+    """(left, right) -> (left + right, left - right) / sqrt(2), and back: its own inverse.
+
+    Most music is nearly the same left and right: so turned, the second channel is quiet, and the two go apart.
+    """
+    return torch.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], dim=1) / 2**0.5
 
 
 def lapped_basis(bands: int) -> Float[Tensor, "bands 1 window"]:

@@ -148,10 +148,12 @@ def check_no_departures(config: DMAEConfig) -> None:
     departures = {
         "log_floor": config.encoder.log_floor is not None,
         "norm_before_tanh": config.encoder.norm_before_tanh,
+        "pca_start": config.encoder.pca_start,
         "wave_scale": config.wave_scale != 1,
         "preemphasis": config.preemphasis != 0,
         "readout_weight": config.readout_weight != 0,
         "envelope_bands": config.envelope_bands is not None,
+        "polish": config.polish != 0,
         "inject_everywhere": config.unet.inject_everywhere,
     }
     refuse(departures)

@@ -66,6 +66,7 @@ class EncoderConfig:
     latent_channels: int = 32
     log_floor: float | None = None  # departs: encode log(m + floor), so that quiet highs count; the paper's is linear
     norm_before_tanh: bool = False  # departs: LayerNorm over channels before tanh, which else saturates when small
+    pca_start: bool = False  # departs: a linear path beside the net, which starts as the magnitude's PCA
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,21 @@ class DMAEConfig:
     wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
     preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
     dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
-    readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read linearly from z
+    readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read from z
+    reader_width: int = 64  # of the small net that reads z; unused without read-out and bands [ours]
     envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
     envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
+    freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
+    magnitude_gain: float = 1.0  # on the magnitude read from z: a mean of logs is too quiet [ours]
+    polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
+    precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware multiplies it
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
     @property
     def stride(self) -> int:
         """Samples per latent step, the least multiple the U-Net and the encoder share."""
-        return max(self.patch * self.unet.stride, self.latent_stride)
+        return max((self.envelope_bands or self.patch) * self.unet.stride, self.latent_stride)
 
     @property
     def latent_stride(self) -> int:
@@ -135,7 +141,13 @@ class TrainConfig:
     ema_power: float = 0.7
     warmup: int = 0  # departs: linear warm-up, steps
     decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
+    restart: int = 0  # departs: the schedule starts anew at this step, where the warm start ends
+    encoder_share: float = 1.0  # departs: of lr, for an encoder that starts good and is not to forget it
+    clip: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
+    accumulate: int = 1  # batches a step
+    precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
     save_minutes: float = 10.0
+    watch_steps: int = 1000  # validation, clips and logs this often
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,7 @@ class EvaluationConfig:
     real_clips: int = 1000  # clips of the test split as the ceiling
     structure_samples: int = 1000  # Figure 6 [A]
     repeats: int = 5  # Table 3: runs timed
+    study_steps: int = 1000  # of each short run in notebook 04's study
     judge_steps: int = 2000  # training steps of the in-domain judge
 
 
@@ -216,14 +229,14 @@ CPU = Profile(
     name="cpu",
     data=DataConfig(pieces=400, piece_samples=2**21),
     dmae=DMAEConfig(
-        crop=2**16, patch_channels=128,
+        crop=2**16, envelope_bands=512,
         unet=UNetConfig(
-            in_channels=128, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
-            attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4, inject_everywhere=True, features=512,
-            skip_start=0.5,
+            in_channels=1024, channels=(304, 368), factors=(1, 2), items=(2, 2), attentions=(0, 0),
+            cross_attentions=(0, 0), inject_depth=1, inject_everywhere=True, features=256, skip_start=0.5,
         ),
-        encoder=EncoderConfig(channels=192, blocks=(1, 2), log_floor=1e-3, norm_before_tanh=True),
-        wave_scale=40.0, preemphasis=0.97, dct_start=True, readout_weight=0.1, warm_start_steps=150, noisy_share=0.5,
+        encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
+        wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, warm_start_steps=2400,
+        freeze_encoder=True, precision="auto", magnitude_gain=1.2, polish=2,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False),
@@ -233,12 +246,18 @@ CPU = Profile(
             skip_start=0.5,
         ),
     ),
-    dmae_train=TrainConfig(steps=1300, lesson_steps=80, batch=4, lr=5e-4, eps=1e-8, warmup=50, decay=True),
+    dmae_train=TrainConfig(
+        steps=7700, lesson_steps=80, batch=8, lr=8e-4, eps=1e-8, warmup=100, decay=True, restart=2400,
+        encoder_share=0.1, clip=1.0, precision="auto",
+    ),
     tcld_train=TrainConfig(
-        steps=320, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=50, decay=True,
+        steps=5000, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, clip=1.0,
+        precision="auto",
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0),
-    evaluation=EvaluationConfig(reconstructions=24, real_clips=120, structure_samples=40, repeats=3, judge_steps=150),
+    evaluation=EvaluationConfig(
+        reconstructions=24, real_clips=120, structure_samples=40, repeats=3, study_steps=45, judge_steps=150,
+    ),
 )
 
 # Minutes, for the tests: every line of code runs, nothing is expected to sound.
@@ -247,8 +266,11 @@ SMOKE = replace(
     name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
     dmae=replace(
-        CPU.dmae, crop=2**15, warm_start_steps=4,
-        unet=replace(CPU.dmae.unet, channels=(32,) * 5, items=(1,) * 5, features=64),
+        CPU.dmae, crop=2**15, envelope_bands=128, reader_width=32, warm_start_steps=4,
+        unet=replace(
+            CPU.dmae.unet, in_channels=256, channels=(32,) * 4, factors=(1, 2, 2, 2), items=(1,) * 4,
+            attentions=(0,) * 4, cross_attentions=(0,) * 4, inject_depth=3, features=64,
+        ),
         encoder=replace(CPU.dmae.encoder, channels=32, blocks=(1, 1)),
     ),
     tcld=replace(
@@ -258,11 +280,12 @@ SMOKE = replace(
             cross_attentions=(1,) * 3, heads=2, head_features=16, features=64,
         ),
     ),
-    dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3),
+    dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3, encoder_share=0.1, clip=1.0),
     tcld_train=TrainConfig(steps=60, lesson_steps=8, batch=4, lr=1e-3),
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
-        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, judge_steps=20,
+        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
+        judge_steps=20,
     ),
 )
 # fmt: on

@@ -24,6 +24,14 @@ def magnitude(w: Wave, n_fft: int = 1023, hop: int = 256) -> Magnitude:
     return stft.abs().reshape(batch, channels * stft.shape[-2], stft.shape[-1])
 
 
+def with_magnitude(w: Wave, m_w: Magnitude, n_fft: int = 1023, hop: int = 256) -> Wave:
+    """The waveform of w's phases and magnitudes m_w, as near as overlapping frames allow (Griffin and Lim, 1984)."""
+    window, flat = torch.hann_window(n_fft, device=w.device, dtype=w.dtype), w.flatten(0, 1)
+    stft = torch.stft(flat, n_fft, hop, window=window, center=True, normalized=True, return_complex=True)
+    changed = torch.polar(m_w.reshape(stft.shape), stft.angle())
+    return torch.istft(changed, n_fft, hop, window=window, normalized=True, length=w.shape[-1]).view_as(w)
+
+
 def log_mel(
     w: Wave, sample_rate: int = 48_000, n_fft: int = 2048, hop: int = 512, mels: int = 80
 ) -> Float[Tensor, "batch mels frames"]:

@@ -69,7 +69,12 @@ def paper_dmae() -> DMAEConfig:
 def tiny() -> Profile:
     """Smaller than smoke: seconds of sound, thousands of weights, every departure on as in smoke."""
     dmae = replace(
-        SMOKE.dmae, crop=2**14, warm_start_steps=2, unet=replace(SMOKE.dmae.unet, channels=(16,) * 5, features=32)
+        SMOKE.dmae,
+        crop=2**14,
+        warm_start_steps=2,
+        precision="float32",
+        polish=0,
+        unet=replace(SMOKE.dmae.unet, channels=(16,) * 4, features=32),
     )
     dmae = replace(dmae, encoder=replace(dmae.encoder, channels=16))
     unet = replace(SMOKE.tcld.unet, channels=(16, 16, 16), features=32, head_features=8)

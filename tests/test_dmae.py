@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.diffusion import sample
-from mousai.dmae import DMAE, MagnitudeEncoder, PatchFrontEnd, gaussian_like
-from mousai.profiles import A100, PaperExact
+from mousai.diffusion import diffusion_loss, sample
+from mousai.dmae import (
+    DMAE,
+    READ_FLOOR,
+    MagnitudeEncoder,
+    PatchFrontEnd,
+    gaussian_like,
+    linear_magnitude,
+    log_magnitude,
+)
+from mousai.profiles import A100, DMAEConfig, PaperExact
+from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -166,13 +175,129 @@ def test_the_encoder_learns_from_the_decoders_error(paper_dmae, generator):
     assert all(parameter.grad.any() for parameter in model.parameters())
 
 
-def test_before_the_warm_start_ends_the_unet_is_not_trained(tiny, generator):
-    model = DMAE(tiny.dmae)
-    model(noise(1, 2, tiny.dmae.crop), generator, step=tiny.dmae.warm_start_steps - 1).backward()
-    assert all(parameter.grad is None for parameter in model.unet.parameters())
-    assert all(parameter.grad.any() for parameter in model.encoder.parameters())
-    model(noise(1, 2, tiny.dmae.crop), generator, step=tiny.dmae.warm_start_steps).backward()
-    assert all(parameter.grad is not None for parameter in model.unet.parameters())
+def gradients(config: DMAEConfig, step: int) -> tuple[DMAE, set[str]]:
+    """A model after one backward pass at that step, and which of its parts heard of it."""
+    torch.manual_seed(0)
+    model = DMAE(config)
+    model(noise(1, 2, config.crop), torch.Generator().manual_seed(0), step).backward()
+    return model, {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_before_the_warm_start_ends_encoder_and_reader_alone_are_trained(tiny):
+    model, heard = gradients(tiny.dmae, tiny.dmae.warm_start_steps - 1)
+    assert heard == {"encoder", "reader"}
+    for part in (model.encoder, model.reader):
+        assert all(parameter.grad.any() for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_after_the_warm_start_all_are_trained_but_a_frozen_encoder(tiny, frozen):
+    model, heard = gradients(replace(tiny.dmae, freeze_encoder=frozen), tiny.dmae.warm_start_steps)
+    assert heard == {"reader", "envelope", "unet"} | (set() if frozen else {"encoder"})
+    assert model.reader.to_magnitude.weight.grad.any()
+    if not frozen:
+        assert all(parameter.grad.any() for parameter in model.encoder.parameters())
+
+
+def test_a_frozen_encoder_changes_no_loss(tiny):
+    losses = []
+    for frozen in (True, False):
+        torch.manual_seed(0)
+        model, w = DMAE(replace(tiny.dmae, freeze_encoder=frozen)), noise(2, 2, tiny.dmae.crop)
+        losses.append([model(w, torch.Generator().manual_seed(1), step).item() for step in (0, 10)])
+    assert losses[0] == losses[1]
+
+
+def test_after_the_warm_start_the_readers_loss_is_added_to_the_velocity_error(tiny):
+    torch.manual_seed(0)
+    model, w = DMAE(tiny.dmae), noise(2, 2, tiny.dmae.crop)
+    generator, x_0, z = torch.Generator().manual_seed(2), model.to_signal(w), model.encode(w)
+    eps, sigma = gaussian_like(w, generator), model.draw_sigma(2, generator)
+    error = diffusion_loss(lambda x, s: model.net(x, s, z), x_0, eps, sigma).mean()
+    side = model(w, torch.Generator().manual_seed(2), step=0)
+    assert side > 0
+    assert_close(model(w, torch.Generator().manual_seed(2)), error + side, **CLOSE)
+
+
+def test_the_readers_loss_is_the_squared_error_of_log_magnitude_and_the_envelopes_each_with_its_weight(tiny):
+    model, w = DMAE(replace(tiny.dmae, readout_weight=2.0, envelope_weight=3.0)), noise(2, 2, tiny.dmae.crop)
+    m_w, x_0, z = magnitude(w), model.to_signal(w), model.encode(w)
+    log_g, log_m = model.reader(z)
+    expected = 2 * (log_m - log_magnitude(m_w, 1e-3)).square().mean() + 3 * model.envelope.loss(log_g, x_0)
+    assert_close(model.reader_loss(z, m_w, x_0), expected, **CLOSE)
+
+
+def test_the_paper_asks_nothing_of_a_reader(paper_dmae):
+    model, w = DMAE(paper_dmae), noise(1, 2, 2048)
+    assert model.reader_loss(model.encode(w), magnitude(w, 127, 32), w) == 0
+
+
+@pytest.fixture
+def told(tiny, monkeypatch) -> tuple[DMAE, torch.Tensor]:
+    """A model whose reader always tells the magnitude of one waveform exactly, and that waveform."""
+    torch.manual_seed(0)
+    model, w = DMAE(replace(tiny.dmae, magnitude_gain=1.0, polish=1)).eval(), noise(1, 2, 16 * 1024)
+    log_m = log_magnitude(magnitude(w), READ_FLOOR)
+    monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
+    return model, w
+
+
+def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
+    model, w = told
+    distances = []
+    for steps in (0, 1, 4):
+        model.config = replace(model.config, polish=steps)
+        made = model.polished(noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16))
+        distances.append((magnitude(made) - magnitude(w)).norm().item())
+    assert distances == sorted(distances, reverse=True) and distances[1] < 0.7 * distances[0]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_polishing_keeps_the_phase(told, sign):
+    """What has the right magnitude stays as it is, sign and all; twice as loud, it comes back to its size."""
+    model, w = told
+    z = noise(1, 32, 16)
+    assert_close(model.polished(sign * w, z), sign * w, atol=1e-2, rtol=0)
+    assert_close(model.polished(2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
+
+
+def test_the_gain_multiplies_the_magnitude_that_is_read(told):
+    model, w = told
+    model.config = replace(model.config, magnitude_gain=1.5)
+    assert_close(model.polished(w, noise(1, 32, 16)), 1.5 * w, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("polish", [0, 1, 2])
+def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, polish):
+    model, w = told
+    z, eps = noise(1, 32, 16).tanh(), noise(1, 2, 16 * 1024, seed=5)
+    expected = model.to_wave(sample(lambda x, sigma: model.net(x, sigma, z), eps, 2)).detach()
+    for _ in range(polish):
+        expected = with_magnitude(expected, magnitude(w))
+    model.config = replace(model.config, polish=polish)
+    assert_close(model.decode(z, 2, torch.Generator().manual_seed(5)), expected, atol=1e-2, rtol=1e-2)
+
+
+def test_polish_without_a_reader_is_refused(paper_dmae):
+    model = DMAE(replace(paper_dmae, polish=1))
+    with pytest.raises(ValueError, match="needs a reader"):
+        model.polished(noise(1, 2, 2048), noise(1, 32, 2))
+
+
+def test_logarithm_and_back_is_the_magnitude_and_never_negative():
+    m = torch.linspace(0, 50, 40, dtype=torch.float64).reshape(1, 8, 5)
+    assert_close(linear_magnitude(log_magnitude(m, 1e-3), 1e-3), m, atol=1e-12, rtol=1e-12)
+    assert linear_magnitude(torch.full((1, 8, 5), -9.0), 1e-3).min() == 0
+
+
+def test_the_encoders_straight_path_joins_its_net(paper_dmae):
+    """It is linear in the log magnitude, so that a start from PCA is possible; the net is added before tanh."""
+    encoder = MagnitudeEncoder(replace(paper_dmae.encoder, pca_start=True, log_floor=1e-3))
+    torch.nn.init.zeros_(encoder.to_out.weight), torch.nn.init.constant_(encoder.to_out.bias, 0.1)
+    m_w = noise(1, 128, 64).abs()
+    straight = encoder.straight(log_magnitude(m_w, 1e-3))
+    assert straight.shape == (1, 8, 16)
+    assert_close(encoder(m_w), torch.tanh(0.1 + straight), **CLOSE)
 
 
 def test_levels_are_uniform_and_the_noisy_share_leans_to_one(paper_dmae):

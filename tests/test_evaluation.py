@@ -11,8 +11,22 @@ from numpy.testing import assert_allclose
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.evaluation import clap, distance, efficiency, genre, judge, samples, statistics, structure
+from mousai.data.embedded import load_records
+from mousai.dmae import DMAE, READ_FLOOR, log_magnitude
+from mousai.evaluation import (
+    clap,
+    copying,
+    distance,
+    efficiency,
+    genre,
+    judge,
+    samples,
+    statistics,
+    structure,
+    yardstick,
+)
 from mousai.profiles import GENRES
+from mousai.spectrogram import log_mel_l1, magnitude
 from mousai.text import load_text_encoder
 
 
@@ -347,3 +361,193 @@ def test_a_texts_states_are_the_mean_over_its_own_tokens():
     words = len(encoder.tokenizer("Pop")["input_ids"])
     assert_close(alone, encoder(["Pop"])[0, :words].mean(dim=0), atol=1e-5, rtol=1e-5)
     assert words == 3
+
+
+# two sets at once
+
+
+def test_two_sets_are_resampled_by_tune_together_and_a_constant_ratio_has_no_width():
+    real = np.arange(1.0, 9.0)[:, None]
+    ratio = lambda a, b: float(a.mean() / b.mean())  # noqa: E731
+    assert_allclose(statistics.bootstrap_pair(2 * real, real, ratio, groups=[*"abcdefgh"] * 2), (2, 2, 2), rtol=1e-12)
+    _, low, high = statistics.bootstrap_pair(2 * real, real, ratio)
+    assert low < 1.7 < 2.3 < high
+
+
+def test_resamples_without_a_value_are_passed_over():
+    value, low, high = statistics.bootstrap([0.0, 0.0, 1.0], statistic=lambda x: 1.0 if x.any() else float("nan"))
+    assert (value, low, high) == (1, 1, 1)
+
+
+def test_genre_kept_is_the_share_after_over_the_share_before():
+    assert_allclose(genre.kept(np.array([[1.0], [0], [1], [0]]), np.array([[1.0], [1], [1], [1]])), 0.5)
+    assert math.isnan(genre.kept(np.ones((2, 1)), np.zeros((2, 1))))
+
+
+# seeds
+
+
+def with_seeds(profile, seeds: int):
+    return replace(profile, evaluation=replace(profile.evaluation, seeds=seeds))
+
+
+def test_every_prompt_is_asked_once_a_seed_and_beside_its_own_clip(tiny, tiny_data, monkeypatch):
+    calls = []
+
+    class Sine:
+        def generate(self, texts, seconds, seed, guidance):
+            calls.append((seed, texts))
+            return torch.full((len(texts), 2, 8), float(seed))
+
+    monkeypatch.setattr(samples, "model_context", lambda *_: {})
+    monkeypatch.setattr(samples.Mousai, "load", lambda *_: Sine())
+    clips, once = samples.generated_set(with_seeds(tiny, 3)), samples.evaluation_prompts(tiny)
+    assert list(clips.prompts) == once * 3 and len(samples.noise_set(with_seeds(tiny, 3))) == 3 * len(once)
+    assert float(clips[len(clips) - 1][0, 0]) == calls[0][0] + len(clips) - samples.BATCH == calls[-1][0]
+    assert [text for _, texts in calls for text in texts] == [prompt.text for prompt in clips.prompts]
+    assert len({seed for seed, _ in calls}) == len(calls)
+
+
+def test_shuffled_prompts_leave_none_its_own_text_with_several_seeds_too():
+    clips = clip_set(torch.arange(6.0)[:, None, None].expand(6, 2, 4), ["Pop"] * 6)
+    twice = replace(clips, prompts=list(clips.prompts) * 2)
+    for seed in range(20):
+        other = samples.shuffled(twice, seed).prompts
+        assert all(a.title != b.title for a, b in zip(twice.prompts, other, strict=True))
+        assert other[:6] == other[6:]
+
+
+# stage 1 without diffusion
+
+
+def test_the_yardsticks_clips_are_the_same_chunks_as_the_reconstructions(tiny, tiny_data, monkeypatch):
+    monkeypatch.setattr(samples, "model_context", lambda *_: {})
+    monkeypatch.setattr(samples, "load_dmae", lambda profile, _: DMAE(profile.dmae).eval())
+    sets = [make(tiny) for make in (samples.reconstruction_set, samples.pca_set, samples.griffin_lim_set)]
+    original = samples.original_set(tiny)
+    for clips in sets:
+        assert list(clips.prompts) == list(original.prompts) and clips[0].shape == original[0].shape
+        assert torch.isfinite(clips[0]).all()
+    assert len({clips.name for clips in sets}) == 3
+
+
+def test_griffin_lim_from_a_perfect_reader_sounds_like_the_original(tiny):
+    dmae = DMAE(replace(tiny.dmae, magnitude_gain=1.0)).eval()
+    time = torch.arange(2**14) / 48_000
+    w = 0.1 * torch.sin(2 * math.pi * 440 * time).expand(1, 2, -1).contiguous()
+    told = log_magnitude(magnitude(w, tiny.dmae.n_fft, tiny.dmae.hop), READ_FLOOR)
+    dmae.reader.forward = lambda z: (z[:, :0], told)  # type: ignore[method-assign, union-attr]
+    made = yardstick.reader_griffin_lim(dmae, w)
+    assert made.shape == w.shape and log_mel_l1(made, w).item() < 0.15 < log_mel_l1(torch.zeros_like(w), w).item()
+    dmae.config = replace(dmae.config, magnitude_gain=2.0)
+    assert_close(yardstick.reader_griffin_lim(dmae, w).std() / made.std(), torch.tensor(2.0), rtol=1e-3, atol=0)
+
+
+def test_a_dmae_without_a_reader_has_nothing_to_start_griffin_lim_from(tiny):
+    silent = replace(tiny, dmae=replace(tiny.dmae, envelope_bands=None, readout_weight=0.0))
+    with pytest.raises(ValueError, match="no reader"):
+        samples.griffin_lim_set(silent)
+
+
+class Level:
+    """A judge that hears two numbers: the level of each channel."""
+
+    name, sha256 = "level", "0" * 64
+
+    def embed_audio(self, w):
+        return w.square().mean(dim=-1).sqrt()
+
+    def embed_clips(self, clips):
+        return torch.cat([self.embed_audio(clips[i][None]) for i in range(len(clips))]).numpy()
+
+
+def test_all_rows_of_a_distance_have_equally_many_clips_and_a_louder_set_is_farther():
+    waves = 0.1 * torch.randn(12, 2, 400, generator=torch.Generator().manual_seed(0))
+    reference, short, louder = (clip_set(x, ["Pop"] * len(x)) for x in (waves[6:], waves[:5], 3 * waves))
+    rows = distance.distances(Level(), {"real": short, "louder": louder}, reference)  # type: ignore[arg-type]
+    assert [row["n"] for row in rows.values()] == [5, 5]
+    assert rows["louder"]["value"] > 0.05 > 100 * rows["real"]["value"]
+
+
+# copies
+
+
+def test_a_copy_is_at_distance_zero_and_another_direction_is_not():
+    train = np.array([[1.0, 0, 0], [0, 1, 0]])
+    assert_allclose(copying.nearest(np.array([[3.0, 0, 0], [1, 1, 0], [0, 0, 2]]), train), [0, 1 - 0.5**0.5, 1])
+
+
+def test_copying_ratio_is_that_of_the_medians():
+    real, titles = np.array([0.2, 0.4, 0.4, 0.9]), [f"tune {i}" for i in range(8)]
+    assert copying.copying_ratio(np.zeros(4), real, titles) == (0, 0, 0)
+    value, low, high = copying.copying_ratio(np.array([0.1, 0.2, 0.2, 5]), real, titles)
+    assert_allclose(value, 0.5) and low < 0.5 < high
+
+
+def test_training_clips_are_embedded_once_and_a_planted_one_is_found(tiny, tiny_data, monkeypatch):
+    listener = judge.Judge(judge.JudgeNet().eval(), no_words, "0" * 64, {})
+    rows, seconds = copying.train_embeddings(tiny, listener)
+    monkeypatch.setattr(judge.Judge, "embed_audio", lambda *_: pytest.fail("embedded again"))
+    again, same = copying.train_embeddings(tiny, listener)
+    assert len(rows) == tiny.data.chunks * len(load_records(tiny, "train")) and seconds == same > 0
+    assert_allclose(again, rows)
+    assert_allclose(copying.nearest(rows[3:4], rows), 0, atol=1e-6)
+
+
+# level, clipping, beginnings and endings
+
+
+def test_twice_the_amplitude_is_six_decibels_and_silence_is_finite():
+    rms = np.array([0.1, 0.2, 0.3])
+    assert_allclose(structure.level_db(2 * rms, rms), 20 * math.log10(2), rtol=1e-4)
+    assert structure.level_db(rms, rms) == 0 and -121 < structure.level_db(0 * rms, rms) < -90
+
+
+def test_clipped_counts_only_what_lies_beyond_full_scale():
+    assert structure.clipped(torch.tensor([[0.5, 1.0, -1.0, 1.5], [0, -1.01, 0, 0]])) == 0.25
+
+
+def fade(first: float, last: float) -> torch.Tensor:
+    noise = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+    return 0.1 * noise * torch.logspace(math.log10(first), math.log10(last), 16_000)
+
+
+def test_slope_measures_a_planted_fade_in_powers_of_ten():
+    assert structure.slope(fade(0.3, 3)) == pytest.approx(1, abs=0.05)
+    assert structure.slope(fade(3, 0.3)) == pytest.approx(-1, abs=0.05)
+    assert structure.slope(torch.zeros(2, 16_000)) == pytest.approx(0, abs=1e-12)
+    assert structure.slope(torch.cat([torch.zeros(2, 16_000), fade(1, 1)], dim=1)) > 2
+
+
+def test_beginnings_rise_and_endings_fall_whatever_the_threshold_is_near():
+    rows = np.array([[1, 0.9], [1, 0.5], [2, -5], [3, 5], [4, -0.5], [4, -0.7]])
+    threshold = structure.tag_threshold(rows, 4)
+    assert threshold == 0 and structure.tag_share(rows, 4, threshold) == 1
+    assert structure.tag_share(rows * [1, -1], 4, threshold) == 0
+    row = structure.tag_followed(rows, [*"abcdef"], 4, threshold)
+    assert (row["value"], row["n"]) == (1, 4)
+
+
+def test_one_answer_for_all_is_chance_however_many_of_each_tag_there_are():
+    rows = np.array([[1, 1.0]] * 9 + [[4, 1.0]] * 3)
+    assert structure.tag_share(rows, 4, 0.0) == 0.5 and math.isnan(structure.tag_share(rows[:9], 4, 0.0))
+
+
+def test_dealt_tags_are_at_chance():
+    rows = np.c_[np.tile([1.0, 4.0], 20), np.tile([0.5, -0.5], 20)]
+    dealt = structure.tag_dealt(rows, 4, 0.0)
+    assert dealt["value"] == pytest.approx(0.5, abs=0.02) and dealt["low"] < 0.5 < dealt["high"] < 0.75
+
+
+def test_slopes_of_the_train_split_are_of_its_first_and_last_chunks(tiny, tiny_data):
+    rows = structure.train_slopes(tiny)
+    assert rows[:, 0].tolist() == [1, tiny.data.chunks] * len(load_records(tiny, "train"))
+    assert np.abs(rows[:, 1]).max() < 0.1 and np.array_equal(rows, structure.train_slopes(tiny))
+
+
+def test_shape_correlation_draws_whole_tunes():
+    ks = np.tile([1.0, 2, 3, 4], 10)
+    level = np.array([0.1, 0.3, 0.2, 0.1])[ks.astype(int) - 1] + 0.1 * np.random.default_rng(0).standard_normal(40)
+    real = np.c_[ks, level]
+    same = structure.shape_correlation(real, real, 4, groups=[f"tune {i // 4}" for i in range(40)] * 2)
+    assert_allclose(same, (1, 1, 1), rtol=1e-9)

@@ -54,9 +54,9 @@ def test_one_step_of_the_papers_architecture_in_small_moves_every_parameter(smal
 
 
 def test_parameters_that_a_step_does_not_reach_are_named():
-    run = paper_size_steps("dmae", SMOKE)  # begins by training encoder and read-out alone
+    run = paper_size_steps("dmae", SMOKE)  # begins by training encoder and reader alone
     unheard = {name.split(".")[0] for name in run["no_finite_gradient"]}
-    assert unheard == {name.split(".")[0] for name in run["not_moved"]} == {"front", "unet"}
+    assert unheard == {name.split(".")[0] for name in run["not_moved"]} == {"envelope", "unet"}
 
 
 def test_a_gradient_is_finite_zero_or_not_finite():

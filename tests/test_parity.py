@@ -6,6 +6,7 @@ alpha and beta of loss and sampler, are float32 whatever the net is. Each costs 
 """
 
 import copy
+from dataclasses import replace
 from itertools import product
 from math import log2
 
@@ -29,7 +30,7 @@ from torch.testing import assert_close
 from mousai.diffusion import diffusion_loss, sample
 from mousai.dmae import DMAE
 from mousai.interop import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
-from mousai.profiles import A100, SMOKE, TCLDConfig, TextConfig
+from mousai.profiles import A100, SMOKE, DMAEConfig, TCLDConfig, TextConfig
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 
@@ -265,10 +266,24 @@ def test_a_missing_and_an_unexpected_tensor_are_named():
         dmae_from_authors(state, ours.config)
 
 
+DEPARTING_ENCODER = ("log_floor", "norm_before_tanh", "pca_start")
+
+
+def departs(config: DMAEConfig, name: str) -> bool:
+    """Whether the field of stage 1 or its encoder is other than the paper's."""
+    ours, papers = (c.encoder if name in DEPARTING_ENCODER else c for c in (config, A100.dmae))
+    return getattr(ours, name) != getattr(papers, name)
+
+
 def test_a_profile_that_departs_from_the_paper_is_refused_by_name():
-    every = "log_floor, norm_before_tanh, wave_scale, preemphasis, readout_weight, inject_everywhere"
-    with pytest.raises(ValueError, match=every):
-        dmae_to_authors(DMAE(SMOKE.dmae).state_dict(), SMOKE.dmae)
+    beside = {"wave_scale": 2.0, "preemphasis": 0.9, "readout_weight": 0.5, "envelope_bands": 128}
+    beside["polish"] = 2
+    encoder = replace(A100.dmae.encoder, log_floor=1e-3, norm_before_tanh=True, pca_start=True)
+    unet = replace(A100.dmae.unet, inject_everywhere=True)
+    for config in (replace(A100.dmae, encoder=encoder, unet=unet, **beside), SMOKE.dmae):
+        departing = [name for name in (*DEPARTING_ENCODER, *beside) if departs(config, name)]
+        with pytest.raises(ValueError, match=f"has no {', '.join(departing)}, inject_everywhere other"):
+            dmae_to_authors({}, config)
     _, ours, *_ = tcld_pair(0)
     with pytest.raises(ValueError, match="latent_std"):
         tcld_to_authors(ours.state_dict() | {"latent_std": torch.tensor(0.5)}, ours.config)

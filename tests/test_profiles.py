@@ -7,7 +7,7 @@ import torch
 from transformers import T5Config, T5EncoderModel
 
 from mousai.checkpoint import new_tcld
-from mousai.dmae import DMAE
+from mousai.dmae import DMAE, READ_FLOOR
 from mousai.profiles import A100, GENRES, PROFILES, choose_device, get_profile
 from mousai.unet import count_parameters
 
@@ -39,7 +39,8 @@ def test_both_stages_speak_of_the_same_latent_and_text(profile):
     assert latent == profile.dmae.unet.inject_channels == profile.tcld.unet.in_channels
     assert profile.tcld.text.features == profile.tcld.unet.embedding_features
     assert profile.dmae.encoder.in_channels == 2 * (profile.dmae.n_fft // 2 + 1)
-    assert profile.dmae.patch_channels == profile.dmae.unet.in_channels
+    inside = 2 * profile.dmae.envelope_bands if profile.dmae.envelope_bands else profile.dmae.patch_channels
+    assert inside == profile.dmae.unet.in_channels
 
 
 @EVERY
@@ -50,7 +51,7 @@ def test_the_latent_is_64_times_smaller_than_the_waveform(profile):
 def test_the_latent_meets_the_unet_where_it_is_injected():
     for profile in PROFILES.values():
         unet = profile.dmae.unet
-        stride = profile.dmae.patch
+        stride = profile.dmae.envelope_bands or profile.dmae.patch
         for factor in unet.factors[: unet.inject_depth + 1]:
             stride *= factor
         assert stride == profile.dmae.latent_stride
@@ -60,10 +61,24 @@ def test_a100_departs_from_the_paper_nowhere():
     dmae, encoder = A100.dmae, A100.dmae.encoder
     assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
     assert (dmae.warm_start_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
-    assert (encoder.log_floor, encoder.norm_before_tanh, dmae.unet.inject_everywhere) == (None, False, False)
+    assert (encoder.log_floor, encoder.norm_before_tanh, encoder.pca_start) == (None, False, False)
+    assert (dmae.freeze_encoder, dmae.polish) == (False, 0)
+    assert not dmae.unet.inject_everywhere
     assert (A100.tcld.unet.skip_start, A100.tcld.text.paper_exact) == (None, True)
     for train in (A100.dmae_train, A100.tcld_train):
-        assert (train.warmup, train.decay) == (0, False)
+        assert (train.warmup, train.decay, train.restart, train.encoder_share) == (0, False, 0, 1.0)
+        assert (train.clip, train.accumulate, train.precision) == (0.0, 1, "float32")
+
+
+def test_a_schedule_that_starts_anew_does_so_where_the_warm_start_ends():
+    for profile in PROFILES.values():
+        assert profile.dmae_train.restart in (0, profile.dmae.warm_start_steps)
+
+
+def test_what_begins_as_pca_reads_log_magnitudes_with_the_readers_floor():
+    """Else encoder and reader are no inverse pair."""
+    for profile in PROFILES.values():
+        assert not profile.dmae.encoder.pca_start or profile.dmae.encoder.log_floor == READ_FLOOR
 
 
 def test_the_papers_857_million_are_both_stages_and_the_text_encoder():
@@ -87,7 +102,7 @@ def test_small_profiles_are_smaller():
         count_parameters(DMAE(get_profile(name).dmae)) + count_parameters(new_tcld(get_profile(name)))
         for name in ("smoke", "cpu")
     ]
-    assert sizes[0] < 1_000_000 < sizes[1] < 30_000_000
+    assert sizes[0] < 1_500_000 < sizes[1] < 35_000_000
 
 
 @EVERY

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from mousai.batch import tables
-from mousai.batch.build import SECTIONS, build
+from mousai.batch import bars, tables
+from mousai.batch.build import BEGIN, END, SECTIONS, build, front_page
 from mousai.batch.report import Report
 from mousai.batch.results import Results
-from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_RUN, SAME, number
+from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_REACHED, NOT_RUN, REACHED, SAME, number
 
 COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
 SHARES = {"Electronic": 0.25, "Hip Hop": 0.25, "Metal": 0.25, "Pop": 0.25}
@@ -235,3 +235,51 @@ def test_the_committed_report_is_what_its_results_draw(tmp_path):
 def test_a_folder_without_results_names_the_command_that_makes_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="mousai reproduce --profile smoke"):
         build(tmp_path, "smoke")
+
+
+def judged(metrics: dict[str, float], reasons: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
+    """metric (or what it is a ratio of) -> (verdict, ours) of every bar."""
+    flat = {name: {"value": value, "low": None, "high": None, "n": 9} for name, value in metrics.items()}
+    rows = [(bar, bars.row(bar, flat, reasons or {})) for bar in bars.BARS]
+    return {bar.metric + ("/" if bar.over else ""): (row.verdict, row.ours) for bar, row in rows}
+
+
+def test_a_bar_is_reached_at_its_limit_and_missed_just_beyond():
+    assert judged({"dmae.latent_gain": 1.3})["dmae.latent_gain"] == (REACHED, "1.3")
+    assert judged({"dmae.latent_gain": 1.299})["dmae.latent_gain"][0] == NOT_REACHED
+    assert judged({"level.clipped": 0.001})["level.clipped"][0] == NOT_REACHED
+    for value, verdict in ((-3.0, REACHED), (-3.01, NOT_REACHED), (3.0, REACHED), (3.01, NOT_REACHED)):
+        assert judged({"level.db": value})["level.db"][0] == verdict
+
+
+def test_a_ratio_wants_both_numbers_and_one_above_zero():
+    fd, pca = "dmae.fd.judge", "dmae.fd.judge.pca_griffin_lim"
+    assert judged({fd: 0.2, pca: 0.4})[f"{fd}/"] == (REACHED, "0.2 / 0.4 = 0.5")
+    assert judged({fd: 0.3, pca: 0.4})[f"{fd}/"][0] == NOT_REACHED
+    assert judged({fd: 0.3, pca: 0.0})[f"{fd}/"] == judged({fd: 0.3})[f"{fd}/"] == (NOT_RUN, "not run")
+
+
+def test_every_bar_stands_in_the_report_and_on_the_front_page_run_or_not(tmp_path):
+    write_all(tmp_path)
+    report = Report("07_genre_confusion", "smoke", tmp_path, device="cpu")
+    report.metric("tcld.genre_accuracy.judge", 0.95, 0.9, 1.0, n=80)
+    report.not_run("dmae.genre_kept", "the judge is deaf")
+    report.done()
+    build(tmp_path, "smoke")
+    page = tmp_path / "front.md"
+    page.write_text(f"head\n{BEGIN}\nyesterday\n{END}\ntail\n")
+    front_page(tmp_path, "smoke", page)
+    for text in ((tmp_path / "README.md").read_text(), page.read_text()):
+        assert bars.TITLE in text and all(bar.item in text for bar in bars.BARS)
+        assert "0.95 [0.9, 1]" in text and "**reached**" in text and "yesterday" not in text
+    assert "the judge is deaf" in (tmp_path / "tables" / "bars.md").read_text()
+    assert (tmp_path / "tables" / "bars.csv").read_text().startswith("item,bar,ours,verdict,metric or reason\n")
+
+
+def test_bars_are_not_counted_among_the_papers_verdicts(tmp_path):
+    write_all(tmp_path)
+    build(tmp_path, "smoke")
+    results = Results.read(tmp_path, "smoke")
+    missing = sum(r.verdict == NOT_RUN for key, rows in SECTIONS.items() if key != "bars" for r in rows(results))
+    line = next(x for x in (tmp_path / "README.md").read_text().splitlines() if x.startswith("| not run"))
+    assert [cell.strip() for cell in line.split("|")][2] == str(missing)

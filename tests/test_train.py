@@ -1,31 +1,19 @@
-"""The loop: EMA, resuming, learning rate, what is kept when things go wrong; then both stages on made-up data."""
+"""The loop: EMA, resuming, learning rate, accumulation, what is kept when things go wrong."""
 
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
 from mousai import train
-from mousai.checkpoint import load_weights, new_tcld
-from mousai.data import records
-from mousai.dmae import DMAE
 from mousai.profiles import TrainConfig
-from mousai.train import (
-    EMA,
-    caption_batches,
-    encode_split,
-    fit,
-    learning_rate,
-    load_run,
-    ship,
-    step_generator,
-    train_dmae,
-    train_tcld,
-)
+from mousai.train import EMA, fit, learning_rate, load_run, parameter_groups, step_generator
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=8, lr=0.05)
@@ -173,13 +161,37 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_what_is_saved_stays_good(tm
     assert model.line.weight.isfinite().all() and ema.model.line.weight.isfinite().all()
 
 
-def test_a_damaged_or_foreign_run_is_one_clear_line(tmp_path):
+def resuming_is_refused(run: Path, model: nn.Module) -> None:
+    """One line that names the file and what to do."""
+    with pytest.raises(ValueError, match=r"last\.safetensors is damaged or of another profile: delete it") as caught:
+        fit(model, batches, CONFIG, 2, run=run, resume=True, device=CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_another_profile_is_one_clear_line(tmp_path):
     fit(line(), batches, CONFIG, 1, run=tmp_path, device=CPU)
-    with pytest.raises(ValueError, match="is damaged or of another profile: delete it"):
-        fit(wider(), batches, CONFIG, 2, run=tmp_path, resume=True, device=CPU)
-    (tmp_path / "last.safetensors").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="is damaged or of another profile: delete it"):
-        fit(line(), batches, CONFIG, 2, run=tmp_path, resume=True, device=CPU)
+    resuming_is_refused(tmp_path, wider())
+
+
+DAMAGES = {
+    "no safetensors": lambda path: path.write_bytes(b"half a file"),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no history": lambda path: save_file(load_file(path), path),
+    "half a history": lambda path: save_file(load_file(path), path, {"history": '[{"step": 0'}),
+    "a tensor gone": lambda path: save_file(
+        {name: t for name, t in load_file(path).items() if name != "ema.line.bias"}, path, {"history": "[]"}
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_is_one_clear_line_and_left_as_it_is(tmp_path, damage):
+    fit(line(), batches, CONFIG, 1, run=tmp_path, device=CPU)
+    damage(tmp_path / "last.safetensors")
+    content = (tmp_path / "last.safetensors").read_bytes()
+    resuming_is_refused(tmp_path, line())
+    assert (tmp_path / "last.safetensors").read_bytes() == content
 
 
 def wider() -> Line:
@@ -199,6 +211,148 @@ def test_a_short_run_warms_up_linearly_and_follows_a_cosine_to_zero():
     assert_close([learning_rate(config, step, 100) for step in (0, 50, 100)], [1.0, 0.5, 0.0])
 
 
+def test_the_schedule_starts_anew_where_it_is_told_to():
+    once = TrainConfig(lr=1.0, warmup=10, decay=True)
+    again = replace(once, restart=40)
+    for step in range(40):
+        assert learning_rate(again, step, 100) == learning_rate(once, step, 40)
+    for step in range(40, 100):
+        assert learning_rate(again, step, 100) == learning_rate(once, step - 40, 60)
+
+
+@pytest.mark.parametrize("restart", [0, 100, 200])
+def test_a_restart_that_never_comes_changes_nothing(restart):
+    once = TrainConfig(lr=1.0, warmup=10, decay=True)
+    for step in (0, 5, 50, 99):
+        assert learning_rate(replace(once, restart=restart), step, 100) == learning_rate(once, step, 100)
+
+
+class Exact(nn.Module):
+    """y = a x + b without noise, in two parts; it notes what its first layer computes in."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.rest, self.kinds = nn.Linear(1, 4), nn.Linear(4, 1), set()
+
+    def forward(self, x, y, generator, step):
+        h = self.encoder(x)
+        self.kinds.add(h.dtype)
+        return (self.rest(h).float() - y).square().mean()
+
+
+def test_accumulated_batches_are_one_larger_batch():
+    together = lambda step: tuple(torch.cat(pair) for pair in zip(batches(2 * step), batches(2 * step + 1)))  # noqa: E731, B905
+    small, large = Exact(), Exact()
+    _, history = fit(small, batches, replace(CONFIG, accumulate=2), 4, device=CPU)
+    _, expected = fit(large, together, CONFIG, 4, device=CPU)
+    assert_close(dict(small.state_dict()), dict(large.state_dict()), atol=1e-5, rtol=1e-5)
+    for name in ("loss", "gradient"):
+        assert_close(history[name].tolist(), expected[name].tolist(), atol=1e-5, rtol=1e-5)
+    assert len(history) == 4
+
+
+def test_each_accumulated_batch_has_its_own_noise(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(train, "step_generator", lambda *key: drawn.append(key) or step_generator(*key))
+    fit(line(), batches, replace(CONFIG, accumulate=3), 2, seed=7, device=CPU)
+    assert drawn == [(7, number) for number in range(6)]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+def test_a_gradient_is_shortened_to_what_the_profile_allows_and_its_length_is_noted(clip):
+    model, twin = line(), line()
+    config = replace(CONFIG, clip=clip, eps=1.0)  # so that AdamW does not undo the scale
+    _, history = fit(model, batches, config, 2, seed=4, device=CPU)
+    optimizer = torch.optim.AdamW(twin.parameters(), 0.05, betas=(0.95, 0.999), eps=1.0, weight_decay=1e-3)
+    for step in range(2):
+        optimizer.zero_grad()
+        twin(*batches(step), step_generator(4, step), step).backward()
+        norm = nn.utils.clip_grad_norm_(twin.parameters(), clip or 1e9).item()
+        assert_close(history.gradient[step].item(), norm, atol=1e-5, rtol=1e-5)
+        assert norm > 0.1
+        optimizer.step()
+    assert_close(dict(model.state_dict()), dict(twin.state_dict()), atol=1e-6, rtol=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_touched():
+    class Cliff(Line):
+        def forward(self, x, y, generator, step):
+            return super().forward(x, y, generator, step) + (self.line.weight - self.line.weight).abs().sqrt().sum()
+
+    model = Cliff()
+    before = model.line.weight.clone()
+    with pytest.raises(ValueError, match="gradient is nan at step 0"):
+        fit(model, batches, CONFIG, 1, device=CPU)
+    assert_close(model.line.weight, before, atol=0, rtol=0)
+
+
+def test_the_encoder_learns_with_its_share_of_the_rate():
+    model, twin = Exact(), Exact()
+    fit(model, batches, replace(CONFIG, encoder_share=0.25), 3, device=CPU)
+    optimizers = [
+        torch.optim.AdamW(part.parameters(), lr, betas=(0.95, 0.999), eps=1e-6, weight_decay=1e-3)
+        for part, lr in ((twin.encoder, 0.25 * 0.05), (twin.rest, 0.05))
+    ]
+    for step in range(3):
+        twin.zero_grad()
+        twin(*batches(step), step_generator(0, step), step).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert_close(dict(model.state_dict()), dict(twin.state_dict()), atol=1e-6, rtol=1e-6)
+
+
+def test_every_parameter_is_in_one_group_and_without_an_encoder_there_is_one_group():
+    config = replace(CONFIG, encoder_share=0.25)
+    groups, model = parameter_groups(model := Exact(), config), model
+    assert [group["share"] for group in groups] == [1.0, 0.25]
+    assert {id(p) for p in groups[1]["params"]} == {id(p) for p in model.encoder.parameters()}
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in model.parameters())
+    assert [group["share"] for group in parameter_groups(line(), config)] == [1.0]
+
+
+@pytest.mark.parametrize("at", [1, 5])
+def test_a_run_of_two_groups_resumes_bit_identically(tmp_path, at):
+    """Each parameter finds its own moments again, in whatever order the groups put them."""
+    config = replace(CONFIG, encoder_share=0.25, warmup=3, decay=True, restart=4, accumulate=2, clip=0.5)
+    whole_model = Exact()
+    whole, expected = fit(whole_model, batches, config, 8, device=CPU)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Exact(), stopping(2 * at + 1, KeyboardInterrupt()), config, 8, run=tmp_path, device=CPU)
+    model = Exact()
+    resumed, history = fit(model, batches, config, 8, run=tmp_path, resume=True, device=CPU)
+    states_equal(model, whole_model)
+    states_equal(resumed, whole)
+    assert history.loss.tolist() == expected.loss.tolist() and history.lr.tolist() == expected.lr.tolist()
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(4, [2, 4]), (5, [2, 4, 5]), (1, [1])])
+def test_a_watch_is_called_every_so_many_steps_and_at_the_end_with_the_average(steps, expected):
+    seen = []
+    watch = lambda step, model: seen.append((step, model.training, model.line.weight.item()))  # noqa: E731
+    average, _ = fit(line(), batches, replace(CONFIG, watch_steps=2), steps, device=CPU, watch=watch)
+    assert [(step, training) for step, training, _ in seen] == [(step, False) for step in expected]
+    assert seen[-1][2] == average.line.weight.item()
+
+
+def test_a_resumed_run_is_watched_at_the_same_steps(tmp_path):
+    seen = []
+    for resume, steps in ((False, 3), (True, 6)):
+        watch = lambda step, model: seen.append(step)  # noqa: E731
+        fit(
+            line(), batches, replace(CONFIG, watch_steps=2), steps, run=tmp_path, resume=resume, device=CPU, watch=watch
+        )
+    assert seen == [2, 3, 4, 6]
+
+
+def test_a_log_gets_a_line_every_ten_seconds_and_a_screen_more(monkeypatch):
+    for screen, interval in ((False, 10), (True, 0.5)):
+        monkeypatch.setattr(train.sys.stderr, "isatty", lambda screen=screen: screen, raising=False)
+        bar = train.progress_bar("net", 0, 1)
+        assert bar.mininterval == interval
+        bar.close()
+
+
 def test_each_step_has_its_own_noise_and_always_the_same():
     first, again, later, other = (
         torch.randn(4, generator=step_generator(*key)) for key in ((0, 1), (0, 1), (0, 2), (1, 1))
@@ -207,59 +361,8 @@ def test_each_step_has_its_own_noise_and_always_the_same():
     assert not torch.equal(first, later) and not torch.equal(first, other)
 
 
-def test_both_stages_train_from_data_to_weights_that_load(tiny, tiny_data, tmp_path):
-    dmae, history = train_dmae(tiny, steps=3, device=CPU)
-    assert len(history) == 3
-    tcld, history = train_tcld(tiny, dmae, steps=2, device=CPU)
-    assert len(history) == 2 and 0 < tcld.latent_std < 1
-    card = ship(tiny, "tcld", tcld, history, tmp_path / "tcld.safetensors")
-    assert card["steps"] == 2 and card["profile"] == "tiny"
-    assert_close(card["loss_curve"], history.loss.tolist(), atol=1e-4, rtol=0)
-    other = new_tcld(tiny)
-    load_weights(other, tmp_path / "tcld.safetensors")
-    assert_close(dict(other.state_dict()), dict(tcld.state_dict()), atol=1e-3, rtol=1e-3)
-
-
-def test_stage_one_resumes_bit_identically(tiny, tiny_data, tmp_path):
-    whole, _ = train_dmae(tiny, steps=4, device=CPU)
-    train_dmae(tiny, steps=3, run=tmp_path, device=CPU)  # stops where the warm start ends and the U-Net has begun
-    resumed, history = train_dmae(tiny, steps=4, run=tmp_path, resume=True, device=CPU)
-    assert history.step.tolist() == [0, 1, 2, 3]
-    states_equal(resumed, whole)
-
-
-def test_latents_of_a_split_are_cached_under_the_encoder_that_made_them(tiny, tiny_data, home):
-    torch.manual_seed(0)
-    models = DMAE(tiny.dmae), DMAE(tiny.dmae)
-    z = [encode_split(tiny, model, "train") for model in models]
-    assert z[0].shape == (2 * tiny.data.chunks, 32, tiny.tcld.crop // 1024)
-    assert (z[0] - z[1]).abs().max() > 1e-2
-    assert len(list((home / "latents").iterdir())) == 2
-    for path in (tiny_data / "audio").iterdir():
-        path.unlink()
-    assert_close(encode_split(tiny, models[0], "train"), z[0], atol=0, rtol=0)
-
-
 def test_the_first_step_moves_the_average_by_the_papers_first_beta():
     model, start = line(), line().line.weight
     average, _ = fit(model, batches, CONFIG, 1, device=CPU)
     beta = 1 - 2**-0.7
     assert_close(average.line.weight, beta * start + (1 - beta) * model.line.weight)
-
-
-def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, tiny_data):
-    torch.manual_seed(0)
-    dmae = DMAE(tiny.dmae)
-    tcld, _ = train_tcld(tiny, dmae, steps=1, device=CPU)
-    assert_close(tcld.latent_std, encode_split(tiny, dmae, "train").std())
-
-
-def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, monkeypatch):
-    read = []
-    encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
-    monkeypatch.setattr(train, "load_text_encoder", lambda *_: encoder)
-    monkeypatch.setattr(records, "DROP", 0.0)
-    z = torch.arange(8.0)[:, None, None].expand(8, 32, 4)  # the latent of chunk i is i, everywhere
-    latents, _ = caption_batches(tiny, z, 16, CPU)(0)
-    for i, text in zip(latents[:, 0, 0].int().tolist(), read, strict=True):
-        assert f"Tune {i // 4}" in text and f"{i % 4 + 1} of 4" in text

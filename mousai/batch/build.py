@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mousai.batch import figures, tables
+from mousai.batch import bars, figures, tables
 from mousai.batch.readme import excerpt, readme
 from mousai.batch.report import write_json
 from mousai.batch.results import Results
@@ -26,6 +26,7 @@ SECTIONS = {
     "figure5": tables.figure5,
     "figure6": tables.figure6,
     "claims": tables.claims,
+    "bars": bars.bars,
 }
 FIGURES = {"figure5": figures.figure5, "figure6": figures.figure6}
 BEGIN, END = "<!-- results: drawn by mousai report -->", "<!-- end of results -->"
@@ -43,7 +44,7 @@ def build(out: str | Path, profile: str) -> Path:
         raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
     sections = {key: rows(results) for key, rows in SECTIONS.items()}
     for key, rows in sections.items():
-        write_table(rows, out / "tables" / numbered(key))
+        write_table(rows, out / "tables" / numbered(key), COLUMNS if key != "bars" else bars.COLUMNS)
     for key in FIGURES:
         draw(key, results, out)
     write_json(summary(results), out / "results" / "summary.json")
@@ -67,18 +68,18 @@ def numbered(key: str) -> str:
     return f"{key[:-1]}_{key[-1]}" if key[-1].isdigit() else key
 
 
-def frame(rows: list[Row]) -> pd.DataFrame:
+def frame(rows: list[Row], columns: list[str] = COLUMNS) -> pd.DataFrame:
     """The rows as a table: item | paper | ours | verdict | rule or reason."""
     cells = [[row.item, row.paper, row.ours, row.verdict, row.rule] for row in rows]
-    return pd.DataFrame(cells, columns=pd.Index(COLUMNS))
+    return pd.DataFrame(cells, columns=pd.Index(columns))
 
 
-def write_table(rows: list[Row], stem: Path) -> None:
+def write_table(rows: list[Row], stem: Path, columns: list[str] = COLUMNS) -> None:
     """The same rows as CSV and as Markdown."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *frame(rows).to_numpy().tolist()])
+    csv.writer(text, lineterminator="\n").writerows([columns, *frame(rows).to_numpy().tolist()])
     write_text(text.getvalue(), stem.with_suffix(".csv"))
-    write_text(frame(rows).to_markdown(index=False) + "\n", stem.with_suffix(".md"))
+    write_text(frame(rows, columns).to_markdown(index=False) + "\n", stem.with_suffix(".md"))
 
 
 def draw(key: str, results: Results, out: Path) -> None:

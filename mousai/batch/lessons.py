@@ -16,6 +16,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "09_time_and_memory": (DATA,),
     "10_paper_report": (
         DATA,
+        "04_dmae_training",
         "06_clap_score",
         "07_genre_confusion",
         "08_long_term_amplitude",

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
+from mousai.batch import bars
 from mousai.batch.lessons import UPSTREAM
 from mousai.batch.results import Results, paper
 from mousai.batch.verdicts import NOT_RUN, RULES, Row, interval
@@ -17,14 +18,15 @@ IN_DOMAIN = (
 def readme(results: Results, sections: dict[str, list[Row]]) -> str:
     """The whole page as Markdown; the same results give the same page."""
     parts = [head(results, sections)]
-    parts += [section(key, rows, results) for key, rows in sections.items()]
+    parts += [section(key, rows, results) for key, rows in sections.items() if key != "bars"]
+    parts += [f"## {bars.TITLE}", bars_table(sections["bars"], bars.COLUMNS)]
     parts += [contradictions(), numbers(results), not_run(results), sounds(results), runs(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def head(results: Results, sections: dict[str, list[Row]]) -> str:
     """Title, how it was made, how verdicts are given, and how many of each there are."""
-    count = Counter(row.verdict for rows in sections.values() for row in rows)
+    count = Counter(row.verdict for key, rows in sections.items() if key != "bars" for row in rows)
     rules = [[verdict, count[verdict], rule] for verdict, rule in RULES.items()]
     marks = ", ".join(f"[{mark}] {meaning}" for mark, meaning in paper()["marks"].items())
     return "\n\n".join(
@@ -51,7 +53,7 @@ def section(key: str, rows: list[Row], results: Results) -> str:
 
 
 def excerpt(sections: dict[str, list[Row]]) -> str:
-    """The rows that ran, of what the paper measured about the model: for the repository's first page."""
+    """The rows that ran, of what the paper measured about the model, and every bar: for the repository's first page."""
     measured = ("table3", "table4", "table5", "figure5", "figure6")
     rows = [
         [paper()[key]["title"].split(":")[0].split(",")[0], row.item, row.paper, row.ours, f"**{row.verdict}**"]
@@ -59,7 +61,14 @@ def excerpt(sections: dict[str, list[Row]]) -> str:
         for row in sections[key]
         if row.verdict != NOT_RUN
     ]
-    return table(rows, ["where", "item", "paper", "ours", "verdict"])
+    ours = [f"{bars.TITLE}:", bars_table(sections["bars"], bars.COLUMNS[:-1])]
+    return "\n\n".join([table(rows, ["where", "item", "paper", "ours", "verdict"]), *ours])
+
+
+def bars_table(rows: list[Row], columns: list[str]) -> str:
+    """Every bar, reached or not or not run; as many columns as are named."""
+    cells = [[row.item, row.paper, row.ours, f"**{row.verdict}**", row.rule] for row in rows]
+    return table([line[: len(columns)] for line in cells], columns)
 
 
 def contradictions() -> str:

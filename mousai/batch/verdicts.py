@@ -1,9 +1,10 @@
-"""Paper | ours | verdict: the four verdicts and the rules that give them, in code and in words."""
+"""Paper | ours | verdict: the four verdicts and the rules that give them, in code and in words; and those on a bar."""
 
 from dataclasses import dataclass
 from math import isclose
 
 SAME, DIRECTION, DIFFERENT, NOT_RUN = "same", "same direction", "different", "not run"
+REACHED, NOT_REACHED = "reached", "not reached"  # of a bar of our own
 
 RULES = {
     SAME: "the same quantity, measured the same way, within 10 % of the paper's number",

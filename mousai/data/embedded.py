@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.pool import Pool
@@ -134,7 +135,7 @@ def _plan(config: DataConfig, root: Path, pool: Pool | Here, progress: bool) -> 
 def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
     """As many readable tunes as there are pieces, or all there are, in an order drawn from the seed."""
     order = np.random.default_rng(config.seed).permutation(len(headers()))
-    bar = tqdm(total=config.pieces, desc="tunes", unit="tune", disable=not progress)
+    bar = _bar("tunes", config.pieces, 0, progress)
     tunes: list[Tune] = []
     first = 0
     while len(tunes) < config.pieces and first < len(order):
@@ -148,6 +149,12 @@ def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
     if not tunes:
         raise ValueError("no tune of music21's corpus could be read: pip install --force-reinstall music21")
     return tunes
+
+
+def _bar(name: str, total: int, initial: int, progress: bool) -> tqdm:
+    """A bar on a screen; in a log, a line every ten seconds."""
+    interval = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(desc=name, total=total, initial=initial, mininterval=interval, unit=name[:-1], disable=not progress)
 
 
 def _splits(config: DataConfig, tunes: int) -> list[str]:
@@ -191,7 +198,7 @@ def render_piece(job: Job) -> Record:
 
 def _render_all(jobs: list[Job], root: Path, pool: Pool | Here, done: dict[str, Record], progress: bool) -> None:
     """Render what is left, noting each finished piece at once."""
-    bar = tqdm(total=len(jobs) + len(done), initial=len(done), desc="pieces", unit="piece", disable=not progress)
+    bar = _bar("pieces", len(jobs) + len(done), len(done), progress)
     with bar, (root / "journal.jsonl").open("a", encoding="utf-8") as journal:
         for record in pool.imap_unordered(render_piece, jobs):
             journal.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

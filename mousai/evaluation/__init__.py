@@ -6,6 +6,8 @@ judge        the in-domain judge, a small contrastive audio-text model trained h
 clap         Table 4: cosine between sound and prompt, by that judge or by LAION-CLAP
 genre        Figure 5: who hears which genre; accuracy and Cohen's kappa; a second listener on MFCCs
 distance     Table 5: Frechet distance between sets of embeddings
-structure    Figure 6: amplitude over the segments "1 of 4" to "4 of 4"
+structure    Figure 6: amplitude over the segments "1 of 4" to "4 of 4"; level, clipping, beginnings and endings
+copying      is it new: distance to the nearest training clip, beside that of real test music
+study        what makes a small DMAE learn: the variants of notebook 04
 efficiency   Table 3: seconds and memory for 43.7 s of music
 """

@@ -13,6 +13,7 @@ from mousai.profiles import Profile
 
 if TYPE_CHECKING:
     from mousai.evaluation.judge import Judge
+    from mousai.evaluation.samples import ClipSet
 
 
 def gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,6 +59,25 @@ def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict
 
     generated = generated_set(profile, device)
     real, reference = real_halves(profile, len(generated))
-    embeddings = judge.embed_clips(reference)
-    sets = {"generated": generated, "real": real, "noise": noise_set(profile)}
-    return {name: distance_row(judge.embed_clips(clips), embeddings) for name, clips in sets.items()}
+    return distances(judge, {"generated": generated, "real": real, "noise": noise_set(profile)}, reference)
+
+
+def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, dict[str, float]]:
+    """Rows of `dmae.fd.judge.*`: real chunks through the DMAE, PCA and Griffin-Lim, and Griffin-Lim from what
+    z tells, each against the very originals; row "real" is other real music, as many clips, against the same.
+
+    A DMAE without a reader has no row "griffin_lim_from_z".
+    """
+    from mousai.evaluation.samples import griffin_lim_set, original_set, pca_set, real_halves, reconstruction_set
+
+    sets = {"DMAE": reconstruction_set(profile, device), "pca_griffin_lim": pca_set(profile)}
+    if profile.dmae.envelope_bands or profile.dmae.readout_weight:
+        sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
+    other = real_halves(profile, len(sets["DMAE"]))[1]
+    return distances(judge, sets | {"real": other}, original_set(profile))
+
+
+def distances(judge: "Judge", sets: dict[str, "ClipSet"], reference: "ClipSet") -> dict[str, dict[str, float]]:
+    """A row for every set, each cut to the length of the shortest."""
+    n, embeddings = min(len(clips) for clips in sets.values()), judge.embed_clips(reference)
+    return {name: distance_row(judge.embed_clips(clips.first(n)), embeddings) for name, clips in sets.items()}

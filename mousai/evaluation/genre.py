@@ -1,5 +1,6 @@
 """Figure 5: which of four genres a listener hears. Listeners are the judge's forced choice and an MFCC classifier."""
 
+import sys
 from collections.abc import Sequence
 
 import librosa
@@ -11,10 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
+from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
-from mousai.data.records import load_chunk
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import ClipSet
 from mousai.profiles import GENRES, Profile, home
@@ -54,6 +56,11 @@ def hits(true: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
     return np.array([float(a == b) for a, b in zip(true, chosen, strict=True)])
 
 
+def kept(decoded: np.ndarray, original: np.ndarray) -> float:
+    """Share of hits on decoded clips over the share on their originals: 1 loses no genre; nan without a hit there."""
+    return float(decoded.mean() / original.mean()) if original.any() else float("nan")
+
+
 def judge_choices(judge: Judge, clips: ClipSet) -> list[str]:
     """Forced choice of the judge: the genre name whose text vector lies nearest in angle."""
     nearest = judge.embed_clips(clips) @ judge.embed_text(list(GENRES)).numpy().T
@@ -75,7 +82,7 @@ def mfcc_listener(profile: Profile) -> Pipeline:
 
     Features are read from disk if they were computed before; the fit itself is exact and takes milliseconds.
     """
-    path = home() / "listeners" / f"mfcc-{data_dir(profile).name}.safetensors"
+    path = home() / "listeners" / f"mfcc-chunks-{data_dir(profile).name}.safetensors"
     if not path.is_file():
         save_tensors(training_features(profile), path)
     table = load_file(path)
@@ -84,12 +91,15 @@ def mfcc_listener(profile: Profile) -> Pipeline:
 
 
 def training_features(profile: Profile) -> dict[str, Tensor]:
-    """One chunk of every train piece, segments in turn: features [n, 40] and the genre's number [n]."""
-    root, records = data_dir(profile), load_records(profile, "train")
-    chunks = (load_chunk(record, i % record.chunks + 1, root) for i, record in enumerate(records))
-    features = np.stack([mfcc_features(torch.from_numpy(chunk)) for chunk in chunks])
-    labels = [GENRES.index(record.genre) for record in records]
-    return {"features": torch.from_numpy(features), "labels": torch.tensor(labels)}
+    """Every chunk of every train piece: features [n, 40] and the genre's number [n].
+
+    All of them: one a piece, in turn, would make one genre all beginnings and another all endings.
+    """
+    chunks = Chunks(load_records(profile, "train"), data_dir(profile))
+    bar = tqdm(chunks, "MFCCs of train", mininterval=0.5 if sys.stderr.isatty() else 10)
+    rows = [(mfcc_features(torch.from_numpy(w)), GENRES.index(record.genre)) for record, _, w in bar]
+    features, labels = zip(*rows, strict=True)
+    return {"features": torch.from_numpy(np.stack(features)), "labels": torch.tensor(labels)}
 
 
 def mfcc_choices(listener: Pipeline, clips: ClipSet) -> list[str]:

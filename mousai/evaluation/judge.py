@@ -30,8 +30,9 @@ from mousai.files import sha256
 from mousai.profiles import Profile, TextConfig, TrainConfig, choose_device, home
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel
+from mousai.stages import training_caption
 from mousai.text import load_text_encoder
-from mousai.train import fit, training_caption
+from mousai.train import fit
 
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
 TEXT = TextConfig(encoder="minilm", features=384, paper_exact=False)

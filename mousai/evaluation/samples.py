@@ -19,14 +19,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mousai.checkpoint import load_dmae, save_tensors, weights_path
+from mousai.data.clips import RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
+from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin_lim
 from mousai.files import sha256
 from mousai.generate import Mousai
 from mousai.profiles import GENRES, Profile, choose_device, home
+from mousai.shapes import Wave
 
 BATCH = 4  # clips made at a time: bounds memory
 NOISE_RMS = 0.1
+PCA_CROPS = 64  # training crops the yardstick learns its directions from, as in notebook 04
+ITERATIONS = 32  # of Griffin-Lim
 
 
 class Prompt(NamedTuple):
@@ -60,6 +65,15 @@ class ClipSet:
         """The genre asked for, one a clip."""
         return [prompt.genre for prompt in self.prompts]
 
+    @property
+    def titles(self) -> list[str]:
+        """The tune of each clip: the groups that `bootstrap` keeps together."""
+        return [prompt.title for prompt in self.prompts]
+
+    def first(self, n: int) -> "ClipSet":
+        """The first n clips, or all where there are fewer."""
+        return replace(self, prompts=self.prompts[:n])
+
 
 def evaluation_prompts(profile: Profile, per_genre: int | None = None) -> list[Prompt]:
     """`per_genre` prompts for each of the four genres, from test records: no tune of theirs was seen in training.
@@ -79,6 +93,11 @@ def evaluation_prompts(profile: Profile, per_genre: int | None = None) -> list[P
     return prompts
 
 
+def asked(profile: Profile, per_genre: int | None = None) -> list[Prompt]:
+    """The prompt of each generated clip: every evaluation prompt once a seed, all of one seed before the next."""
+    return evaluation_prompts(profile, per_genre) * profile.evaluation.seeds
+
+
 def as_prompt(record: Record, k: int) -> Prompt:
     """The prompt of chunk k of a record."""
     return Prompt(record.genre, k, record.title, prompt(record, k))
@@ -87,11 +106,12 @@ def as_prompt(record: Record, k: int) -> Prompt:
 def generated_set(
     profile: Profile, device: str | None = None, unconditional: bool = False, per_genre: int | None = None
 ) -> ClipSet:
-    """One clip of a chunk's length for each evaluation prompt, by the shipped weights; made once, then read from disk.
+    """`evaluation.seeds` clips of a chunk's length for each evaluation prompt, by the shipped weights; read from disk
+    once made. No two start from the same noise.
 
     `unconditional`: guidance 0, so the text has no say; three tenths as many clips, scored against the same prompts.
     """
-    prompts = evaluation_prompts(profile, per_genre)
+    prompts = asked(profile, per_genre)
     if unconditional:
         prompts = [prompts[i] for i in np.linspace(0, len(prompts) - 1, max(4, 3 * len(prompts) // 10)).astype(int)]
     name = "unconditional" if unconditional else "generated"
@@ -110,8 +130,7 @@ def generated_set(
 
 def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
     """The first `evaluation.reconstructions` real test chunks through stage 1 and back."""
-    real = real_set(profile)
-    prompts = real.prompts[: profile.evaluation.reconstructions]
+    real = original_set(profile)
     steps = profile.sampling.dmae_steps
     context = model_context(profile, device, ("dmae",)) | {"dmae_steps": steps, "seed": profile.seed}
     model = []
@@ -122,7 +141,49 @@ def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
         generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
         return model[0].decode(model[0].encode(w), steps, generator, w.shape[-1])
 
-    return cached(profile, "reconstruction", prompts, make, context)
+    return cached(profile, "reconstruction", real.prompts, make, context)
+
+
+def original_set(profile: Profile) -> ClipSet:
+    """The real test chunks that `reconstruction_set` starts from."""
+    return real_set(profile).first(profile.evaluation.reconstructions)
+
+
+def pca_set(profile: Profile) -> ClipSet:
+    """The chunks of `reconstruction_set` through the yardstick: PCA to as many numbers, then Griffin-Lim."""
+    real, dmae, pca = original_set(profile), profile.dmae, []
+    context = {"crop": profile.tcld.crop, "n_fft": dmae.n_fft, "hop": dmae.hop, "iterations": ITERATIONS}
+    context |= {"directions": dmae.encoder.latent_channels, "pca_crops": PCA_CROPS, "seed": profile.seed}
+
+    def make(indices: list[int]) -> Tensor:
+        pca[:] = pca or [fit_pca(training_crops(profile), dmae, profile.seed)]
+        return pca_griffin_lim(torch.stack([real[i] for i in indices]), pca[0], dmae, ITERATIONS)
+
+    return cached(profile, "pca_griffin_lim", real.prompts, make, context)
+
+
+def training_crops(profile: Profile) -> Wave:
+    """What the yardstick learns from: random crops of the train split [64, 2, crop]."""
+    records, root = load_records(profile, "train"), data_dir(profile)
+    return RandomCrops(records, root, profile.dmae.crop, PCA_CROPS, profile.seed)(0)
+
+
+def griffin_lim_set(profile: Profile, device: str | None = None) -> ClipSet:
+    """The chunks of `reconstruction_set` from what the DMAE's reader reads of z, without diffusion.
+
+    Raises ValueError where the profile's DMAE has no reader.
+    """
+    if not (profile.dmae.envelope_bands or profile.dmae.readout_weight):
+        raise ValueError(f"profile {profile.name}: its DMAE has no reader: there is nothing to start Griffin-Lim from")
+    real, model = original_set(profile), []
+    context = model_context(profile, device, ("dmae",)) | {"iterations": ITERATIONS, "seed": profile.seed}
+    context |= {"gain": profile.dmae.magnitude_gain}
+
+    def make(indices: list[int]) -> Tensor:
+        model[:] = model or [load_dmae(profile, choose_device(device))]
+        return reader_griffin_lim(model[0], torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
+
+    return cached(profile, "griffin_lim_from_z", real.prompts, make, context)
 
 
 def model_context(profile: Profile, device: str | None, names: tuple[str, ...]) -> dict:
@@ -153,28 +214,28 @@ def clip_path(folder: Path, i: int) -> Path:
 
 
 def shuffled(clips: ClipSet, seed: int = 0) -> ClipSet:
-    """The same sounds, each beside another one's prompt: a random cycle, so that none keeps its own."""
-    order = np.random.default_rng(seed).permutation(len(clips))
-    others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    prompts = [clips.prompts[others[i]] for i in range(len(clips))]
+    """The same sounds, each beside another prompt: a random cycle of the prompts, so that no sound keeps its own."""
+    distinct = list(dict.fromkeys(clips.prompts))
+    order = np.random.default_rng(seed).permutation(len(distinct))
+    others = {distinct[i]: distinct[j] for i, j in zip(order, np.roll(order, 1), strict=True)}
+    prompts = [others[prompt] for prompt in clips.prompts]
     return ClipSet("shuffled", prompts, clips.load, clips.context | {"shuffle_seed": seed})
 
 
 def noise_set(profile: Profile) -> ClipSet:
-    """White noise beside the evaluation prompts: Gaussian, both channels independent, RMS 0.1, clip i from seed i."""
+    """White noise beside the generated clips' prompts: Gaussian, channels independent, RMS 0.1, clip i from seed i."""
     shape = (2, profile.tcld.crop)
 
     def load(i: int) -> Tensor:
         return NOISE_RMS * torch.randn(shape, generator=torch.Generator().manual_seed(i))
 
-    return ClipSet("noise", evaluation_prompts(profile), load, {"crop": profile.tcld.crop, "rms": NOISE_RMS})
+    return ClipSet("noise", asked(profile), load, {"crop": profile.tcld.crop, "rms": NOISE_RMS})
 
 
 def silence_set(profile: Profile) -> ClipSet:
-    """Exact zeros beside the evaluation prompts."""
-    return ClipSet(
-        "silence", evaluation_prompts(profile), lambda i: torch.zeros(2, profile.tcld.crop), {"crop": profile.tcld.crop}
-    )
+    """Exact zeros beside the generated clips' prompts."""
+    shape = (2, profile.tcld.crop)
+    return ClipSet("silence", asked(profile), lambda i: torch.zeros(shape), {"crop": profile.tcld.crop})
 
 
 def held_out_pieces(profile: Profile) -> list[Record]:

@@ -17,7 +17,8 @@ def bootstrap(
 
     values [n, ...], resampled along the first axis, with replacement. `groups` [n] names the piece each value comes
     from: whole pieces are then resampled, because four chunks of one piece are not four independent listeners.
-    The same seed gives the same bits. Raises ValueError on an empty set.
+    A resample for which the statistic is nan is passed over. The same seed gives the same bits. Raises ValueError on an
+    empty set.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:
@@ -27,8 +28,28 @@ def bootstrap(
     alone = all(len(piece) == 1 for piece in pieces)
     order = np.concatenate(pieces)
     draws = [statistic(values[order[row] if alone else np.concatenate([pieces[i] for i in row])]) for row in picks]
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(statistic(values)), float(low), float(high)
+
+
+def bootstrap_pair(
+    a: np.ndarray,
+    b: np.ndarray,
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> tuple[float, float, float]:
+    """(value, low, high) of statistic(a, b) for two sets a [n, d], b [m, d], both resampled as in `bootstrap`.
+
+    `groups` names the pieces of a's rows, then of b's: what two sets have of one piece is drawn together.
+    """
+    stacked = np.concatenate([np.c_[np.zeros(len(a)), a], np.c_[np.ones(len(b)), b]])
+
+    def both(rows: np.ndarray) -> float:
+        first, second = rows[rows[:, 0] == 0, 1:], rows[rows[:, 0] == 1, 1:]
+        return statistic(first, second) if len(first) and len(second) else np.nan
+
+    return bootstrap(stacked, seed, groups, both)
 
 
 def members(groups: Sequence) -> list[np.ndarray]:

@@ -10,12 +10,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
-from mousai.dmae import log_magnitude
+from mousai.dmae import DMAE, READ_FLOOR, linear_magnitude, log_magnitude
 from mousai.profiles import DMAEConfig
 from mousai.shapes import Magnitude, Wave
 from mousai.spectrogram import magnitude
-
-FLOOR = 1e-3  # as in the DMAE's read-out
 
 
 def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
@@ -24,7 +22,7 @@ def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
     w's length must be a multiple of the latent stride.
     """
     frames = config.latent_stride // config.hop
-    m = log_magnitude(magnitude(w, config.n_fft, config.hop), FLOOR)
+    m = log_magnitude(magnitude(w, config.n_fft, config.hop), READ_FLOOR)
     return m.unflatten(-1, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
 
 
@@ -32,7 +30,7 @@ def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConf
     """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
     frames = config.latent_stride // config.hop
     m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
-    return (torch.exp(2 * m - 4) - FLOOR).clamp_min(0)
+    return linear_magnitude(m, READ_FLOOR)
 
 
 def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
@@ -65,3 +63,15 @@ def griffin_lim(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return griffinlim(m, window, size, config.hop, size, 1.0, iterations, 0.99, length, True)
+
+
+@torch.no_grad()
+def reader_griffin_lim(dmae: DMAE, w: Wave, iterations: int = 32, seed: int = 0) -> Wave:
+    """w -> z -> the magnitudes that stage 1's reader tells -> waveform by Griffin-Lim alone, without any diffusion."""
+    config, device = dmae.config, next(dmae.parameters()).device
+    if dmae.reader is None:
+        raise ValueError("this profile's stage 1 has no reader: nothing tells magnitudes from z")
+    parts = [dmae.reader(dmae.encode(part.to(device)))[1].cpu() for part in w.split(4)]
+    m = config.magnitude_gain * linear_magnitude(torch.cat(parts), READ_FLOOR)
+    m = m.unflatten(1, (2, -1)) * config.n_fft**0.5
+    return torch.stack([griffin_lim(m[:, channel], w.shape[-1], config, iterations, seed) for channel in (0, 1)], 1)

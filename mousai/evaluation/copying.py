@@ -1,0 +1,52 @@
+"""Is it new? Distance of what we generate to the nearest training clip, beside that of real music nobody trained on.
+
+The distance is one minus the cosine of two clips' vectors in the judge's audio embedding (ours). A copy is at 0.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tqdm.auto import tqdm
+
+from mousai.checkpoint import save_tensors
+from mousai.data.clips import Chunks
+from mousai.data.embedded import data_dir, load_records
+from mousai.evaluation.judge import Judge
+from mousai.evaluation.statistics import bootstrap_pair
+from mousai.profiles import Profile, home
+
+
+def nearest(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Cosine distance of each row [n, d] to the nearest of the training rows [m, d]: [n], in [0, 2]."""
+    a, b = (np.asarray(x, np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (rows, train))
+    return 1 - (a @ b.T).max(axis=1)
+
+
+def median_ratio(generated: np.ndarray, real: np.ndarray) -> float:
+    """Median distance of generated clips over the median of real ones: 0 for copies, 1 for as new as real music."""
+    below = np.median(real)
+    return float(np.median(generated) / below) if below > 0 else np.nan
+
+
+def copying_ratio(
+    generated: np.ndarray, real: np.ndarray, titles: Sequence[str], seed: int = 0
+) -> tuple[float, float, float]:
+    """(ratio, low, high) from distances to the nearest training clip; `titles` of generated [n], then of real [m]."""
+    return bootstrap_pair(generated, real, median_ratio, seed, titles)
+
+
+def train_embeddings(profile: Profile, judge: Judge) -> tuple[np.ndarray, float]:
+    """(the judge's vectors of every training chunk [m, 96], seconds a clip took); computed once, then read."""
+    path = home() / "judge" / f"{data_dir(profile).name}-train-{judge.sha256[:16]}.safetensors"
+    if not path.is_file():
+        chunks, start = Chunks(load_records(profile, "train"), data_dir(profile)), time.perf_counter()
+        bar = tqdm(chunks, "training clips, embedded", mininterval=0.5 if sys.stderr.isatty() else 10)
+        rows = torch.cat([judge.embed_audio(torch.from_numpy(w)[None]) for _, _, w in bar])
+        seconds = torch.tensor((time.perf_counter() - start) / len(chunks))
+        save_tensors({"rows": rows, "seconds": seconds}, path)
+    stored = load_file(path)
+    return stored["rows"].numpy(), float(stored["seconds"])

@@ -1,0 +1,56 @@
+"""What makes a small DMAE learn: one change at a time, short runs (ours). Notebook 04 trains and measures them."""
+
+from dataclasses import replace
+
+from mousai.profiles import CPU, DMAEConfig, EncoderConfig, Profile
+from mousai.stages import shortened
+
+RATES = (0.2, 5.0)  # learning rates, over the profile's
+
+
+def variants(profile: Profile) -> dict[str, Profile]:
+    """Name -> profile of a short run; the first is the profile's own choice, with a thinner net and shorter crops.
+
+    Nothing is polished after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
+    """
+    chosen = (profile if profile.dmae.envelope_bands else CPU).dmae
+    unet = replace(chosen.unet, channels=tuple(width // 32 * 8 for width in chosen.unet.channels))
+    base = replace(chosen, crop=chosen.crop // 2, polish=0, unet=unet)
+    rows = {"as the profile": base} | changes(base)
+    named = {name: short(profile, dmae) for name, dmae in rows.items()}
+    return named | {f"learning rate x {rate:g}": short(profile, base, rate) for rate in RATES}
+
+
+def changes(base: DMAEConfig) -> dict[str, DMAEConfig]:
+    """One field of `base` changed in each; patches instead of lapped windows need a net of another shape."""
+    fresh, patches = replace(base.encoder, pca_start=False), in_patches(base)
+
+    def encoder(config: EncoderConfig) -> DMAEConfig:
+        return replace(base, encoder=config)
+
+    return {
+        "level of the waveform: raw": replace(base, wave_scale=1.0),
+        "no pre-emphasis": replace(base, preemphasis=0.0),
+        "no warm start": replace(base, warm_start_steps=0, freeze_encoder=False),
+        "no PCA start": encoder(fresh),
+        "no PCA start, norm before tanh": encoder(replace(fresh, norm_before_tanh=True)),
+        "no PCA start, linear magnitude": encoder(replace(fresh, log_floor=None)),
+        "half of the levels noisier": replace(base, noisy_share=0.5),
+        "patches, DCT start": replace(patches, dct_start=True),
+        "patches, random start": patches,
+    }
+
+
+def in_patches(base: DMAEConfig) -> DMAEConfig:
+    """The paper's front end, 64 samples without overlap, and five depths below it."""
+    unet = replace(
+        base.unet, in_channels=128, channels=(max(base.unet.channels),) * 5, factors=(1, 2, 2, 2, 2), items=(1,) * 5,
+        attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4,
+    )  # fmt: skip
+    return replace(base, envelope_bands=None, patch=64, patch_channels=128, unet=unet)
+
+
+def short(profile: Profile, dmae: DMAEConfig, rate: float = 1.0) -> Profile:
+    """The profile with this stage 1, for a run of `study_steps`."""
+    train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
+    return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)

@@ -1,0 +1,177 @@
+"""What each stage trains on, crops or latents with captions, and what becomes of it: weights with a card."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mousai.checkpoint import new_tcld, save_tensors, save_weights, weights_path
+from mousai.data.clips import Chunks, RandomCrops
+from mousai.data.embedded import data_dir, load_records
+from mousai.data.records import Record, caption
+from mousai.dmae import DMAE
+from mousai.evaluation.yardstick import fit_pca
+from mousai.profiles import Profile, choose_device, home
+from mousai.shapes import Latent, Wave
+from mousai.tcld import TCLD
+from mousai.text import load_text_encoder
+from mousai.train import Batches, Watch, fit
+
+PCA_CROPS = 128  # about 8,000 latent steps in `cpu`
+PCA_SPREAD = 0.4
+
+
+def train_dmae(
+    profile: Profile,
+    steps: int | None = None,
+    run: Path | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+    watch: Watch | None = None,
+) -> tuple[DMAE, pd.DataFrame]:
+    """Stage 1 on random crops of the train split, as `mousai train dmae` and notebook 04 do it."""
+    torch.manual_seed(profile.seed)
+    config, records = profile.dmae_train, load_records(profile, "train")
+    crops = RandomCrops(records, data_dir(profile), profile.dmae.crop, config.batch, profile.seed)
+    model = DMAE(profile.dmae)
+    if profile.dmae.encoder.pca_start:  # also when resuming: there may be no run yet
+        start_from_pca(model, RandomCrops(records, data_dir(profile), profile.dmae.crop, PCA_CROPS, profile.seed)(0))
+    return fit(  # type: ignore[return-value]
+        model, lambda number: (crops(number),), config, steps or config.steps, profile.seed, run, resume, device, watch
+    )
+
+
+def shortened(profile: Profile, steps: int) -> Profile:
+    """The profile for a run of so few steps: the warm start takes at most a third, the schedule follows."""
+    warm = min(profile.dmae.warm_start_steps, steps // 3)
+    train = replace(profile.dmae_train, restart=warm, warmup=min(profile.dmae_train.warmup, steps // 10))
+    return replace(profile, dmae=replace(profile.dmae, warm_start_steps=warm), dmae_train=train)
+
+
+@torch.no_grad()
+def start_from_pca(model: DMAE, w: Wave) -> None:
+    """Encoder and reader begin as an inverse pair, the yardstick's PCA of training waveforms w [n, 2, time].
+
+    Its 32 numbers, each of standard deviation `PCA_SPREAD`, hardly notice the tanh; the encoder's net begins quietly
+    beside it. From random weights the same net is far behind after thousands of steps.
+    """
+    straight, reader = model.encoder.straight, model.reader
+    if straight is None or reader is None:
+        raise ValueError("a start from PCA needs `pca_start` and a reader: see `EncoderConfig` and `DMAEConfig`")
+    pca, (channels, inside, frames) = fit_pca(w, model.config), straight.weight.shape
+    spread = PCA_SPREAD / np.sqrt(pca.explained_variance_)[:, None]
+    analysis, synthesis = (torch.from_numpy(pca.components_ * s).float() for s in (spread, 1 / spread))
+    mean = torch.from_numpy(pca.mean_).float()
+    straight.weight.copy_(analysis.view(channels, frames, inside).transpose(1, 2))
+    straight.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
+    model.encoder.to_out.weight.mul_(0.1)
+    model.encoder.to_out.bias.zero_()  # type: ignore[union-attr]
+    head = reader.to_magnitude  # its outputs: number by number, the frames of each together
+    head.weight.zero_()
+    head.weight[:, :channels, 0] = synthesis.view(channels, frames, inside).permute(2, 1, 0).flatten(0, 1)
+    head.bias.copy_(mean.view(frames, inside).T.flatten())  # type: ignore[union-attr]
+
+
+def train_tcld(
+    profile: Profile,
+    dmae: DMAE,
+    steps: int | None = None,
+    run: Path | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+    pieces: int | None = None,
+    watch: Watch | None = None,
+) -> tuple[TCLD, pd.DataFrame]:
+    """Stage 2 on the train split's latents and fresh captions, as `mousai train tcld` and notebook 05 do it.
+
+    `pieces`: only the first so many, so that a lesson need not encode them all.
+    """
+    torch.manual_seed(profile.seed)
+    config = profile.tcld_train
+    z = encode_split(profile, dmae, "train", pieces)
+    model = new_tcld(profile)
+    model.latent_std.copy_(z.std())
+    batches = caption_batches(profile, z, config.batch, device)
+    return fit(model, batches, config, steps or config.steps, profile.seed, run, resume, device, watch)  # type: ignore
+
+
+def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, path: Path | None = None) -> dict:
+    """Write weights (by default those the package ships) and their card: how they came about; returns the card."""
+    loss, seconds = history["loss"].to_numpy(), history["seconds"].to_numpy()
+    card = {
+        "profile": profile.name,
+        "model": name,
+        "command": f"mousai train {name} --profile {profile.name} --steps {len(history)} --ship",
+        "data": data_dir(profile).name,
+        "steps": len(history),
+        "hours": round(float(seconds.sum()) / 3600, 3),
+        "seed": profile.seed,
+        "final_loss": round(float(loss[-100:].mean()), 4),
+        # over 100 equal parts of the run: what a healthy one looks like
+        "loss_curve": over_parts(loss, np.mean),
+        "loss_low": over_parts(loss, lambda part: np.quantile(part, 0.1)),
+        "loss_high": over_parts(loss, lambda part: np.quantile(part, 0.9)),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "licence": "MIT; trained on arrangements of public domain tunes rendered with the TimGM6mb sound font",
+        "config": asdict(getattr(profile, name)),
+    }
+    return save_weights(model, path or weights_path(profile, name), card)
+
+
+def over_parts(loss: np.ndarray, statistic: Callable, parts: int = 100) -> list[float]:
+    """One number for each of at most 100 equal parts of a run."""
+    return [round(float(statistic(part)), 4) for part in np.array_split(loss, min(parts, len(loss)))]
+
+
+def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.device | None) -> Batches:
+    """Number -> (latents, embeddings) of random chunks; each chunk's caption is drawn anew every time."""
+    records, encoder = load_records(profile, "train"), load_text_encoder(profile.tcld.text, device or choose_device())
+    chunks = [(record, k) for record in records for k in range(1, record.chunks + 1)][: len(z)]
+
+    def batches(number: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([profile.seed, number])
+        picks = rng.integers(len(chunks), size=batch)
+        texts = [training_caption(*chunks[i], rng=rng) for i in picks]
+        return z[torch.from_numpy(picks)], encoder(texts)
+
+    return batches
+
+
+def training_caption(record: Record, k: int, rng: np.random.Generator) -> str:
+    """The paper's caption. Each element is dropped with 0.1; where that leaves nothing, the chunk tag stands in."""
+    return caption(record, k, rng) or f"{k} of {record.chunks}"
+
+
+@torch.no_grad()
+def encode_split(profile: Profile, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:
+    """Latents of every chunk of a split, or of its first `pieces`: [chunks, 32, crop / 1024], in the records' order.
+
+    Cached on disk; the cache's name holds the encoder's hash, so other weights never read it.
+    """
+    records = load_records(profile, split)[:pieces]
+    name = f"{data_dir(profile).name}-{split}-{len(records)}-{encoder_hash(dmae)}"
+    path = home() / "latents" / f"{name}.safetensors"
+    if path.is_file():
+        return load_file(path)["z"].float()
+    device = next(dmae.parameters()).device
+    chunks = Chunks(records, data_dir(profile))
+    bar = tqdm(chunks, f"latents of {split}", mininterval=0.5 if sys.stderr.isatty() else 10)
+    z = torch.cat([dmae.encode(torch.from_numpy(wave)[None].to(device)).cpu() for _, _, wave in bar])
+    save_tensors({"z": z.half()}, path)
+    return z.half().float()
+
+
+def encoder_hash(dmae: DMAE) -> str:
+    """Short digest of the encoder's weights."""
+    digest = hashlib.sha256()
+    for tensor in dmae.encoder.state_dict().values():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,35 @@
+"""bfloat16 only where it is asked for and the hardware has it."""
+
+from dataclasses import replace
+
+import torch
+from test_train import CONFIG, CPU, Exact, batches, states_equal
+from torch.testing import assert_close
+
+from mousai import precision
+from mousai.precision import native_bfloat16
+from mousai.train import fit
+
+
+def test_without_bfloat16_in_hardware_the_precision_auto_changes_nothing(monkeypatch):
+    monkeypatch.setattr(precision, "native_bfloat16", lambda device: False)
+    plain, auto = Exact(), Exact()
+    fit(plain, batches, CONFIG, 4, device=CPU)
+    fit(auto, batches, replace(CONFIG, precision="auto"), 4, device=CPU)
+    states_equal(plain, auto)
+    assert plain.kinds == auto.kinds == {torch.float32}
+
+
+def test_with_bfloat16_in_hardware_only_auto_computes_in_it_and_weights_stay_whole(monkeypatch):
+    monkeypatch.setattr(precision, "native_bfloat16", lambda device: True)
+    plain, auto = Exact(), Exact()
+    fit(plain, batches, CONFIG, 2, device=CPU)
+    fit(auto, batches, replace(CONFIG, precision="auto"), 2, device=CPU)
+    assert (plain.kinds, auto.kinds) == ({torch.float32}, {torch.bfloat16})
+    assert {p.dtype for p in auto.parameters()} == {torch.float32}
+    assert_close(auto.rest.weight, plain.rest.weight, atol=0.05, rtol=0.05)
+
+
+def test_a_device_that_says_nothing_of_bfloat16_is_taken_to_have_none():
+    assert not native_bfloat16(torch.device("mps"))
+    assert native_bfloat16(CPU) in (True, False)
