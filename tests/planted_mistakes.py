@@ -185,7 +185,7 @@ MISTAKES = [
     Mistake("dmae.py", "every window decoded from the first latents",
             "z[..., a // stride : b // stride]", "z[..., : (b - a) // stride]"),
     Mistake("dmae.py", "the decoded sound cut at its beginning",
-            "return self.to_wave(x)[..., :length]", "return self.to_wave(x)[..., -length:]"),
+            ", progress)), z)[..., :length]", ", progress)), z)[..., -length:]"),
     # stage 2
     Mistake("tcld.py", "nine tenths of the texts dropped, not one",
             "< self.config.mask_share", "> self.config.mask_share"),

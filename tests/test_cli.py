@@ -121,6 +121,10 @@ def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, ti
     places = [tmp_path / "package" / "dmae", tmp_path / "tcld", home() / "training" / "smoke-dmae" / "dmae"]
     assert [line.split(": 2 steps, loss ")[0] for line in lines] == [f"{place}.safetensors" for place in places]
     assert all(place.with_suffix(".json").is_file() for place in places)
+    for run in ("smoke-dmae", "smoke-tcld"):  # what the training was watched by
+        assert {"validation.csv", "best.safetensors", "clips"} <= {
+            p.name for p in (home() / "training" / run).iterdir()
+        }
 
 
 @pytest.mark.parametrize("paper_size", [False, True])

@@ -311,3 +311,11 @@ def test_the_limiter_leaves_what_is_below_its_knee():
 def test_the_cpu_profile_is_what_the_issue_asks_for():
     data = PROFILES["cpu"].data
     assert data.pieces >= 400 and data.piece_samples == 2**21 and data.chunks == 4
+
+
+def test_preparing_tells_a_log_every_ten_seconds_and_a_screen_more(monkeypatch):
+    for screen, interval in ((False, 10), (True, 0.1)):
+        monkeypatch.setattr(embedded.sys.stderr, "isatty", lambda screen=screen: screen, raising=False)
+        bar = embedded._bar("pieces", 4, 0, True)
+        assert bar.mininterval == interval
+        bar.close()
