@@ -46,8 +46,7 @@ def load_weights(model: nn.Module, path: Path) -> dict:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
-    card_path = path.with_suffix(".json")
-    card = json.loads(card_path.read_text()) if card_path.is_file() else {}
+    card = read_card(path)
     if card.get("sha256", sha256(path)) != sha256(path):
         raise ValueError(f"{path} does not match the sha256 in its card: fetch it again")
     try:
@@ -58,6 +57,12 @@ def load_weights(model: nn.Module, path: Path) -> dict:
     check_shapes(model, found, path.name)
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return card
+
+
+def read_card(path: Path) -> dict:
+    """The card beside a file of weights; empty where there is none."""
+    card = path.with_suffix(".json")
+    return json.loads(card.read_text()) if card.is_file() else {}
 
 
 def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: str) -> None:

@@ -120,14 +120,17 @@ def train(
     out: Annotated[Path | None, typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run's folder.")] = None,
     ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
+    start: Annotated[Path | None, typer.Option(exists=True, metavar="FILE", help="tcld: begin with these.")] = None,
     device: Device = "",
 ) -> None:
     """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""
+    if start and model != "tcld":
+        raise typer.BadParameter("'--start' is for tcld: leave it out")
     if resume and model == "judge":
         raise typer.BadParameter("'--resume' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
     from mousai import stages
-    from mousai.checkpoint import load_dmae, weights_path
+    from mousai.checkpoint import load_dmae, read_card, weights_path
     from mousai.evaluation.watch import watch_dmae, watch_tcld
     from mousai.profiles import choose_device, get_profile, home
 
@@ -144,8 +147,9 @@ def train(
     else:
         dmae = load_dmae(chosen, place)
         watch = watch_tcld(chosen, dmae, run, place, resume)
-        net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch)
-        stages.ship(chosen, model, net, history, path)
+        before = read_card(start) if start else None  # now: with --ship its file may be replaced
+        net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
+        stages.ship(chosen, model, net, history, path, before)
     hours = history["seconds"].sum() / 3600
     print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
 

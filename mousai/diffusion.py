@@ -3,7 +3,6 @@
 sigma in [0, 1] is the noise *level*: 0 clean, 1 pure noise. phi = pi/2 sigma; alpha = cos phi; beta = sin phi.
 """
 
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from math import pi
@@ -11,8 +10,8 @@ from math import pi
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from mousai.progress import progress_bar
 from mousai.shapes import Level, Signal
 
 Net = Callable[[Tensor, Tensor], Tensor]  # (x_sigma, sigma) -> v_hat
@@ -62,8 +61,7 @@ def sample(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Si
     eps [batch, channels, length] standard normal; `progress` names a bar. The same eps gives the same x_0.
     """
     x, schedule = eps, levels(steps).to(eps)
-    interval = 0.1 if sys.stderr.isatty() else 10  # of a bar on a screen; of a line in a log
-    for now, then in tqdm(pairwise(schedule), progress, steps, mininterval=interval, disable=progress is None):
+    for now, then in progress_bar(pairwise(schedule), progress, steps, show=progress is not None):
         sigma, sigma_next = now.expand(len(x)), then.expand(len(x))
         x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
         x = add_noise(x_0_hat, eps_hat, sigma_next)

@@ -123,6 +123,7 @@ class TCLDConfig:
     text: TextConfig = field(default_factory=TextConfig)
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
+    title_drop: float = 0.1  # [M]; departs where higher: a few hundred titles are else learnt by heart
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ CPU = Profile(
         freeze_encoder=True, precision="auto", magnitude_gain=1.2, polish=2,
     ),
     tcld=TCLDConfig(
-        crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False),
+        crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
         unet=UNetConfig(
             in_channels=32, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
             attentions=(0, 0, 1, 1, 1), cross_attentions=(1,) * 5, heads=4, embedding_features=384, features=256,

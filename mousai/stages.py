@@ -1,7 +1,6 @@
 """What each stage trains on, crops or latents with captions, and what becomes of it: weights with a card."""
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,15 +10,15 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from mousai.checkpoint import new_tcld, save_tensors, save_weights, weights_path
+from mousai.checkpoint import load_weights, new_tcld, save_tensors, save_weights, weights_path
 from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.embedded import data_dir, load_records
-from mousai.data.records import Record, caption
+from mousai.data.records import DROP, Record, caption
 from mousai.dmae import DMAE
 from mousai.evaluation.yardstick import fit_pca
 from mousai.profiles import Profile, choose_device, home
+from mousai.progress import progress_bar
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
@@ -89,30 +88,46 @@ def train_tcld(
     device: torch.device | None = None,
     pieces: int | None = None,
     watch: Watch | None = None,
+    start: Path | None = None,
 ) -> tuple[TCLD, pd.DataFrame]:
     """Stage 2 on the train split's latents and fresh captions, as `mousai train tcld` and notebook 05 do it.
 
-    `pieces`: only the first so many, so that a lesson need not encode them all.
+    `pieces`: only the first so many, so that a lesson need not encode them all. `start`: weights to go on from, of the
+    same profile, with a schedule of their own.
     """
     torch.manual_seed(profile.seed)
     config = profile.tcld_train
     z = encode_split(profile, dmae, "train", pieces)
     model = new_tcld(profile)
+    if start is not None:
+        load_weights(model, start)
     model.latent_std.copy_(z.std())
     batches = caption_batches(profile, z, config.batch, device)
     return fit(model, batches, config, steps or config.steps, profile.seed, run, resume, device, watch)  # type: ignore
 
 
-def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, path: Path | None = None) -> dict:
-    """Write weights (by default those the package ships) and their card: how they came about; returns the card."""
-    loss, seconds = history["loss"].to_numpy(), history["seconds"].to_numpy()
+def ship(
+    profile: Profile,
+    name: str,
+    model: nn.Module,
+    history: pd.DataFrame,
+    path: Path | None = None,
+    start: dict | None = None,
+) -> dict:
+    """Write weights (by default those the package ships) and their card: how they came about; returns the card.
+
+    `start`: the card of the weights that the run went on from; kept whole, and "hours_in_all" counts theirs too.
+    """
+    loss, seconds, before = history["loss"].to_numpy(), history["seconds"].to_numpy(), start or {}
+    hours, words = float(seconds.sum()) / 3600, " --start FILE" if start else ""
     card = {
         "profile": profile.name,
         "model": name,
-        "command": f"mousai train {name} --profile {profile.name} --steps {len(history)} --ship",
+        "command": f"mousai train {name} --profile {profile.name} --steps {len(history)}{words} --ship",
         "data": data_dir(profile).name,
         "steps": len(history),
-        "hours": round(float(seconds.sum()) / 3600, 3),
+        "hours": round(hours, 3),
+        "hours_in_all": round(hours + before.get("hours_in_all", before.get("hours", 0)), 3),
         "seed": profile.seed,
         "final_loss": round(float(loss[-100:].mean()), 4),
         # over 100 equal parts of the run: what a healthy one looks like
@@ -123,6 +138,8 @@ def ship(profile: Profile, name: str, model: nn.Module, history: pd.DataFrame, p
         "licence": "MIT; trained on arrangements of public domain tunes rendered with the TimGM6mb sound font",
         "config": asdict(getattr(profile, name)),
     }
+    if start:
+        card["start"] = start
     return save_weights(model, path or weights_path(profile, name), card)
 
 
@@ -139,15 +156,15 @@ def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.devic
     def batches(number: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, number])
         picks = rng.integers(len(chunks), size=batch)
-        texts = [training_caption(*chunks[i], rng=rng) for i in picks]
+        texts = [training_caption(*chunks[i], rng, profile.tcld.title_drop) for i in picks]
         return z[torch.from_numpy(picks)], encoder(texts)
 
     return batches
 
 
-def training_caption(record: Record, k: int, rng: np.random.Generator) -> str:
-    """The paper's caption. Each element is dropped with 0.1; where that leaves nothing, the chunk tag stands in."""
-    return caption(record, k, rng) or f"{k} of {record.chunks}"
+def training_caption(record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP) -> str:
+    """`caption`, the paper's; where its drops leave nothing, the chunk tag stands in."""
+    return caption(record, k, rng, title_drop) or f"{k} of {record.chunks}"
 
 
 @torch.no_grad()
@@ -163,7 +180,7 @@ def encode_split(profile: Profile, dmae: DMAE, split: str, pieces: int | None = 
         return load_file(path)["z"].float()
     device = next(dmae.parameters()).device
     chunks = Chunks(records, data_dir(profile))
-    bar = tqdm(chunks, f"latents of {split}", mininterval=0.5 if sys.stderr.isatty() else 10)
+    bar = progress_bar(chunks, f"latents of {split}")
     z = torch.cat([dmae.encode(torch.from_numpy(wave)[None].to(device)).cpu() for _, _, wave in bar])
     save_tensors({"z": z.half()}, path)
     return z.half().float()

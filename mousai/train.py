@@ -7,7 +7,6 @@ an uninterrupted one would have done, and no random state needs saving.
 import copy
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,12 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
-from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
 from mousai.files import write_text
 from mousai.precision import autocast
 from mousai.profiles import TrainConfig, choose_device
+from mousai.progress import progress_bar
 
 Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments
 Watch = Callable[[int, nn.Module], None]  # (steps done, averaged model) -> whatever is worth writing down
@@ -92,7 +91,7 @@ def fit(
     history = load_run(run, model, ema, optimizer) if run and resume else []
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     saved = time.monotonic()
-    bar = progress_bar(type(model).__name__, len(history), steps)
+    bar = progress_bar(None, type(model).__name__, steps, len(history), "step")
     try:
         for step in range(len(history), steps):
             history.append(train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerator))
@@ -151,11 +150,6 @@ def check_finite(name: str, value: float, step: int, config: TrainConfig) -> flo
 def recent(history: list[dict], n: int = 50) -> float:
     """Mean loss of the last n steps."""
     return float(np.mean([row["loss"] for row in history[-n:]]))
-
-
-def progress_bar(name: str, initial: int, total: int) -> tqdm:
-    """A bar on a screen; in a log, a line every ten seconds."""
-    return tqdm(desc=name, initial=initial, total=total, mininterval=0.5 if sys.stderr.isatty() else 10, unit="step")
 
 
 def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dict]) -> None:

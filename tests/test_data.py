@@ -79,6 +79,14 @@ def test_each_caption_element_is_dropped_one_time_in_ten_and_commas_join_half(re
     assert_close(np.mean(firsts), 1 / 6, atol=0.03, rtol=0)
 
 
+def test_a_title_can_be_dropped_more_often_than_the_rest_and_nothing_else_changes(records):
+    record = replace(records[0], title="aa", artist="bb", album="cc", genre="dd", year=1883)
+    usual, rare = ([caption(record, 3, np.random.default_rng(i), drop) for i in range(600)] for drop in (0.1, 0.9))
+    assert_close(np.mean(["aa" in text for text in rare]), 0.1, atol=0.04, rtol=0)
+    without = lambda text: [part for part in text.replace(",", "").split() if part != "aa"]  # noqa: E731
+    assert [without(text) for text in usual] == [without(text) for text in rare]
+
+
 def test_the_same_generator_gives_the_same_caption(records):
     one, other = (caption(records[0], 1, np.random.default_rng(5)) for _ in range(2))
     assert one == other
@@ -311,11 +319,3 @@ def test_the_limiter_leaves_what_is_below_its_knee():
 def test_the_cpu_profile_is_what_the_issue_asks_for():
     data = PROFILES["cpu"].data
     assert data.pieces >= 400 and data.piece_samples == 2**21 and data.chunks == 4
-
-
-def test_preparing_tells_a_log_every_ten_seconds_and_a_screen_more(monkeypatch):
-    for screen, interval in ((False, 10), (True, 0.1)):
-        monkeypatch.setattr(embedded.sys.stderr, "isatty", lambda screen=screen: screen, raising=False)
-        bar = embedded._bar("pieces", 4, 0, True)
-        assert bar.mininterval == interval
-        bar.close()

@@ -469,6 +469,16 @@ def test_all_rows_of_a_distance_have_equally_many_clips_and_a_louder_set_is_fart
     assert rows["louder"]["value"] > 0.05 > 100 * rows["real"]["value"]
 
 
+def test_the_embedding_of_formulas_counts_in_units_of_the_references_spread():
+    waves = 0.1 * torch.randn(6, 2, 9600, generator=torch.Generator().manual_seed(0))
+    waves = waves * torch.linspace(0.5, 1, 6)[:, None, None]
+    reference = clip_set(waves, ["Pop"] * 6)
+    space = genre.MfccSpace(reference)
+    assert_allclose(space.embed_clips(reference).std(axis=0), 1, rtol=1e-5)
+    rows = distance.distances(space, {"real": reference, "louder": clip_set(3 * waves, ["Pop"] * 6)}, reference)
+    assert rows["real"]["value"] < 1e-4 < 1 < rows["louder"]["value"]
+
+
 # copies
 
 

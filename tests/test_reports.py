@@ -66,7 +66,7 @@ def write_all(out: Path) -> None:
         ),
         "08_long_term_amplitude": ("figure6", amplitude([0.1, 0.2, 0.2, 0.1])),
         "09_time_and_memory": ("table3", TABLE3),
-        "10_paper_report": ("table5", {"fd": DISTANCES, "embedding": "judge"}),
+        "10_paper_report": ("table5", {"fd": DISTANCES, "fd_mfcc": DISTANCES, "embedding": "judge"}),
     }
     for notebook, (key, value) in content.items():
         report = Report(notebook, "smoke", out, device="cpu")
@@ -141,6 +141,13 @@ def test_ratings_are_not_run_because_they_are_peoples(tmp_path):
     rows = tables.table5(Results.read(tmp_path, "smoke"))
     ratings = [row for row in rows if row.item.split(",")[0] in ("fidelity", "melody", "harmony", "clarity")]
     assert len(ratings) == 12 and all(row.verdict == NOT_RUN and "people's" in row.rule for row in ratings)
+
+
+def test_music_is_nearer_to_music_than_noise_is_through_each_embedding(tmp_path):
+    write_all(tmp_path)
+    near = [row for row in tables.table5(Results.read(tmp_path, "smoke")) if row.item.startswith("generated is near")]
+    assert [row.verdict for row in near] == [DIRECTION] * 2 and "MFCC" in near[1].item
+    assert tables.nearer_than_noise("MFCC statistics", {}, "why").rule == "why"
 
 
 def test_a_number_within_ten_percent_is_the_same_and_beyond_different():

@@ -161,10 +161,37 @@ def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, monk
     encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
     monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
     monkeypatch.setattr(records, "DROP", 0.0)
+    tiny = replace(tiny, tcld=replace(tiny.tcld, title_drop=0.0))
     z = torch.arange(8.0)[:, None, None].expand(8, 32, 4)  # the latent of chunk i is i, everywhere
     latents, _ = caption_batches(tiny, z, 16, CPU)(0)
     for i, text in zip(latents[:, 0, 0].int().tolist(), read, strict=True):
         assert f"Tune {i // 4}" in text and f"{i % 4 + 1} of 4" in text
+
+
+def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, tiny_data, monkeypatch):
+    read = []
+    encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
+    monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
+    for drop in (0.0, 1.0):
+        caption_batches(replace(tiny, tcld=replace(tiny.tcld, title_drop=drop)), torch.zeros(8, 32, 4), 16, CPU)(0)
+    titled = ["Tune" in text for text in read]
+    assert all(titled[:16]) and not any(titled[16:])
+
+
+def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, tiny_data, tmp_path):
+    torch.manual_seed(0)
+    dmae, path = DMAE(tiny.dmae), tmp_path / "tcld.safetensors"
+    tcld, history = train_tcld(tiny, dmae, steps=3, device=CPU)
+    card = ship(tiny, "tcld", tcld, history.assign(seconds=1200.0), path)
+    still = replace(tiny, tcld_train=replace(tiny.tcld_train, lr=0.0))
+    more, history = train_tcld(still, dmae, steps=2, device=CPU, start=path)
+    assert_close(dict(more.state_dict()), dict(tcld.state_dict()), atol=1e-3, rtol=1e-3)
+    after = ship(tiny, "tcld", more, history.assign(seconds=1800.0), tmp_path / "more.safetensors", card)
+    assert (card["hours_in_all"], after["hours"], after["hours_in_all"]) == (1.0, 1.0, 2.0)
+    assert after["start"] == card
+    assert "start" not in card and "--start FILE" in after["command"]
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        train_tcld(tiny, dmae, steps=1, device=CPU, start=tmp_path / "none.safetensors")
 
 
 def test_a_shortened_run_keeps_two_thirds_for_the_diffusion(tiny):

@@ -345,14 +345,6 @@ def test_a_resumed_run_is_watched_at_the_same_steps(tmp_path):
     assert seen == [2, 3, 4, 6]
 
 
-def test_a_log_gets_a_line_every_ten_seconds_and_a_screen_more(monkeypatch):
-    for screen, interval in ((False, 10), (True, 0.5)):
-        monkeypatch.setattr(train.sys.stderr, "isatty", lambda screen=screen: screen, raising=False)
-        bar = train.progress_bar("net", 0, 1)
-        assert bar.mininterval == interval
-        bar.close()
-
-
 def test_each_step_has_its_own_noise_and_always_the_same():
     first, again, later, other = (
         torch.randn(4, generator=step_generator(*key)) for key in ((0, 1), (0, 1), (0, 2), (1, 1))

@@ -8,14 +8,12 @@ import hashlib
 import json
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from mousai.data.arranger import arrange
 from mousai.data.records import Record, read_manifest, write_manifest
@@ -23,6 +21,7 @@ from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.files import sha256
 from mousai.profiles import GENRES, DataConfig, Profile, home
+from mousai.progress import progress_bar
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes
 RMS = 0.14  # of every piece over its whole length
@@ -135,7 +134,7 @@ def _plan(config: DataConfig, root: Path, pool: Pool | Here, progress: bool) -> 
 def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
     """As many readable tunes as there are pieces, or all there are, in an order drawn from the seed."""
     order = np.random.default_rng(config.seed).permutation(len(headers()))
-    bar = _bar("tunes", config.pieces, 0, progress)
+    bar = progress_bar(None, "tunes", config.pieces, 0, "tune", progress)
     tunes: list[Tune] = []
     first = 0
     while len(tunes) < config.pieces and first < len(order):
@@ -149,12 +148,6 @@ def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
     if not tunes:
         raise ValueError("no tune of music21's corpus could be read: pip install --force-reinstall music21")
     return tunes
-
-
-def _bar(name: str, total: int, initial: int, progress: bool) -> tqdm:
-    """A bar on a screen; in a log, a line every ten seconds."""
-    interval = 0.1 if sys.stderr.isatty() else 10
-    return tqdm(desc=name, total=total, initial=initial, mininterval=interval, unit=name[:-1], disable=not progress)
 
 
 def _splits(config: DataConfig, tunes: int) -> list[str]:
@@ -198,7 +191,7 @@ def render_piece(job: Job) -> Record:
 
 def _render_all(jobs: list[Job], root: Path, pool: Pool | Here, done: dict[str, Record], progress: bool) -> None:
     """Render what is left, noting each finished piece at once."""
-    bar = _bar("pieces", len(jobs) + len(done), len(done), progress)
+    bar = progress_bar(None, "pieces", len(jobs) + len(done), len(done), "piece", progress)
     with bar, (root / "journal.jsonl").open("a", encoding="utf-8") as journal:
         for record in pool.imap_unordered(render_piece, jobs):
             journal.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")

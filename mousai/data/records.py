@@ -69,11 +69,14 @@ def elements(record: Record, k: int) -> list[str]:
     return [record.title, record.artist, record.album, record.genre, *year, f"{k} of {record.chunks}"]
 
 
-def caption(record: Record, k: int, rng: np.random.Generator) -> str:
-    """A training caption: elements shuffled, each dropped with 0.1, joined by spaces or commas, half each."""
+def caption(record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP) -> str:
+    """A training caption: elements shuffled, each dropped with 0.1, joined by spaces or commas, half each.
+
+    `title_drop` is the title's own chance to be left out, elsewhere the same 0.1.
+    """
     parts = elements(record, k)
     order = rng.permutation(len(parts))
-    kept = rng.random(len(parts)) >= DROP
+    kept = rng.random(len(parts)) >= np.where(order == 0, title_drop, DROP)
     joint = " " if rng.random() < 0.5 else ", "
     return joint.join(parts[i] for i, keep in zip(order, kept, strict=True) if keep)
 

@@ -3,14 +3,12 @@
 The distance is one minus the cosine of two clips' vectors in the judge's audio embedding (ours). A copy is at 0.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
 from mousai.data.clips import Chunks
@@ -18,6 +16,7 @@ from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.statistics import bootstrap_pair
 from mousai.profiles import Profile, home
+from mousai.progress import progress_bar
 
 
 def nearest(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -44,7 +43,7 @@ def train_embeddings(profile: Profile, judge: Judge) -> tuple[np.ndarray, float]
     path = home() / "judge" / f"{data_dir(profile).name}-train-{judge.sha256[:16]}.safetensors"
     if not path.is_file():
         chunks, start = Chunks(load_records(profile, "train"), data_dir(profile)), time.perf_counter()
-        bar = tqdm(chunks, "training clips, embedded", mininterval=0.5 if sys.stderr.isatty() else 10)
+        bar = progress_bar(chunks, "training clips, embedded")
         rows = torch.cat([judge.embed_audio(torch.from_numpy(w)[None]) for _, _, w in bar])
         seconds = torch.tensor((time.perf_counter() - start) / len(chunks))
         save_tensors({"rows": rows, "seconds": seconds}, path)

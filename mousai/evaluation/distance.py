@@ -12,6 +12,7 @@ from mousai.evaluation.statistics import jackknife
 from mousai.profiles import Profile
 
 if TYPE_CHECKING:
+    from mousai.evaluation.genre import MfccSpace
     from mousai.evaluation.judge import Judge
     from mousai.evaluation.samples import ClipSet
 
@@ -49,20 +50,26 @@ def distance_row(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     return {"value": value, "low": low, "high": high, "n": len(rows)}
 
 
-def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, dict[str, float]]:
-    """Rows "generated", "real" and "noise" of `fd.judge.*`: the judge's embedding against real test music.
+Rows = dict[str, dict[str, float]]  # name of a set -> value, low, high, n
 
-    The test pieces are split in two by tune: one part stands for "real", as many clips as were generated, the other is
-    the reference of all three rows. Shares the generated clips of notebooks 06 to 08.
+
+def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, Rows]:
+    """Rows "generated", "real" and "noise" of `fd.judge.*` and `fd.mfcc.*`, against real test music.
+
+    Two embeddings: the judge's, and MFCC statistics, which know nothing of our data. The test pieces are split in two
+    by tune: one part stands for "real", as many clips as were generated, the other is the reference of all rows.
+    Shares the generated clips of notebooks 06 to 08.
     """
+    from mousai.evaluation.genre import MfccSpace
     from mousai.evaluation.samples import generated_set, noise_set, real_halves
 
     generated = generated_set(profile, device)
     real, reference = real_halves(profile, len(generated))
-    return distances(judge, {"generated": generated, "real": real, "noise": noise_set(profile)}, reference)
+    sets = {"generated": generated, "real": real, "noise": noise_set(profile)}
+    return {"judge": distances(judge, sets, reference), "mfcc": distances(MfccSpace(reference), sets, reference)}
 
 
-def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, dict[str, float]]:
+def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None) -> Rows:
     """Rows of `dmae.fd.judge.*`: real chunks through the DMAE, PCA and Griffin-Lim, and Griffin-Lim from what
     z tells, each against the very originals; row "real" is other real music, as many clips, against the same.
 
@@ -77,7 +84,7 @@ def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None)
     return distances(judge, sets | {"real": other}, original_set(profile))
 
 
-def distances(judge: "Judge", sets: dict[str, "ClipSet"], reference: "ClipSet") -> dict[str, dict[str, float]]:
-    """A row for every set, each cut to the length of the shortest."""
-    n, embeddings = min(len(clips) for clips in sets.values()), judge.embed_clips(reference)
-    return {name: distance_row(judge.embed_clips(clips.first(n)), embeddings) for name, clips in sets.items()}
+def distances(space: "Judge | MfccSpace", sets: dict[str, "ClipSet"], reference: "ClipSet") -> Rows:
+    """A row for every set, each cut to the length of the shortest, through `space.embed_clips`."""
+    n, embeddings = min(len(clips) for clips in sets.values()), space.embed_clips(reference)
+    return {name: distance_row(space.embed_clips(clips.first(n)), embeddings) for name, clips in sets.items()}

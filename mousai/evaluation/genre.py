@@ -1,6 +1,5 @@
 """Figure 5: which of four genres a listener hears. Listeners are the judge's forced choice and an MFCC classifier."""
 
-import sys
 from collections.abc import Sequence
 
 import librosa
@@ -12,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
 from mousai.data.clips import Chunks
@@ -20,6 +18,7 @@ from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import ClipSet
 from mousai.profiles import GENRES, Profile, home
+from mousai.progress import progress_bar
 
 Matrix = Int[np.ndarray, "genres genres"]
 
@@ -96,13 +95,30 @@ def training_features(profile: Profile) -> dict[str, Tensor]:
     All of them: one a piece, in turn, would make one genre all beginnings and another all endings.
     """
     chunks = Chunks(load_records(profile, "train"), data_dir(profile))
-    bar = tqdm(chunks, "MFCCs of train", mininterval=0.5 if sys.stderr.isatty() else 10)
+    bar = progress_bar(chunks, "MFCCs of train")
     rows = [(mfcc_features(torch.from_numpy(w)), GENRES.index(record.genre)) for record, _, w in bar]
     features, labels = zip(*rows, strict=True)
     return {"features": torch.from_numpy(np.stack(features)), "labels": torch.tensor(labels)}
 
 
+def mfcc_rows(clips: ClipSet) -> np.ndarray:
+    """`mfcc_features` of every clip of a set, read one at a time: [n, 40]."""
+    return np.stack([mfcc_features(clips[i]) for i in range(len(clips))])
+
+
 def mfcc_choices(listener: Pipeline, clips: ClipSet) -> list[str]:
     """Forced choice of the MFCC listener."""
-    features = np.stack([mfcc_features(clips[i]) for i in range(len(clips))])
-    return [str(genre) for genre in listener.predict(features)]
+    return [str(genre) for genre in listener.predict(mfcc_rows(clips))]
+
+
+class MfccSpace:
+    """An embedding of formulas alone, which has learned nothing from our music: the statistics of `mfcc_features`,
+    each in units of its standard deviation over `reference`.
+    """
+
+    def __init__(self, reference: ClipSet):
+        self.spread = mfcc_rows(reference).std(axis=0)
+
+    def embed_clips(self, clips: ClipSet) -> np.ndarray:
+        """Every clip of a set: [n, 40]."""
+        return mfcc_rows(clips) / self.spread

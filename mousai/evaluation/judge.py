@@ -5,7 +5,6 @@ convolutional net on log-mel pictures, text through the frozen MiniLM; both end 
 """
 
 import math
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from mousai.checkpoint import load_weights, save_tensors, save_weights, weights_path
 from mousai.data.clips import Chunks
@@ -28,6 +26,7 @@ from mousai.data.records import Record
 from mousai.evaluation.samples import ClipSet
 from mousai.files import sha256
 from mousai.profiles import Profile, TextConfig, TrainConfig, choose_device, home
+from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel
 from mousai.stages import training_caption
@@ -145,7 +144,7 @@ def all_pictures(chunks: Chunks, picks: list[int], path: Path) -> Float[Tensor, 
         return pictures(torch.from_numpy(chunks[i][2])[None])[0].half()
 
     with ThreadPoolExecutor(2) as pool:
-        bar = tqdm(pool.map(picture, picks), "log-mels", len(picks), mininterval=0.5 if sys.stderr.isatty() else 10)
+        bar = progress_bar(pool.map(picture, picks), "log-mels", len(picks))
         mels = torch.stack(list(bar))
     save_tensors({"mels": mels}, path)
     return mels

@@ -6,7 +6,6 @@ that notebooks 06, 07, 08 and 10 hear the same ones. An interrupted run goes on 
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mousai.checkpoint import load_dmae, save_tensors, weights_path
 from mousai.data.clips import RandomCrops
@@ -26,6 +24,7 @@ from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin
 from mousai.files import sha256
 from mousai.generate import Mousai
 from mousai.profiles import GENRES, Profile, choose_device, home
+from mousai.progress import progress_bar
 from mousai.shapes import Wave
 
 BATCH = 4  # clips made at a time: bounds memory
@@ -202,8 +201,7 @@ def cached(profile: Profile, name: str, prompts: Sequence[Prompt], make: Callabl
     folder = home() / "samples" / f"{profile.name}-{name}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     batches = [list(range(i, min(i + BATCH, len(prompts)))) for i in range(0, len(prompts), BATCH)]
     missing = [batch for batch in batches if not all(clip_path(folder, i).is_file() for i in batch)]
-    interval = 0.5 if sys.stderr.isatty() else 10
-    for batch in tqdm(missing, f"{name} clips", mininterval=interval, unit="batch", disable=not missing):
+    for batch in progress_bar(missing, f"{name} clips", unit="batch", show=bool(missing)):
         for i, w in zip(batch, make(batch), strict=True):
             save_tensors({"w": w}, clip_path(folder, i))
     return ClipSet(name, list(prompts), lambda i: load_file(clip_path(folder, i))["w"], context)
