@@ -1,4 +1,4 @@
-"""The shell's way in: `mousai reproduce | generate | train | import-weights | data | report`, one function a command.
+"""The shell's way in, one function a command: `mousai reproduce | generate | train | listen | import-weights ...`.
 
 Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
 """
@@ -58,6 +58,7 @@ def matching(text: str, pattern: str, mend: str) -> str:
 
 
 COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
+FEW = partial(number, kind=int, low=1, high=100)
 SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
@@ -152,6 +153,38 @@ def train(
         stages.ship(chosen, model, net, history, path, before)
     hours = history["seconds"].sum() / 3600
     print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
+
+
+@app.command()
+def listen(
+    files: Annotated[
+        list[Path] | None, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="Answers to collect.")
+    ] = None,
+    collect: Annotated[bool, typer.Option("--collect", help="Turn the FILES people sent into rows.")] = False,
+    profile: Profile = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Page and key; runs/listening/PROFILE.")
+    ] = None,
+    per_genre: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Clips of each model and genre.")] = 3,
+    seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="Which clips are drawn.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where the rows go; reports/PROFILE.")
+    ] = None,
+    device: Device = "",
+) -> None:
+    """Write a blind listening test, one HTML page; with --collect, check the answers and count them."""
+    if bool(files) != collect:
+        mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
+        raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
+    offline(profile)
+    from mousai.batch import people
+    from mousai.profiles import get_profile, home
+
+    folder = out or home() / "listening" / profile
+    if files:
+        print(people.collect(files, folder, report))
+    else:
+        print(people.hold(get_profile(profile), folder, per_genre, seed, device))
 
 
 @app.command()

@@ -114,7 +114,7 @@ def runs(results: Results) -> str:
         versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
         rows.append(
             [
-                link(f"notebooks/{name}.ipynb"),
+                link(f"notebooks/{name}.ipynb") if name in UPSTREAM else name,
                 result["seed"],
                 f"{run['seconds']:g}",
                 f"{run['peak_memory_gb']:g}",

@@ -17,6 +17,7 @@ WRITERS = {
     "figure5": "07_genre_confusion",
     "figure6": "08_long_term_amplitude",
 }
+PEOPLE = "listening"  # the result that `mousai listen --collect` writes; there is none where nobody was asked
 
 
 @cache
@@ -43,8 +44,9 @@ class Results:
         return cls(profile, found)
 
     def data(self, key: str) -> Any | None:
-        """What the lesson in charge of `key` stored, or None."""
-        return self.notebooks.get(WRITERS[key], {}).get("data", {}).get(key)
+        """What the lesson in charge of `key` stored, with what people chose beside it, or None."""
+        stored, people = (self.notebooks.get(name, {}).get("data", {}).get(key) for name in (WRITERS[key], PEOPLE))
+        return stored if people is None else beside(stored or {}, people)
 
     def why_missing(self, key: str) -> str:
         """The reason, in one line, why there is nothing under `key`."""
@@ -64,12 +66,20 @@ class Results:
         return dict(sorted(flat.items()))
 
     def not_run(self) -> list[tuple[str, str, str]]:
-        """(notebook, what, why) of everything the lessons could not measure."""
+        """(notebook, what, why) of everything that no result holds: what a lesson lacks, people may have brought."""
+        measured = self.metrics()
         return [
             (notebook, item, why)
             for notebook, result in self.notebooks.items()
             for item, why in sorted(result["not_run"].items())
+            if item not in measured
         ]
+
+
+def beside(stored: dict, people: dict) -> dict:
+    """Both, joined one level down, so that people stand among the listeners of Figure 5."""
+    joined = {key: {**stored[key], **value} for key, value in people.items() if isinstance(stored.get(key), dict)}
+    return stored | people | joined
 
 
 def read_result(path: Path, profile: str) -> dict:
