@@ -121,6 +121,20 @@ def write_piece(profile: Profile, root: Path, i: int, rng: np.random.Generator) 
     )
 
 
+@pytest.fixture
+def held(tmp_path, monkeypatch) -> Path:
+    """A folder with a page and its key: three models, one clip of each genre, all made up."""
+    from listeners import MODELS, made_up
+
+    from mousai.batch import people
+    from mousai.evaluation import listening
+    from mousai.profiles import PROFILES
+
+    monkeypatch.setattr(listening, "sources", lambda profile, device: {model: made_up(model) for model in MODELS})
+    people.hold(PROFILES["smoke"], tmp_path / "study", per_genre=1, seed=5)
+    return tmp_path / "study"
+
+
 @pytest.fixture(scope="session")
 def t5_folder(tmp_path_factory) -> Path:
     """A random T5 of 16 features and a tokenizer of T5's own class, trained on captions: saved as t5-base would be."""

@@ -52,6 +52,15 @@ BAD = [
     (["train", "tcld", "--start", "no_file"], "'--start': file 'no_file' does not exist"),
     (["train", "tcld", "--start", "."], "'--start': file '.' is a directory"),
     (["train", "sing"], "'sing' is not one of 'dmae', 'tcld', 'judge'"),
+    (["listen", "a_file"], "FILE without --collect: add --collect to count answers"),
+    (["listen", "--collect"], "no FILE: give the files people sent"),
+    (["listen", "--collect", "no_file"], "file 'no_file' does not exist"),
+    (["listen", "--collect", "a_file", "--out", "new"], "new/key.json is not there: give the page's folder as --out"),
+    (["listen", "--out", "a_file"], "'a_file' is a file: choose another name"),
+    (["listen", "--collect", "a_file", "--report", "a_file"], "'a_file' is a file: choose another name"),
+    (["listen", "--per-genre", "0"], "'0' does not fit: say a whole number from 1 to 100"),
+    (["listen", "--seed", "-1"], "'-1' does not fit"),
+    (["listen", "--profile", "smoke", "--device", "cuda:99"], "device 'cuda:99' is not available"),
     (["import-weights", "a_file"], "Missing option '--out'"),
     (["import-weights", "no_file", "--out", "new"], "'FILE': file 'no_file' does not exist"),
     (["import-weights", ".", "--out", "new"], "'FILE': file '.' is a directory"),
@@ -79,7 +88,8 @@ def test_bad_input_is_one_line_that_names_it_and_writes_nothing(arguments, said,
 def test_the_help_needs_no_torch_and_neither_does_refusing():
     code = (
         "import sys\nfrom mousai.cli import main\n"
-        "for words in (['--help'], ['generate', 'x', '--seconds', '0'], ['reproduce', '--only', '99']):\n"
+        "bad = ['generate', 'x', '--seconds', '0'], ['reproduce', '--only', '99'], ['listen', '--collect']\n"
+        "for words in (['--help'], *bad):\n"
         "    try:\n        main(words)\n    except SystemExit:\n        pass\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
@@ -87,7 +97,15 @@ def test_the_help_needs_no_torch_and_neither_does_refusing():
 
 
 def test_every_command_explains_its_options(capsys):
-    for words in (["reproduce"], ["generate"], ["train"], ["import-weights"], ["data", "prepare"], ["report"]):
+    for words in (
+        ["reproduce"],
+        ["generate"],
+        ["train"],
+        ["listen"],
+        ["import-weights"],
+        ["data", "prepare"],
+        ["report"],
+    ):
         with pytest.raises(SystemExit) as left:
             cli.main([*words, "--help"])
         assert left.value.code == 0
