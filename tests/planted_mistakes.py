@@ -300,7 +300,7 @@ MISTAKES = [
     Mistake("evaluation/listening.py", "a listener counted twice",
             "    seen[listener] = path\n", "    seen[path] = path\n"),
     Mistake("batch/people.py", "answers about one tune drawn apart",
-            "hits(asked, chosen), key[\"seed\"], facts(own, key, \"title\"))", "hits(asked, chosen), key[\"seed\"])"),
+            'bootstrap(values, key["seed"], titles)', 'bootstrap(values, key["seed"])'),
     Mistake("batch/people.py", "real music's answers taken for ours",
             '"" if model == "ours" else', '"" if model == "real" else'),
     # data

@@ -55,14 +55,27 @@ def test_answers_are_counted_as_by_hand(held, tmp_path, capsys):
 
 
 def test_all_answers_about_one_tune_are_drawn_together(held):
-    key = key_of(held)
+    key, answers = key_of(held), listening.answers(by_hand(held), key_of(held))
     for clip in key["clips"].values():
-        clip["title"] = "The only tune"
-    answers = listening.answers(by_hand(held), key)
-    report = people.results(answers, key, held)
-    for name in ("genre_accuracy.people", "ratings.fidelity"):  # every resample is the whole
-        metric = report.metrics[name]
-        assert metric["low"] == metric["value"] == metric["high"]
+        clip["title"] = "first" if clip["genre"] in ("Electronic", "Metal") else "second"
+    metrics = people.results(answers, key, held).metrics
+    # Two tunes: a resample is twice the first (one time in four), twice the second, or both. Fidelity of the first is
+    # (1 + 3 + 5 + 5) / 4, of the second (2 + 4 + 5 + 5) / 4; all choices are right in the first, half in the second.
+    limits = {"ratings.fidelity": (3.5, 4), "genre_accuracy.people": (0.5, 1)}
+    assert {name: (metrics[name]["low"], metrics[name]["high"]) for name in limits} == limits
+    for clip in key["clips"].values():
+        clip["title"] = "the only one"
+    metric = people.results(answers, key, held).metrics["ratings.fidelity"]
+    assert (metric["value"], metric["low"], metric["high"]) == (3.75, None, None)
+
+
+def test_a_rating_is_the_same_only_where_its_whole_interval_is():
+    def verdict(low, high):
+        ours = {"value": 3.17, "low": low, "high": high, "n": 40, "clips": 10, "listeners": 4}
+        return tables.rated("fidelity", 3.17, ours).verdict
+
+    assert verdict(2.86, 3.48) == SAME  # the paper's 3.17 with 0.317 on either side
+    assert verdict(2.85, 3.48) == verdict(2.86, 3.49) == verdict(None, None) == DIFFERENT
 
 
 def test_one_listener_agrees_with_nobody(held):

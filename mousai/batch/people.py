@@ -1,6 +1,7 @@
 """The listening test around its page: clips in, page and key out; answers in, people's rows for the report out."""
 
 import json
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -108,21 +109,30 @@ def context(model: str, own: list[Answer], key: dict) -> dict:
     return key["contexts"].get(model, {}) | counts
 
 
+def mean(values: Sequence[float] | np.ndarray, own: list[Answer], key: dict) -> dict:
+    """value, low, high and n of a mean over answers: all answers about one tune are drawn together.
+
+    One tune alone says nothing of others: low and high are then None.
+    """
+    titles = facts(own, key, "title")
+    value, low, high = bootstrap(values, key["seed"], titles)
+    spread = {"low": low, "high": high} if len(set(titles)) > 1 else {"low": None, "high": None}
+    return {"value": value, **spread, "n": len(own)}
+
+
 def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
     """Report the share of answers that name the genre asked for; returns the confusion matrix."""
     asked, chosen = facts(own, key, "genre"), [answer.genre for answer in own]
-    value = bootstrap(hits(asked, chosen), key["seed"], facts(own, key, "title"))
-    name = f"genre_accuracy{suffix(model)}.people"
-    report.metric(name, *value, n=len(own), chance=0.25, **context(model, own, key))
+    name, told = f"genre_accuracy{suffix(model)}.people", context(model, own, key)
+    report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **told)
     return confusion(asked, chosen)
 
 
 def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
-    """Report the mean of each rating; for its interval all answers about one tune are drawn together."""
+    """Report the mean of each of the four ratings."""
     for rating in RATINGS:
-        value = bootstrap([answer.ratings[rating] for answer in own], key["seed"], facts(own, key, "title"))
-        name = f"ratings.{rating}{suffix(model)}"
-        report.metric(name, *value, n=len(own), scale="1 to 5", **context(model, own, key))
+        name, told = f"ratings.{rating}{suffix(model)}", context(model, own, key)
+        report.metric(name, **mean([answer.ratings[rating] for answer in own], own, key), scale="1 to 5", **told)
 
 
 def agreement(report: Report, answers: list[Answer]) -> None:
