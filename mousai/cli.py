@@ -121,7 +121,9 @@ def train(
     out: Annotated[Path | None, typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run's folder.")] = None,
     ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
-    start: Annotated[Path | None, typer.Option(exists=True, metavar="FILE", help="tcld: begin with these.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="tcld: begin with these.")
+    ] = None,
     device: Device = "",
 ) -> None:
     """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""

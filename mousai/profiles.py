@@ -255,9 +255,9 @@ CPU = Profile(
         steps=5000, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, clip=1.0,
         precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=4, guidance=3.0),
     evaluation=EvaluationConfig(
-        reconstructions=24, real_clips=120, structure_samples=40, repeats=3, study_steps=45, judge_steps=150,
+        seeds=4, reconstructions=24, real_clips=120, structure_samples=40, repeats=3, study_steps=45, judge_steps=800,
     ),
 )
 

@@ -156,7 +156,7 @@ def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.devic
     def batches(number: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, number])
         picks = rng.integers(len(chunks), size=batch)
-        texts = [training_caption(*chunks[i], rng, profile.tcld.title_drop) for i in picks]
+        texts = [training_caption(*chunks[i], rng=rng, title_drop=profile.tcld.title_drop) for i in picks]
         return z[torch.from_numpy(picks)], encoder(texts)
 
     return batches

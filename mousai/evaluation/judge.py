@@ -176,7 +176,7 @@ class Pairs:
         items = [chunks.items[i] for i in picks]
         self.mels = all_pictures(chunks, picks, home() / "judge" / f"{data_dir(profile).name}-mels.safetensors")
         self.frames = min(self.mels.shape[-1], pictures(torch.zeros(1, 2, WINDOW)).shape[-1])
-        texts = [self.texts(record, k, rng) for record, k in items]
+        texts = [self.texts(record, k, rng, profile.tcld.title_drop) for record, k in items]
         known = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
         self.states = text_states(encoder, list(known))
         self.text_ids = np.array([[known[text] for text in row] for row in texts])
@@ -184,9 +184,9 @@ class Pairs:
         self.seed = profile.seed
 
     @staticmethod
-    def texts(record: Record, k: int, rng: np.random.Generator) -> list[str]:
+    def texts(record: Record, k: int, rng: np.random.Generator, title_drop: float) -> list[str]:
         """Captions drawn as in training, then the genre, then genre and segment."""
-        captions = [training_caption(record, k, rng) for _ in range(CAPTIONS)]
+        captions = [training_caption(record, k, rng, title_drop) for _ in range(CAPTIONS)]
         return [*captions, record.genre, f"{record.genre}, {k} of {record.chunks}"]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
