@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mousai.checkpoint import load_weights, new_tcld, save_tensors, save_weights, weights_path
 from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.embedded import data_dir, load_records
-from mousai.data.records import DROP, Record, caption
+from mousai.data.records import Record, caption
 from mousai.dmae import DMAE
 from mousai.evaluation.yardstick import fit_pca
 from mousai.profiles import Profile, choose_device, home
@@ -116,10 +116,11 @@ def ship(
 ) -> dict:
     """Write weights (by default those the package ships) and their card: how they came about; returns the card.
 
-    `start`: the card of the weights that the run went on from; kept whole, and "hours_in_all" counts theirs too.
+    `start`: the card of the weights that the run went on from, empty where they have none; kept whole, and
+    "hours_in_all" counts theirs too.
     """
     loss, seconds, before = history["loss"].to_numpy(), history["seconds"].to_numpy(), start or {}
-    hours, words = float(seconds.sum()) / 3600, " --start FILE" if start else ""
+    hours, words = float(seconds.sum()) / 3600, "" if start is None else " --start FILE"
     card = {
         "profile": profile.name,
         "model": name,
@@ -162,7 +163,7 @@ def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.devic
     return batches
 
 
-def training_caption(record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP) -> str:
+def training_caption(record: Record, k: int, rng: np.random.Generator, title_drop: float) -> str:
     """`caption`, the paper's; where its drops leave nothing, the chunk tag stands in."""
     return caption(record, k, rng, title_drop) or f"{k} of {record.chunks}"
 

@@ -25,6 +25,15 @@ def few_crops(monkeypatch) -> None:
     monkeypatch.setattr(stages, "PCA_CROPS", 4)
 
 
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The texts that a text encoder was given in this test; what it answers is zeros."""
+    texts: list[str] = []
+    encoder = lambda new: texts.extend(new) or torch.zeros(len(new), 64, 384)  # noqa: E731
+    monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
+    return texts
+
+
 def music(n: int, seed: int, time: int = 2**14) -> torch.Tensor:
     """Tones that come and go in noise, something PCA can find directions in: [n, 2, time]."""
     generator = torch.Generator().manual_seed(seed)
@@ -156,10 +165,7 @@ def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, 
     assert_close(tcld.latent_std, encode_split(tiny, dmae, "train").std())
 
 
-def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, monkeypatch):
-    read = []
-    encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
-    monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
+def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, read, monkeypatch):
     monkeypatch.setattr(records, "DROP", 0.0)
     tiny = replace(tiny, tcld=replace(tiny.tcld, title_drop=0.0))
     z = torch.arange(8.0)[:, None, None].expand(8, 32, 4)  # the latent of chunk i is i, everywhere
@@ -168,10 +174,7 @@ def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, monk
         assert f"Tune {i // 4}" in text and f"{i % 4 + 1} of 4" in text
 
 
-def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, tiny_data, monkeypatch):
-    read = []
-    encoder = lambda texts: read.extend(texts) or torch.zeros(len(texts), 64, 384)  # noqa: E731
-    monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
+def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, tiny_data, read):
     for drop in (0.0, 1.0):
         caption_batches(replace(tiny, tcld=replace(tiny.tcld, title_drop=drop)), torch.zeros(8, 32, 4), 16, CPU)(0)
     titled = ["Tune" in text for text in read]
@@ -189,7 +192,9 @@ def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, ti
     after = ship(tiny, "tcld", more, history.assign(seconds=1800.0), tmp_path / "more.safetensors", card)
     assert (card["hours_in_all"], after["hours"], after["hours_in_all"]) == (1.0, 1.0, 2.0)
     assert after["start"] == card
-    assert "start" not in card and "--start FILE" in after["command"]
+    assert "start" not in card and "--start" not in card["command"] and "--start FILE" in after["command"]
+    without_card = ship(tiny, "tcld", more, history, tmp_path / "more.safetensors", {})
+    assert "--start FILE" in without_card["command"] and "start" not in without_card
     with pytest.raises(FileNotFoundError, match="no weights at"):
         train_tcld(tiny, dmae, steps=1, device=CPU, start=tmp_path / "none.safetensors")
 

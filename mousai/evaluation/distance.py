@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mousai.evaluation.judge import Judge
     from mousai.evaluation.samples import ClipSet
 
+Rows = dict[str, dict[str, float]]  # name of a set -> value, low, high, n
+
 
 def gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [d] and covariance [d, d] of rows [n, d], n >= 2."""
@@ -48,9 +50,6 @@ def distance_row(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """{value, low, high, n}: Frechet distance of rows [n, d] to the reference [m, d], jackknife 95 % interval."""
     value, low, high = jackknife(lambda part: frechet_distance(part, reference), np.asarray(rows))
     return {"value": value, "low": low, "high": high, "n": len(rows)}
-
-
-Rows = dict[str, dict[str, float]]  # name of a set -> value, low, high, n
 
 
 def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, Rows]:
