@@ -122,15 +122,14 @@ def train(
     ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
     start: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="tcld: begin with these.")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Go on from these; dmae and tcld.")
     ] = None,
     device: Device = "",
 ) -> None:
     """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""
-    if start and model != "tcld":
-        raise typer.BadParameter("'--start' is for tcld: leave it out")
-    if resume and model == "judge":
-        raise typer.BadParameter("'--resume' is for dmae and tcld: the judge trains in minutes, leave it out")
+    for name, given in (("--start", start), ("--resume", resume)):
+        if given and model == "judge":
+            raise typer.BadParameter(f"'{name}' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
     from mousai import stages
     from mousai.checkpoint import load_dmae, read_card, weights_path
@@ -139,18 +138,18 @@ def train(
 
     chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
     path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
+    before = read_card(start) if start else None  # now: with --ship its file may be replaced
     if model == "judge":
         from mousai.evaluation.judge import train_judge
 
         _, history = train_judge(chosen, steps, path, str(place))
     elif model == "dmae":
         watch = watch_dmae(chosen, run, place, resume)
-        net, history = stages.train_dmae(chosen, steps, run, resume, place, watch)
-        stages.ship(chosen, model, net, history, path)
+        net, history = stages.train_dmae(chosen, steps, run, resume, place, watch, start)
+        stages.ship(chosen, model, net, history, path, before)
     else:
         dmae = load_dmae(chosen, place)
         watch = watch_tcld(chosen, dmae, run, place, resume)
-        before = read_card(start) if start else None  # now: with --ship its file may be replaced
         net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
         stages.ship(chosen, model, net, history, path, before)
     hours = history["seconds"].sum() / 3600

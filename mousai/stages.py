@@ -35,13 +35,23 @@ def train_dmae(
     resume: bool = False,
     device: torch.device | None = None,
     watch: Watch | None = None,
+    start: Path | None = None,
 ) -> tuple[DMAE, pd.DataFrame]:
-    """Stage 1 on random crops of the train split, as `mousai train dmae` and notebook 04 do it."""
+    """Stage 1 on random crops of the train split, as `mousai train dmae` and notebook 04 do it.
+
+    `start`: weights to go on from, of the same profile, with a schedule of their own and no warm start: where the
+    encoder is frozen it stays theirs to the bit, so the latents that stage 2 learnt are still the right ones.
+    """
     torch.manual_seed(profile.seed)
+    if start is not None:
+        dmae, train = replace(profile.dmae, warm_start_steps=0), replace(profile.dmae_train, restart=0)
+        profile = replace(profile, dmae=dmae, dmae_train=train)
     config, records = profile.dmae_train, load_records(profile, "train")
     crops = RandomCrops(records, data_dir(profile), profile.dmae.crop, config.batch, profile.seed)
     model = DMAE(profile.dmae)
-    if profile.dmae.encoder.pca_start:  # also when resuming: there may be no run yet
+    if start is not None:
+        load_weights(model, start)
+    elif profile.dmae.encoder.pca_start:  # also when resuming: there may be no run yet
         start_from_pca(model, RandomCrops(records, data_dir(profile), profile.dmae.crop, PCA_CROPS, profile.seed)(0))
     return fit(  # type: ignore[return-value]
         model, lambda number: (crops(number),), config, steps or config.steps, profile.seed, run, resume, device, watch

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -415,6 +416,21 @@ def test_shuffled_prompts_leave_none_its_own_text_with_several_seeds_too():
         other = samples.shuffled(twice, seed).prompts
         assert all(a.title != b.title for a, b in zip(twice.prompts, other, strict=True))
         assert other[:6] == other[6:]
+
+
+def test_clips_taken_in_turn_come_from_as_many_pieces_as_there_are_and_every_segment_has_its_turn(
+    tiny, tiny_data, monkeypatch
+):
+    record = load_records(tiny, "test")[0]
+    pieces = [replace(record, title=f"Tune {i}", genre=GENRES[i % 4]) for i in range(8)]
+    few, every = (samples.in_turn(tiny, pieces, n) for n in (8, 99))
+    assert few.titles == [piece.title for piece in pieces] and len({(p.genre, p.k) for p in few.prompts}) == 8
+    assert Counter(p.k for p in few.prompts) == {k: 2 for k in range(1, 5)}
+    assert len(every) == len(set(every.prompts)) == 32 and every.first(8).prompts == few.prompts
+    monkeypatch.setattr(samples, "held_out_pieces", lambda profile: pieces)
+    originals, others = samples.original_set(tiny), samples.other_set(tiny)
+    assert len(originals) == len(others) == tiny.evaluation.reconstructions
+    assert not set(originals.titles) & set(others.titles)
 
 
 # stage 1 without diffusion

@@ -1,9 +1,11 @@
 """What each stage trains on and what becomes of it, on made-up data; the start from the yardstick's PCA."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from test_train import CPU, states_equal
 from torch.testing import assert_close
@@ -197,6 +199,26 @@ def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, ti
     assert "--start FILE" in without_card["command"] and "start" not in without_card
     with pytest.raises(FileNotFoundError, match="no weights at"):
         train_tcld(tiny, dmae, steps=1, device=CPU, start=tmp_path / "none.safetensors")
+
+
+def test_stage_one_goes_on_from_weights_without_a_warm_start_and_keeps_their_encoder(
+    tiny, tiny_data, few_crops, tmp_path, monkeypatch
+):
+    path = tmp_path / "dmae.safetensors"
+    first, history = train_dmae(tiny, steps=3, device=CPU)
+    ship(tiny, "dmae", first, history, path)
+    monkeypatch.setattr(stages, "start_from_pca", None)  # would undo the start
+    config = replace(
+        tiny.dmae_train, ema_beta=0.0, decay=True, warmup=0, restart=2
+    )  # a schedule that does not start anew at 2
+    more, history = train_dmae(replace(tiny, dmae_train=config), steps=3, device=CPU, start=path)
+    old = {name: value.float() for name, value in load_file(path).items()}
+    now = dict(more.state_dict())
+    assert all((now[k] == v).all() for k, v in old.items() if k.startswith("encoder."))
+    learnt = ("unet.", "reader.")  # both, from the first step on
+    assert all((v != old[k]).any() for k, v in now.items() if k.startswith(learnt) and v.ndim == 3)
+    assert_close(more.unet.state_dict(), first.unet.state_dict(), atol=0.02, rtol=0.1)  # from there, not from random
+    assert history.lr.tolist() == pytest.approx([config.lr * (1 + math.cos(math.pi * i / 3)) / 2 for i in range(3)])
 
 
 def test_a_shortened_run_keeps_two_thirds_for_the_diffusion(tiny):

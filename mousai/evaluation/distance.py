@@ -70,17 +70,16 @@ def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict
 
 def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None) -> Rows:
     """Rows of `dmae.fd.judge.*`: real chunks through the DMAE, PCA and Griffin-Lim, and Griffin-Lim from what
-    z tells, each against the very originals; row "real" is other real music, as many clips, against the same.
+    z tells, each against the very originals; row "real" is real music of other pieces, against the same.
 
     A DMAE without a reader has no row "griffin_lim_from_z".
     """
-    from mousai.evaluation.samples import griffin_lim_set, original_set, pca_set, real_halves, reconstruction_set
+    from mousai.evaluation.samples import griffin_lim_set, original_set, other_set, pca_set, reconstruction_set
 
     sets = {"DMAE": reconstruction_set(profile, device), "pca_griffin_lim": pca_set(profile)}
     if profile.dmae.envelope_bands or profile.dmae.readout_weight:
         sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
-    other = real_halves(profile, len(sets["DMAE"]))[1]
-    return distances(judge, sets | {"real": other}, original_set(profile))
+    return distances(judge, sets | {"real": other_set(profile)}, original_set(profile))
 
 
 def distances(space: "Judge | MfccSpace", sets: dict[str, "ClipSet"], reference: "ClipSet") -> Rows:

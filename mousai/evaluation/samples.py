@@ -128,7 +128,7 @@ def generated_set(
 
 
 def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
-    """The first `evaluation.reconstructions` real test chunks through stage 1 and back."""
+    """The chunks of `original_set` through stage 1 and back."""
     real = original_set(profile)
     steps = profile.sampling.dmae_steps
     context = model_context(profile, device, ("dmae",)) | {"dmae_steps": steps, "seed": profile.seed}
@@ -144,8 +144,25 @@ def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
 
 
 def original_set(profile: Profile) -> ClipSet:
-    """The real test chunks that `reconstruction_set` starts from."""
-    return real_set(profile).first(profile.evaluation.reconstructions)
+    """`evaluation.reconstructions` real test chunks, from the first half of the pieces."""
+    pieces = held_out_pieces(profile)
+    return in_turn(profile, pieces[: max(1, len(pieces) // 2)], profile.evaluation.reconstructions)
+
+
+def other_set(profile: Profile) -> ClipSet:
+    """As many real test chunks, from the other half."""
+    pieces = held_out_pieces(profile)
+    return in_turn(profile, pieces[len(pieces) // 2 :], profile.evaluation.reconstructions)
+
+
+def in_turn(profile: Profile, pieces: Sequence[Record], n: int) -> ClipSet:
+    """n chunks, at most all, of as many of those pieces as there are: two clips of one piece say much the same.
+
+    Genres and segments "k of n" take turns too; when every piece has given one chunk, each gives its next.
+    """
+    chunks = profile.data.chunks
+    turns = [divmod(i, len(pieces)) for i in range(min(n, chunks * len(pieces)))]
+    return chunk_set(profile, [(pieces[i], (i + i // len(GENRES) + turn) % chunks + 1) for turn, i in turns])
 
 
 def pca_set(profile: Profile) -> ClipSet:
@@ -246,8 +263,13 @@ def held_out_pieces(profile: Profile) -> list[Record]:
 
 def real_clips(profile: Profile, records: Sequence[Record], limit: int) -> ClipSet:
     """Every chunk of those records, whole pieces in order, at most `limit` clips."""
+    items = [(record, k) for record in records for k in range(1, record.chunks + 1)]
+    return chunk_set(profile, items[:limit])
+
+
+def chunk_set(profile: Profile, items: Sequence[tuple[Record, int]]) -> ClipSet:
+    """Those chunks (record, k), each with its own prompt; read from the data set."""
     root = data_dir(profile)
-    items = [(record, k) for record in records for k in range(1, record.chunks + 1)][:limit]
     prompts = [as_prompt(record, k) for record, k in items]
     load = lambda i: torch.from_numpy(load_chunk(items[i][0], items[i][1], root))  # noqa: E731
     return ClipSet("real", prompts, load, {"crop": profile.tcld.crop, "split": "test"})
