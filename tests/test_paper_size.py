@@ -2,14 +2,17 @@
 
 import math
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 
+from mousai.evaluation import riffusion
 from mousai.evaluation.efficiency import in_fresh_process
-from mousai.evaluation.papersize import STAGES, fresh_steps, paper_size_steps, watch_gradients
+from mousai.evaluation.papersize import STAGES, fresh_steps, paper_size_row, paper_size_steps, watch_gradients
 from mousai.profiles import A100, SMOKE
+from mousai.unet import count_parameters
 
 SHAPES = {
     "dmae": ([[1, 2, 2**18]], [1, 2, 2**18]),
@@ -51,6 +54,45 @@ def test_one_step_of_the_papers_architecture_in_small_moves_every_parameter(smal
     check_steps(run)
     shapes = {"dmae": [[1, 2, 2048]], "tcld": [[1, 8, 32], [1, 64, 768]]}
     assert run["item_shapes"] == shapes[stage] and run["sample_shape"] == shapes[stage][0]
+
+
+def test_the_papers_row_of_table_3_is_seconds_a_call_times_calls():
+    """43.7 s: one window of stage 2, eleven of stage 1, a hundred steps each."""
+    same = {"precision": "float32", "threads": 2, "device": "cpu"}
+    runs = {
+        "dmae": same | {"sample_seconds": 0.5, "sample_quartiles": [0.4, 0.6], "sample_memory_gb": 2.0},
+        "tcld": same | {"sample_seconds": 1.0, "sample_quartiles": [0.9, 1.2], "sample_memory_gb": 3.0},
+    }
+    row = paper_size_row(runs, A100)
+    assert row["calls"] == {"dmae": 1100, "tcld": 100}
+    assert (row["seconds"], row["seconds_quartiles"], row["memory_gb"]) == (650.0, [530.0, 780.0], 5.0)
+    assert row["time_per_audio"] == pytest.approx(650 * 48_000 / 2**21)
+
+
+def test_riffusions_row_counts_a_call_of_the_u_net_for_every_step_of_every_clip(monkeypatch):
+    clock = iter(0.5 * i for i in range(1000))
+    monkeypatch.setattr(riffusion.time, "perf_counter", lambda: next(clock))
+    called, layer = Counter(), torch.nn.Linear(1, 1)
+    names = ("text", "U-Net", "decoder", "sound")
+    parts = {name: (layer, lambda name=name: called.update([name])) for name in names}
+    row = riffusion.riffusion_row(2**21 / 48_000, lambda: parts)
+    assert row["calls"] == {"text": 9, "U-Net": 450, "decoder": 9, "sound": 9}
+    assert called == dict.fromkeys(names, 1 + riffusion.TIMED)
+    assert row["seconds"] == 0.5 * 477 and row["seconds_quartiles"] == [0.5 * 477] * 2
+    assert row["audio_seconds"] == pytest.approx(9 * 5.12) and row["parameters"]["U-Net"] == 2
+
+
+def test_riffusions_networks_have_as_many_parameters_as_stable_diffusion():
+    """The counts that are published with its weights: 860 M, 84 M and 123 M."""
+    with torch.device("meta"):
+        nets = riffusion.u_net(), riffusion.decoder(), riffusion.text_encoder()
+    assert [count_parameters(net) for net in nets] == [859_520_964, 83_653_863, 123_060_480]
+
+
+def test_riffusions_sound_lasts_as_long_as_a_clip():
+    with torch.no_grad():
+        wave = riffusion.Sound()(torch.rand(1, 512, 64))
+    assert wave.shape == (1, 63 * riffusion.HOP) and wave.isfinite().all()
 
 
 def test_parameters_that_a_step_does_not_reach_are_named():

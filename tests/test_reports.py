@@ -126,6 +126,29 @@ def test_the_rows_are_the_papers_whether_run_or_not(tmp_path):
         ]
 
 
+def test_the_papers_rival_is_held_against_the_papers_size_and_never_against_the_small_model(tmp_path):
+    write_all(tmp_path)
+    ratio = "Riffusion's time over Moûsai's, per second of music"
+
+    def rows(*others: dict) -> dict[str, tuple[str, str]]:
+        path = tmp_path / "results" / "09_time_and_memory.json"
+        result = json.loads(path.read_text())
+        result["data"]["table3"] = {"rows": [*TABLE3["rows"], *others], "not_run": {"riffusion": "ask for it"}}
+        path.write_text(json.dumps(result))
+        return {row.item: (row.ours, row.verdict) for row in tables.table3(Results.read(tmp_path, "smoke"))}
+
+    timed = {"how": "per call x calls", "memory_gb": 5.0, "steps": 50, "threads": 2, "device": "cpu"}
+    size = timed | {"system": "paper_size", "seconds": 600.0, "time_per_audio": 12.0}
+    slow = timed | {"system": "riffusion", "seconds": 3000.0, "time_per_audio": 60.0}
+    alone, both = rows(), rows(size, slow)
+    assert alone.keys() == both.keys()
+    assert alone[ratio] == alone["inference time, Riffusion"] == ("not run", "not run")
+    assert both[ratio] == ("5 (50 steps against 50)", "same direction")
+    assert both["inference time, Moûsai at the paper's size"] == ("600 s", "different")
+    assert both["memory, Moûsai at the paper's size"] == ("5 GB", "same")
+    assert rows(size, slow | {"time_per_audio": 6.0})[ratio] == ("0.5 (50 steps against 50)", "different")
+
+
 def test_in_domain_scores_never_meet_the_papers_clap_numbers(tmp_path):
     write_all(tmp_path)
     rows = tables.table4(Results.read(tmp_path, "smoke"))

@@ -69,18 +69,45 @@ def table2(results: Results) -> list[Row]:
 
 
 def table3(results: Results) -> list[Row]:
-    """Time and memory for about 43 s of music; only the paper's own model size can agree except by chance."""
+    """Time and memory for about 43 s of music: ours, the paper's size, Riffusion, and the ratio of the last two.
+
+    Only a machine like the paper's can agree except by chance; the ratio is of two systems on one machine.
+    """
     said, stored, why = paper()["table3"], results.data("table3"), results.why_missing("table3")
-    ours = next((row for row in (stored or {}).get("rows", []) if row["system"] == "ours"), {})
-    rule = f"{ours['device']}, {ours['threads']} threads, {ours['steps']} steps" if ours else why
-    absent = (stored or {}).get("not_run", {}).get("riffusion", OTHERS)
+    ours, size, riffusion = (system(stored, name) for name in ("ours", "paper_size", "riffusion"))
+    absent, full = (stored or {}).get("not_run", {}).get("riffusion", why), results.profile == "a100"
     items = {"seconds": ("inference time", " s"), "memory_gb": ("memory", " GB"), "time_per_audio": ("time/audio", "")}
     rows = []
     for key, (label, unit) in items.items():
-        row = number(f"{label}, Moûsai", said[key]["Moûsai"], "B", ours.get(key), unit, rule)
-        rows.append(row if results.profile == "a100" else other_size(row))
-        rows.append(not_run(f"{label}, Riffusion", f"{figure(said[key]['Riffusion'])}{unit} [B]", absent))
-    return rows
+        mine, other = said[key]["Moûsai"], said[key]["Riffusion"]
+        row = number(f"{label}, Moûsai", mine, "B", ours.get(key), unit, how(ours) or why)
+        rows.append(row if full else other_size(row))
+        if not full:
+            item = f"{label}, Moûsai at the paper's size"
+            rows.append(number(item, mine, "B", size.get(key), unit, how(size) or absent))
+        rows.append(number(f"{label}, Riffusion", other, "B", riffusion.get(key), unit, how(riffusion) or absent))
+    return [*rows, faster(said["time_per_audio"], ours if full else size, riffusion, absent)]
+
+
+def system(stored: dict | None, name: str) -> dict:
+    """That system's row of the stored Table 3, empty where it is not there."""
+    return next((row for row in (stored or {}).get("rows", []) if row["system"] == name), {})
+
+
+def how(row: dict) -> str:
+    """What the machine did for that row."""
+    made = f"; {row['how']}" if "how" in row else ""
+    return f"{row['device']}, {row['threads']} threads, {row['steps']} steps{made}" if row else ""
+
+
+def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
+    """Riffusion's time over Moûsai's, for as much music, both on this machine."""
+    item, ratio = "Riffusion's time over Moûsai's, per second of music", said["Riffusion"] / said["Moûsai"]
+    if not (ours and riffusion):
+        return not_run(item, f"{figure(ratio)} [B]", why)
+    mine = riffusion["time_per_audio"] / ours["time_per_audio"]
+    text = f"{figure(mine)} ({riffusion['steps']} steps against {ours['steps']})"
+    return direction(item, f"{figure(ratio)} [B]", text, mine > 1, "above 1; the steps decide, and the paper's are [?]")
 
 
 def other_size(row: Row) -> Row:
@@ -224,9 +251,8 @@ def claims(results: Results) -> list[Row]:
 
 def real_time(claim: str, results: Results) -> Row:
     """At least one second of music a second."""
-    stored = results.data("table3") or {}
-    ours = next((row for row in stored.get("rows", []) if row["system"] == "ours"), None)
-    if ours is None:
+    ours = system(results.data("table3"), "ours")
+    if not ours:
         return not_run("real time", claim, results.why_missing("table3"))
     speed = ours["x_real_time"]
     return direction("real time", claim, f"{figure(speed)} x real time", speed >= 1, "1 x real time or more")

@@ -1,4 +1,4 @@
-"""The paper's size for real: one sampling step and one training step of a stage, on one item, float32, on the CPU.
+"""The paper's size for real: sampling steps and one training step of a stage, on one item, float32, on the CPU.
 
 python -m mousai.evaluation.papersize tcld        in this process, the numbers as JSON on the last line
 """
@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from mousai.checkpoint import new_tcld
+from mousai.diffusion import window_starts
 from mousai.dmae import DMAE
-from mousai.evaluation.efficiency import in_fresh_process, resident_peak_gb
+from mousai.evaluation.efficiency import PAPER_SECONDS, in_fresh_process, quartiles, resident_peak_gb
 from mousai.profiles import Profile, TrainConfig, get_profile
 from mousai.train import fit
 from mousai.unet import count_parameters
 
 STAGES = ("dmae", "tcld")
+TIMED = 3  # sampling steps, after one that is not
 
 
 def fresh_steps(stage: str, name: str = "a100") -> dict:
@@ -30,14 +32,18 @@ def fresh_steps(stage: str, name: str = "a100") -> dict:
 def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
     """Seconds, peak memory in GB, and what became of the parameters: random weights, one item of noise, no T5.
 
-    First one DDIM step, guided in stage 2, then one step of the training loop: loss, backward, AdamW. Nothing is warmed
-    up. The EMA's copy is in the memory, its update not in the seconds. Raises ValueError for another stage.
+    First DDIM steps, guided in stage 2: one to warm up, the median of the next three is `sample_seconds`. Then one step
+    of the training loop, cold: loss, backward, AdamW. The EMA's copy is in the memory, its update not in the seconds.
+    Raises ValueError for another stage.
     """
     torch.manual_seed(seed)
     model, item, denoise, config = build(stage, profile)
-    started = time.perf_counter()
-    sound = denoise(torch.Generator().manual_seed(seed))
-    sample_seconds, sample_memory = time.perf_counter() - started, resident_peak_gb()
+    sound, calls = torch.empty(0), []
+    for _ in range(1 + TIMED):
+        started = time.perf_counter()
+        sound = denoise(torch.Generator().manual_seed(seed))
+        calls.append(time.perf_counter() - started)
+    sample_quartiles, sample_memory = quartiles(calls[1:]), resident_peak_gb()
     gradients, before = watch_gradients(model), digests(model)
     _, history = fit(model, lambda _: item, config, 1, seed, device=torch.device("cpu"))
     after = digests(model)
@@ -49,7 +55,8 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
         "item_shapes": [list(tensor.shape) for tensor in item],
         "sample_shape": list(sound.shape),
         "sample_finite": bool(sound.isfinite().all()),
-        "sample_seconds": sample_seconds,
+        "sample_seconds": sample_quartiles[1],
+        "sample_quartiles": sample_quartiles[::2],
         "sample_memory_gb": sample_memory,
         "loss": float(history["loss"].iloc[0]),
         "train_seconds": float(history["seconds"].iloc[0]),
@@ -61,6 +68,35 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
         "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "device": "cpu",
+    }
+
+
+def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAPER_SECONDS) -> dict:
+    """The row of Table 3 at that size, from `paper_size_steps` of both stages: per call x calls; no text encoder.
+
+    Both networks are in memory at once, so their peaks are added; each peak holds Python and torch, so it is a little
+    too much.
+    """
+    steps, length = (profile.sampling.dmae_steps, profile.sampling.tcld_steps), round(seconds * profile.sample_rate)
+    windows = [len(window_starts(length, crop, 3 * crop // 4)) for crop in (profile.dmae.crop, profile.tcld.crop)]
+    calls = {stage: n * k for stage, n, k in zip(STAGES, windows, steps, strict=True)}
+    first, last = (sum(calls[stage] * runs[stage]["sample_quartiles"][i] for stage in STAGES) for i in (0, 1))
+    total = sum(calls[stage] * runs[stage]["sample_seconds"] for stage in STAGES)
+    return {
+        "system": "paper_size",
+        "how": f"random weights; per call x calls, {TIMED} calls timed after one",
+        "seconds": total,
+        "seconds_quartiles": [first, last],
+        "memory_gb": sum(runs[stage]["sample_memory_gb"] for stage in STAGES),
+        "time_per_audio": total / seconds,
+        "x_real_time": seconds / total,
+        "audio_seconds": seconds,
+        "n": TIMED,
+        "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
+        "guidance": profile.sampling.guidance,
+        "calls": calls,
+        "seconds_per_call": {stage: runs[stage]["sample_seconds"] for stage in STAGES},
+        **{key: runs["tcld"][key] for key in ("precision", "threads", "device")},
     }
 
 
