@@ -5,6 +5,7 @@ Bad input is one line on stderr that names it and the mend, exit code 2, nothing
 
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+INTERRUPTED = 130
 ENDINGS = (".wav", ".flac", ".ogg")
 EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 HELP = "Moûsai: text to music in two diffusion stages."
@@ -235,18 +237,22 @@ def offline(profile: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; every expected error is one line and exit code 2."""
+    """Run one command; every expected error is one line and exit code 2, an interruption one line and 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: work is saved, kernels are stopped
     try:
-        sys.exit(app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0)
+        code, problem = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0, ""
     except TyperException as error:
-        problem = error.format_message()
+        code, problem = 2, error.format_message()
         if "Invalid value" not in problem:
             problem = f"{problem.rstrip('.')}: see mousai --help"
     except (ValueError, OSError) as error:
-        problem = str(error)
+        code, problem = 2, str(error)
     except (KeyboardInterrupt, typer.Abort):
-        print("mousai: interrupted", file=sys.stderr)
-        sys.exit(130)
-    print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
-    sys.exit(2)
+        code, problem = INTERRUPTED, ""
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code, silently
+        trained = arguments[:1] == ["train"] and "judge" not in arguments
+        problem = "interrupted" + (": what was trained is kept, go on with --resume" if trained else "")
+    if problem:
+        print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,13 +1,16 @@
 """The command line: bad input is one line that names it, exit code 2, nothing written, and no traceback."""
 
+import os
+import signal
 import subprocess
 import sys
 from typing import get_args
 
+import pandas as pd
 import pytest
 import soundfile
 
-from mousai import checkpoint, cli
+from mousai import checkpoint, cli, train
 from mousai.batch import reproduce
 from mousai.generate import FORMATS
 from mousai.profiles import PROFILES, home
@@ -154,6 +157,29 @@ def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, ti
         assert {"validation.csv", "best.safetensors", "clips"} <= {
             p.name for p in (home() / "training" / run).iterdir()
         }
+
+
+def test_a_training_that_is_told_to_end_saves_what_it_has_and_goes_on_later(tiny, tiny_data, monkeypatch, capsys):
+    monkeypatch.setitem(PROFILES, "smoke", tiny)
+    step, ours = train.train_step, signal.getsignal(signal.SIGTERM)
+
+    def told(*arguments):
+        if arguments[3] == 3:  # the step
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    words = ["train", "dmae", "--profile", "smoke", "--steps", "4", "--device", "cpu"]
+    try:
+        for patch, more, code in ((told, [], 130), (step, ["--resume"], 0)):
+            monkeypatch.setattr(train, "train_step", patch)
+            with pytest.raises(SystemExit) as left:
+                cli.main([*words, *more])
+            assert left.value.code == code
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+    printed = capsys.readouterr()
+    assert "mousai: interrupted: what was trained is kept, go on with --resume\n" in printed.err
+    assert pd.read_csv(home() / "training" / "smoke-dmae" / "history.csv").step.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("paper_size", [False, True])
