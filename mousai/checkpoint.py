@@ -10,7 +10,8 @@ from torch import nn
 
 from mousai.dmae import DMAE
 from mousai.files import aside, sha256, write_text
-from mousai.profiles import Profile, choose_device
+from mousai.precision import choose_device
+from mousai.profiles import Profile
 from mousai.tcld import TCLD
 
 

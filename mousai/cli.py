@@ -136,7 +136,9 @@ def train(
     from mousai import stages
     from mousai.checkpoint import load_dmae, read_card, weights_path
     from mousai.evaluation.watch import watch_dmae, watch_tcld
-    from mousai.profiles import choose_device, get_profile, home
+    from mousai.files import home
+    from mousai.precision import choose_device
+    from mousai.profiles import get_profile
 
     chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
     path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
@@ -181,7 +183,8 @@ def listen(
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
     offline(profile)
     from mousai.batch import people
-    from mousai.profiles import get_profile, home
+    from mousai.files import home
+    from mousai.profiles import get_profile
 
     folder = out or home() / "listening" / profile
     if files:

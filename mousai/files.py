@@ -1,10 +1,17 @@
-"""Whole files or none: what is written goes aside and is renamed, so that a reader never sees half of it."""
+"""Where files live, and whole files or none: what is written goes aside and is renamed, so that a reader never sees
+half of it.
+"""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def home() -> Path:
+    """Where data, checkpoints and ledgers live: `MOUSAI_HOME`, else `runs/` beside the package."""
+    return Path(os.environ.get("MOUSAI_HOME") or Path(__file__).resolve().parent.parent / "runs")
 
 
 def sha256(path: Path) -> str:

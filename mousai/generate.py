@@ -10,7 +10,8 @@ from torch import Tensor
 from mousai.checkpoint import load_dmae, load_tcld
 from mousai.dmae import DMAE
 from mousai.files import aside
-from mousai.profiles import Profile, choose_device, get_profile
+from mousai.precision import choose_device
+from mousai.profiles import Profile, get_profile
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, load_text_encoder

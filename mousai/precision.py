@@ -1,6 +1,20 @@
-"""bfloat16 where the hardware multiplies it."""
+"""Where it runs, and bfloat16 where the hardware multiplies it."""
 
 import torch
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there."""
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name is None:
+        return torch.device(available[0])
+    if name.split(":")[0] not in available:
+        raise ValueError(f"device {name!r} is not available: this machine has {', '.join(available)}")
+    return torch.device(name)
 
 
 def native_bfloat16(device: torch.device) -> bool:

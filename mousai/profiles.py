@@ -5,12 +5,8 @@ reproduced by arithmetic; [B] one secondary source; [M] recollection; [ours] our
 The defaults of the dataclasses are the paper's too, so a profile writes down only where it departs, and why.
 """
 
-import os
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
-from pathlib import Path
-
-import torch
 
 GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
 
@@ -299,22 +295,3 @@ def get_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
-
-
-def choose_device(name: str | None = None) -> torch.device:
-    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there."""
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if name is None:
-        return torch.device(available[0])
-    if name.split(":")[0] not in available:
-        raise ValueError(f"device {name!r} is not available: this machine has {', '.join(available)}")
-    return torch.device(name)
-
-
-def home() -> Path:
-    """Where data, checkpoints and ledgers live: `MOUSAI_HOME`, else `runs/` beside the package."""
-    return Path(os.environ.get("MOUSAI_HOME") or Path(__file__).resolve().parent.parent / "runs")

@@ -17,7 +17,9 @@ from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, caption
 from mousai.dmae import DMAE
 from mousai.evaluation.yardstick import fit_pca
-from mousai.profiles import Profile, choose_device, home
+from mousai.files import home
+from mousai.precision import choose_device
+from mousai.profiles import Profile
 from mousai.progress import progress_bar
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD

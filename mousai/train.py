@@ -21,8 +21,8 @@ from torch import nn
 
 from mousai.checkpoint import save_tensors
 from mousai.files import write_text
-from mousai.precision import autocast
-from mousai.profiles import TrainConfig, choose_device
+from mousai.precision import autocast, choose_device
+from mousai.profiles import TrainConfig
 from mousai.progress import progress_bar
 
 Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments

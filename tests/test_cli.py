@@ -12,8 +12,9 @@ import soundfile
 
 from mousai import checkpoint, cli, train
 from mousai.batch import reproduce
+from mousai.files import home
 from mousai.generate import FORMATS
-from mousai.profiles import PROFILES, home
+from mousai.profiles import PROFILES
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),

@@ -8,7 +8,8 @@ from transformers import T5Config, T5EncoderModel
 
 from mousai.checkpoint import new_tcld
 from mousai.dmae import DMAE, READ_FLOOR
-from mousai.profiles import A100, GENRES, PROFILES, choose_device, get_profile
+from mousai.precision import choose_device
+from mousai.profiles import A100, GENRES, PROFILES, get_profile
 from mousai.unet import count_parameters
 
 EVERY = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -121,7 +122,7 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_always_is():
 
 
 def test_mousai_home_moves_everything(home, monkeypatch):
-    from mousai.profiles import home as where
+    from mousai.files import home as where
 
     assert where() == home
     monkeypatch.delenv("MOUSAI_HOME")

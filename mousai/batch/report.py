@@ -26,8 +26,9 @@ import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
-from mousai.files import aside, sha256, write_text
-from mousai.profiles import Profile, choose_device, get_profile, home
+from mousai.files import aside, home, sha256, write_text
+from mousai.precision import choose_device
+from mousai.profiles import Profile, get_profile
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"

@@ -8,7 +8,9 @@ from mousai.batch import execute, fingerprint
 from mousai.batch.build import build
 from mousai.batch.ledger import Ledger
 from mousai.batch.lessons import DATA, UPSTREAM, select
-from mousai.profiles import choose_device, get_profile, home
+from mousai.files import home
+from mousai.precision import choose_device
+from mousai.profiles import get_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"

@@ -19,8 +19,8 @@ from mousai.data.arranger import arrange
 from mousai.data.records import Record, read_manifest, write_manifest
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
-from mousai.files import sha256
-from mousai.profiles import GENRES, DataConfig, Profile, home
+from mousai.files import home, sha256
+from mousai.profiles import GENRES, DataConfig, Profile
 from mousai.progress import progress_bar
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes

@@ -15,7 +15,8 @@ from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.statistics import bootstrap_pair
-from mousai.profiles import Profile, home
+from mousai.files import home
+from mousai.profiles import Profile
 from mousai.progress import progress_bar
 
 

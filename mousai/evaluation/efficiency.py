@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from mousai.generate import Mousai
-from mousai.profiles import Profile, choose_device, get_profile
+from mousai.precision import choose_device
+from mousai.profiles import Profile, get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"

@@ -17,7 +17,8 @@ from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import ClipSet
-from mousai.profiles import GENRES, Profile, home
+from mousai.files import home
+from mousai.profiles import GENRES, Profile
 from mousai.progress import progress_bar
 
 Matrix = Int[np.ndarray, "genres genres"]

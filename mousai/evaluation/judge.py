@@ -24,8 +24,9 @@ from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record
 from mousai.evaluation.samples import ClipSet
-from mousai.files import sha256
-from mousai.profiles import Profile, TextConfig, TrainConfig, choose_device, home
+from mousai.files import home, sha256
+from mousai.precision import choose_device
+from mousai.profiles import Profile, TextConfig, TrainConfig
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel

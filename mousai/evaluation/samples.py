@@ -21,9 +21,10 @@ from mousai.data.clips import RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
 from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin_lim
-from mousai.files import sha256
+from mousai.files import home, sha256
 from mousai.generate import Mousai
-from mousai.profiles import GENRES, Profile, choose_device, home
+from mousai.precision import choose_device
+from mousai.profiles import GENRES, Profile
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 

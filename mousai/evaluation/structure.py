@@ -15,7 +15,8 @@ from mousai.checkpoint import save_tensors
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import load_chunk
 from mousai.evaluation.statistics import bootstrap, bootstrap_pair
-from mousai.profiles import Profile, home
+from mousai.files import home
+from mousai.profiles import Profile
 
 MEASURES = ("rms", "mean_abs")
 FRAMES, FLOOR = 16, 1e-3  # of `slope`: equal parts of a clip; -60 dB, so that silence stays finite

@@ -23,7 +23,8 @@ from mousai.diffusion import diffusion_loss
 from mousai.dmae import DMAE, gaussian_like
 from mousai.files import aside, write_text
 from mousai.generate import write_audio
-from mousai.profiles import Profile, choose_device
+from mousai.precision import choose_device
+from mousai.profiles import Profile
 from mousai.shapes import Signal, Wave
 from mousai.spectrogram import log_mel
 from mousai.stages import encode_split
