@@ -2,8 +2,12 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +192,22 @@ def test_missing_laion_weights_give_one_line_that_says_what_to_fetch(tmp_path, m
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in ("hf download lukewys/laion_clap", "roberta-base", "HF_HOME"))
+
+
+def test_laions_own_code_scores_with_a_checkpoint_and_tokenizers_from_the_cache(tmp_path):
+    """Random weights and a text tower of two layers; everything else is the package's own, in a fresh process."""
+    script = Path(__file__).with_name("laion_for_real.py")
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said["missing"] == [True, None] and said["loaded"]
+    assert said["shapes"] == [[2, 512], [1, 512]]
+    assert_allclose(said["norms"], 1.0, rtol=1e-5)
+    assert said["same"] and all(-1 <= score <= 1 for score in said["scores"]) and len(set(said["scores"])) == 2
+    assert said["context"]["judge"] == "LAION-CLAP music_audioset_epoch_15_esc_90.14"
 
 
 # the judge
