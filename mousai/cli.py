@@ -21,7 +21,7 @@ INTERRUPTED = 130
 ENDINGS = (".wav", ".flac", ".ogg")
 EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 HELP = "Moûsai: text to music in two diffusion stages."
-PAPER_SIZE = "Also a training and a guided sampling step of the paper's size, in notebook 09: minutes, up to 20 GB."
+PAPER_SIZE = "Also steps of the paper's size, and of Riffusion's, in notebook 09: minutes, up to 20 GB."
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 data = typer.Typer(rich_markup_mode=None, help="The embedded music.")

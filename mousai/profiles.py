@@ -179,6 +179,7 @@ class EvaluationConfig:
     structure_samples: int = 1000  # Figure 6 [A]
     repeats: int = 5  # Table 3: runs timed
     study_steps: int = 1000  # of each short run in notebook 04's study
+    attention_steps: int = 20_000  # of each of notebook 08's two runs
     judge_steps: int = 2000  # training steps of the in-domain judge
 
 
@@ -253,7 +254,8 @@ CPU = Profile(
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=4, guidance=3.0),
     evaluation=EvaluationConfig(
-        seeds=4, reconstructions=40, real_clips=120, structure_samples=40, repeats=3, study_steps=45, judge_steps=800,
+        seeds=4, reconstructions=40, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
+        attention_steps=300, judge_steps=800,
     ),
 )
 
@@ -282,7 +284,7 @@ SMOKE = replace(
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
-        judge_steps=20,
+        attention_steps=4, judge_steps=20,
     ),
 )
 # fmt: on

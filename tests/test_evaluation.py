@@ -28,6 +28,7 @@ from mousai.evaluation import (
     samples,
     statistics,
     structure,
+    study,
     yardstick,
 )
 from mousai.profiles import GENRES
@@ -451,6 +452,24 @@ def test_clips_taken_in_turn_come_from_as_many_pieces_as_there_are_and_every_seg
     originals, others = samples.original_set(tiny), samples.other_set(tiny)
     assert len(originals) == len(others) == tiny.evaluation.reconstructions
     assert not set(originals.titles) & set(others.titles)
+
+
+def test_ends_agree_where_the_end_of_a_clip_repeats_its_beginning_and_not_where_it_is_anothers():
+    start = torch.randn(200, 6, 10, generator=torch.Generator().manual_seed(0))
+    middle = torch.zeros(200, 6, 20)
+    same, other = torch.cat([start, middle, start], 2), torch.cat([start, middle, start.roll(1, 0)], 2)
+    turned = torch.cat([start, middle, 3 - 2 * start], 2)  # knows it, as its opposite: a correlation, not a distance
+    agree = [structure.ends_agree(structure.ends(z)) for z in (same, turned, other, torch.ones(200, 6, 40))]
+    assert_allclose(agree[:2], [1, -1], atol=1e-9)
+    assert abs(agree[2]) < 0.1 and agree[3] == 0
+    assert structure.ends(same).shape == (200, 12)
+
+
+def test_the_two_nets_of_the_attention_study_differ_in_self_attention_alone(tiny):
+    nets = study.with_and_without_attention(tiny)
+    (mine, without), tcld = (nets[name].tcld for name in ("attention", "no_attention")), tiny.tcld
+    assert mine == replace(tcld, mask_share=1.0, unet=replace(tcld.unet, channels=(8, 8, 8)))
+    assert without == replace(mine, unet=replace(mine.unet, attentions=(0, 0, 0))) != mine
 
 
 # stage 1 without diffusion

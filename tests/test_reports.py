@@ -149,6 +149,18 @@ def test_the_papers_rival_is_held_against_the_papers_size_and_never_against_the_
     assert rows(size, slow | {"time_per_audio": 6.0})[ratio] == ("0.5 (50 steps against 50)", "different")
 
 
+@pytest.mark.parametrize(("without", "verdict"), [(0.05, "same direction"), (0.3, "different")])
+def test_self_attention_keeps_its_promise_only_where_the_intervals_are_apart(tmp_path, without, verdict):
+    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
+    values = {"real": 0.8, "attention": 0.4, "no_attention": without}
+    rows = [{"name": k, "value": v, "low": v - 0.1, "high": v + 0.1, "n": 64} for k, v in values.items()]
+    report.data("attention", {"rows": rows, "steps": 7, "losses": {}})
+    report.done()
+    row = next(row for row in tables.claims(Results.read(tmp_path, "smoke")) if row.item == "self attention")
+    assert row.verdict == verdict and "7 steps" in row.rule
+    assert row.ours.startswith("real 0.8 [0.7, 0.9]; attention 0.4 [0.3, 0.5]; no attention ")
+
+
 def test_in_domain_scores_never_meet_the_papers_clap_numbers(tmp_path):
     write_all(tmp_path)
     rows = tables.table4(Results.read(tmp_path, "smoke"))

@@ -16,6 +16,7 @@ WRITERS = {
     "table5": "10_paper_report",
     "figure5": "07_genre_confusion",
     "figure6": "08_long_term_amplitude",
+    "attention": "08_long_term_amplitude",
 }
 PEOPLE = "listening"  # the result that `mousai listen --collect` writes; there is none where nobody was asked
 

@@ -245,7 +245,7 @@ def claims(results: Results) -> list[Row]:
     """What the text says besides its tables."""
     said = paper()["claims"]
     text = {key: f"{claim['value']} [{claim['mark']}]" for key, claim in said.items() if key != "title"}
-    rows = [real_time(text.pop("real_time"), results)]
+    rows = [real_time(text.pop("real_time"), results), self_attention(text.pop("self_attention"), results)]
     return rows + [not_run(key.replace("_", " "), claim, "no experiment on it yet") for key, claim in text.items()]
 
 
@@ -256,3 +256,19 @@ def real_time(claim: str, results: Results) -> Row:
         return not_run("real time", claim, results.why_missing("table3"))
     speed = ours["x_real_time"]
     return direction("real time", claim, f"{figure(speed)} x real time", speed >= 1, "1 x real time or more")
+
+
+def self_attention(claim: str, results: Results) -> Row:
+    """Ends of a clip agree more with self-attention than without, the intervals apart."""
+    stored = results.data("attention")
+    if stored is None:
+        return not_run("self attention", claim, results.why_missing("attention"))
+    rows = {row["name"]: row for row in stored["rows"]}
+    mine, without = rows["attention"], rows["no_attention"]
+    parts = [
+        f"{name.replace('_', ' ')} {interval(row['value'], row['low'], row['high'])}" for name, row in rows.items()
+    ]
+    rule = (
+        f"how far the end of a clip knows its beginning; two thin nets, {stored['steps']} steps each: intervals apart"
+    )
+    return direction("self attention", claim, "; ".join(parts), mine["low"] > without["high"], rule)

@@ -17,6 +17,7 @@ from mousai.data.records import load_chunk
 from mousai.evaluation.statistics import bootstrap, bootstrap_pair
 from mousai.files import home
 from mousai.profiles import Profile
+from mousai.shapes import Latent
 
 MEASURES = ("rms", "mean_abs")
 FRAMES, FLOOR = 16, 1e-3  # of `slope`: equal parts of a clip; -60 dB, so that silence stays finite
@@ -148,3 +149,20 @@ def train_slopes(profile: Profile) -> np.ndarray:
         rows = [(float(k), slope(torch.from_numpy(load_chunk(record, k, root)))) for record, k in items]
         save_tensors({"rows": torch.tensor(rows, dtype=torch.float64)}, path)
     return load_file(path)["rows"].numpy()
+
+
+def ends(z: Latent) -> np.ndarray:
+    """Each channel's mean over the first and over the last quarter of a clip: z [n, channels, steps] to
+    [n, 2 channels], first quarters first.
+    """
+    quarter = z.shape[-1] // 4
+    return torch.cat([z[..., :quarter].mean(dim=-1), z[..., -quarter:].mean(dim=-1)], dim=1).double().cpu().numpy()
+
+
+def ends_agree(rows: np.ndarray) -> float:
+    """How much the end of a clip knows of its beginning (ours): the correlation over clips of the two quarters' means,
+    averaged over channels; rows as `ends` gives them. About 0 where the ends were made apart, 1 where nothing changes.
+    """
+    first, last = np.split(rows - rows.mean(axis=0), 2, axis=1)
+    scale = np.sqrt((first**2).sum(axis=0) * (last**2).sum(axis=0))
+    return float(((first * last).sum(axis=0) / np.maximum(scale, 1e-12)).mean())

@@ -1,4 +1,6 @@
-"""What makes a small DMAE learn: one change at a time, short runs (ours). Notebook 04 trains and measures them."""
+"""One change at a time, short runs (ours). Notebook 04 trains and measures what makes a small DMAE learn, notebook 08
+what self-attention is for in stage 2.
+"""
 
 from dataclasses import replace
 
@@ -54,3 +56,12 @@ def short(profile: Profile, dmae: DMAEConfig, rate: float = 1.0) -> Profile:
     """The profile with this stage 1, for a run of `study_steps`."""
     train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
     return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)
+
+
+def with_and_without_attention(profile: Profile) -> dict[str, Profile]:
+    """Two thin nets of stage 2 that differ in self-attention alone, without text: it could tell both ends the same."""
+    unet = profile.tcld.unet
+    thin = replace(unet, channels=tuple(width // 2 for width in unet.channels))
+    deaf = replace(thin, attentions=(0,) * len(thin.channels))
+    nets = {"attention": thin, "no_attention": deaf}
+    return {name: replace(profile, tcld=replace(profile.tcld, mask_share=1.0, unet=net)) for name, net in nets.items()}
