@@ -82,7 +82,7 @@ def networks() -> dict[str, tuple[nn.Module, Call]]:
     return {
         "text": (text, lambda: text(tokens)),
         "U-Net": (unet, lambda: unet(noise, 500, words)),
-        "decoder": (vae, lambda: vae.decode(noise[:1])),
+        "decoder": (vae, lambda: vae.decode(noise[:1])),  # type: ignore[operator]
         "sound": (sound, lambda: sound(picture)),
     }
 
@@ -91,8 +91,8 @@ def text_encoder() -> nn.Module:
     """CLIP ViT-L/14's."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    return CLIPTextModel(CLIPTextConfig(**sizes))
+    config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    return CLIPTextModel(config)
 
 
 def u_net() -> nn.Module:
@@ -118,7 +118,7 @@ def decoder() -> nn.Module:
     down, up = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
     channels = (128, 256, 512, 512)
     return AutoencoderKL(
-        block_out_channels=channels,
+        block_out_channels=channels,  # type: ignore[arg-type]
         layers_per_block=2,
         down_block_types=down,  # type: ignore[arg-type]
         up_block_types=up,  # type: ignore[arg-type]
