@@ -66,6 +66,14 @@ def read_card(path: Path) -> dict:
     return json.loads(card.read_text()) if card.is_file() else {}
 
 
+def read_runs(path: Path) -> list[dict]:
+    """The cards of all runs behind a file of weights, the oldest first: each card keeps that of its start."""
+    runs = [read_card(path)]
+    while "start" in runs[0]:
+        runs.insert(0, runs[0]["start"])
+    return runs
+
+
 def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: str) -> None:
     """Raises ValueError that names the first tensor which is missing, unknown or of another shape."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -11,7 +11,7 @@ from test_train import CPU, states_equal
 from torch.testing import assert_close
 
 from mousai import stages
-from mousai.checkpoint import load_weights, new_tcld
+from mousai.checkpoint import load_weights, new_tcld, read_runs
 from mousai.data import records
 from mousai.dmae import DMAE, log_magnitude
 from mousai.evaluation.study import variants
@@ -194,6 +194,8 @@ def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, ti
     after = ship(tiny, "tcld", more, history.assign(seconds=1800.0), tmp_path / "more.safetensors", card)
     assert (card["hours_in_all"], after["hours"], after["hours_in_all"]) == (1.0, 1.0, 2.0)
     assert after["start"] == card
+    runs = read_runs(tmp_path / "more.safetensors")
+    assert [run["sha256"] for run in runs] == [card["sha256"], after["sha256"]]
     assert "start" not in card and "--start" not in card["command"] and "--start FILE" in after["command"]
     without_card = ship(tiny, "tcld", more, history, tmp_path / "more.safetensors", {})
     assert "--start FILE" in without_card["command"] and "start" not in without_card
@@ -208,9 +210,7 @@ def test_stage_one_goes_on_from_weights_without_a_warm_start_and_keeps_their_enc
     first, history = train_dmae(tiny, steps=3, device=CPU)
     ship(tiny, "dmae", first, history, path)
     monkeypatch.setattr(stages, "start_from_pca", None)  # would undo the start
-    config = replace(
-        tiny.dmae_train, ema_beta=0.0, decay=True, warmup=0, restart=2
-    )  # a schedule that does not start anew at 2
+    config = replace(tiny.dmae_train, ema_beta=0.0, decay=True, warmup=0, restart=2)  # which is not to count
     more, history = train_dmae(replace(tiny, dmae_train=config), steps=3, device=CPU, start=path)
     old = {name: value.float() for name, value in load_file(path).items()}
     now = dict(more.state_dict())

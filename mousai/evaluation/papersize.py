@@ -5,7 +5,6 @@ python -m mousai.evaluation.papersize tcld        in this process, the numbers a
 
 import json
 import sys
-import time
 import zlib
 from collections.abc import Callable
 
@@ -15,13 +14,18 @@ from torch import Tensor, nn
 from mousai.checkpoint import new_tcld
 from mousai.diffusion import window_starts
 from mousai.dmae import DMAE
-from mousai.evaluation.efficiency import PAPER_SECONDS, in_fresh_process, quartiles, resident_peak_gb
+from mousai.evaluation.efficiency import (
+    PAPER_SECONDS,
+    in_fresh_process,
+    per_call_row,
+    resident_peak_gb,
+    timed_calls,
+)
 from mousai.profiles import Profile, TrainConfig, get_profile
 from mousai.train import fit
 from mousai.unet import count_parameters
 
 STAGES = ("dmae", "tcld")
-TIMED = 3  # sampling steps, after one that is not
 
 
 def fresh_steps(stage: str, name: str = "a100") -> dict:
@@ -38,12 +42,8 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
     """
     torch.manual_seed(seed)
     model, item, denoise, config = build(stage, profile)
-    sound, calls = torch.empty(0), []
-    for _ in range(1 + TIMED):
-        started = time.perf_counter()
-        sound = denoise(torch.Generator().manual_seed(seed))
-        calls.append(time.perf_counter() - started)
-    sample_quartiles, sample_memory = quartiles(calls[1:]), resident_peak_gb()
+    sound, seconds = timed_calls(lambda: denoise(torch.Generator().manual_seed(seed)))
+    sample_memory = resident_peak_gb()
     gradients, before = watch_gradients(model), digests(model)
     _, history = fit(model, lambda _: item, config, 1, seed, device=torch.device("cpu"))
     after = digests(model)
@@ -55,8 +55,8 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
         "item_shapes": [list(tensor.shape) for tensor in item],
         "sample_shape": list(sound.shape),
         "sample_finite": bool(sound.isfinite().all()),
-        "sample_seconds": sample_quartiles[1],
-        "sample_quartiles": sample_quartiles[::2],
+        "sample_seconds": seconds[1],
+        "sample_quartiles": seconds[::2],
         "sample_memory_gb": sample_memory,
         "loss": float(history["loss"].iloc[0]),
         "train_seconds": float(history["seconds"].iloc[0]),
@@ -80,22 +80,15 @@ def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAP
     steps, length = (profile.sampling.dmae_steps, profile.sampling.tcld_steps), round(seconds * profile.sample_rate)
     windows = [len(window_starts(length, crop, 3 * crop // 4)) for crop in (profile.dmae.crop, profile.tcld.crop)]
     calls = {stage: n * k for stage, n, k in zip(STAGES, windows, steps, strict=True)}
-    first, last = (sum(calls[stage] * runs[stage]["sample_quartiles"][i] for stage in STAGES) for i in (0, 1))
-    total = sum(calls[stage] * runs[stage]["sample_seconds"] for stage in STAGES)
+    timed = {}
+    for stage in STAGES:
+        first, third = runs[stage]["sample_quartiles"]
+        timed[stage] = (first, runs[stage]["sample_seconds"], third)
+    memory = sum(runs[stage]["sample_memory_gb"] for stage in STAGES)
     return {
-        "system": "paper_size",
-        "how": f"random weights; per call x calls, {TIMED} calls timed after one",
-        "seconds": total,
-        "seconds_quartiles": [first, last],
-        "memory_gb": sum(runs[stage]["sample_memory_gb"] for stage in STAGES),
-        "time_per_audio": total / seconds,
-        "x_real_time": seconds / total,
-        "audio_seconds": seconds,
-        "n": TIMED,
+        **per_call_row("paper_size", "random weights", calls, timed, seconds, memory),
         "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
         "guidance": profile.sampling.guidance,
-        "calls": calls,
-        "seconds_per_call": {stage: runs[stage]["sample_seconds"] for stage in STAGES},
         **{key: runs["tcld"][key] for key in ("precision", "threads", "device")},
     }
 

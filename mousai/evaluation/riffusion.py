@@ -10,13 +10,13 @@ python -m mousai.evaluation.riffusion 43.69       in this process, the numbers a
 import json
 import math
 import sys
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from mousai.evaluation.efficiency import in_fresh_process, quartiles, resident_peak_gb
+from mousai.evaluation.efficiency import in_fresh_process, per_call_row, resident_peak_gb, timed_calls
 from mousai.unet import count_parameters
 
 SIZE = 512  # the picture: 512 mel bands of 512 frames
@@ -24,9 +24,8 @@ HOP, WINDOW, N_FFT, RATE = 441, 4410, 17_640, 44_100  # 10 ms a frame, 100 ms se
 CLIP_SECONDS = SIZE * HOP / RATE  # 5.12 s
 STEPS, GUIDANCE = 50, 7.0
 ITERATIONS = 32  # of Griffin-Lim
-TIMED = 3  # calls of each network, after one that is not
 
-Call = Callable[[], object]
+Call = Callable[[], Any]
 
 
 def fresh_riffusion(seconds: float) -> dict:
@@ -41,35 +40,17 @@ def riffusion_row(seconds: float, build: Callable[[], dict[str, tuple[nn.Module,
     """
     parts, clips = (build or networks)(), math.ceil(seconds / CLIP_SECONDS)
     calls = {name: clips * (STEPS if name == "U-Net" else 1) for name in parts}
-    timed = {name: quartiles([seconds_of(call) for _ in range(TIMED + 1)][1:]) for name, (_, call) in parts.items()}
-    first, median, third = (sum(calls[name] * timed[name][i] for name in parts) for i in range(3))
-    audio = clips * CLIP_SECONDS
+    timed = {name: timed_calls(call)[1] for name, (_, call) in parts.items()}
+    what, audio = "architecture alone with random weights", clips * CLIP_SECONDS
     return {
-        "system": "riffusion",
-        "how": f"architecture alone with random weights; per call x calls, {TIMED} calls timed after one",
-        "seconds": median,
-        "seconds_quartiles": [first, third],
-        "memory_gb": resident_peak_gb(),
-        "time_per_audio": median / audio,
-        "x_real_time": audio / median,
-        "audio_seconds": audio,
-        "n": TIMED,
+        **per_call_row("riffusion", what, calls, timed, audio, resident_peak_gb()),
         "steps": STEPS,
         "guidance": GUIDANCE,
         "precision": "float32",
-        "calls": calls,
-        "seconds_per_call": {name: timed[name][1] for name in parts},
         "parameters": {name: count_parameters(net) for name, (net, _) in parts.items()},
         "threads": torch.get_num_threads(),
         "device": "cpu",
     }
-
-
-def seconds_of(call: Call) -> float:
-    started = time.perf_counter()
-    with torch.no_grad():
-        call()
-    return time.perf_counter() - started
 
 
 def networks() -> dict[str, tuple[nn.Module, Call]]:
