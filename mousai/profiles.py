@@ -234,7 +234,7 @@ CPU = Profile(
         ),
         encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
         wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, warm_start_steps=2400,
-        freeze_encoder=True, precision="auto", magnitude_gain=1.2, polish=2,
+        freeze_encoder=True, precision="auto", magnitude_gain=1.1, polish=2,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
