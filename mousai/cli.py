@@ -150,12 +150,12 @@ def train(
     elif model == "dmae":
         watch = watch_dmae(chosen, run, place, resume)
         net, history = stages.train_dmae(chosen, steps, run, resume, place, watch, start)
-        stages.ship(chosen, model, net, history, path, before)
+        stages.ship(chosen, model, net, history, path, before, watch.last())
     else:
         dmae = load_dmae(chosen, place)
         watch = watch_tcld(chosen, dmae, run, place, resume)
         net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
-        stages.ship(chosen, model, net, history, path, before)
+        stages.ship(chosen, model, net, history, path, before, watch.last())
     hours = history["seconds"].sum() / 3600
     print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
 
@@ -224,13 +224,18 @@ def prepare(
 
 @app.command()
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
-    """Draw the report again from its results, in seconds."""
+    """Draw the report again from its results, in seconds; with the committed one, what README and weights say of it."""
     from mousai.batch.build import build, front_page
+    from mousai.batch.cards import write_cards
     from mousai.batch.reproduce import ROOT
+    from mousai.batch.results import Results
+    from mousai.checkpoint import weights_path
+    from mousai.profiles import get_profile
 
     print(page := build(out or ROOT / "reports" / profile, profile))
     if page.parent == ROOT / "reports" / "cpu":
         front_page(page.parent, profile, ROOT / "README.md")
+        write_cards(Results.read(page.parent, profile), weights_path(get_profile(profile), "dmae").parent)
 
 
 def offline(profile: str) -> None:

@@ -125,11 +125,12 @@ def ship(
     history: pd.DataFrame,
     path: Path | None = None,
     start: dict | None = None,
+    validation: list[dict[str, float]] | None = None,
 ) -> dict:
     """Write weights (by default those the package ships) and their card: how they came about; returns the card.
 
     `start`: the card of the weights that the run went on from, empty where they have none; kept whole, and
-    "hours_in_all" counts theirs too.
+    "hours_in_all" counts theirs too. `validation`: what the valid split said last, one entry a noise level.
     """
     loss, seconds, before = history["loss"].to_numpy(), history["seconds"].to_numpy(), start or {}
     hours, words = float(seconds.sum()) / 3600, "" if start is None else " --start FILE"
@@ -151,6 +152,8 @@ def ship(
         "licence": "MIT; trained on arrangements of public domain tunes rendered with the TimGM6mb sound font",
         "config": asdict(getattr(profile, name)),
     }
+    if validation:
+        card["validation"] = validation
     if start:
         card["start"] = start
     return save_weights(model, path or weights_path(profile, name), card)

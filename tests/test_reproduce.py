@@ -86,6 +86,13 @@ def test_prose_alone_reruns_nothing_and_another_seed_everything(lessons, tmp_pat
     nbformat.write(content, lesson)
     assert key(seed=0) == before
     assert key(seed=1) != before
+    page, own = package / "weights" / "smoke" / "README.md", package / "weights" / "smoke" / "dmae.json"
+    page.parent.mkdir(parents=True)
+    page.write_text("what a report said of the weights")
+    assert key(seed=0) == before
+    own.write_text("{}")
+    assert key(seed=0) != before
+    own.unlink()
     (package / "a.py").write_text("x = 2")
     assert key(seed=0) != before
 

@@ -191,7 +191,9 @@ def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, ti
     still = replace(tiny, tcld_train=replace(tiny.tcld_train, lr=0.0))
     more, history = train_tcld(still, dmae, steps=2, device=CPU, start=path)
     assert_close(dict(more.state_dict()), dict(tcld.state_dict()), atol=1e-3, rtol=1e-3)
-    after = ship(tiny, "tcld", more, history.assign(seconds=1800.0), tmp_path / "more.safetensors", card)
+    heard = [{"step": 2, "sigma": 0.5, "loss": 0.25, "shuffled": 0.5}]
+    after = ship(tiny, "tcld", more, history.assign(seconds=1800.0), tmp_path / "more.safetensors", card, heard)
+    assert after["validation"] == heard and "validation" not in card
     assert (card["hours_in_all"], after["hours"], after["hours_in_all"]) == (1.0, 1.0, 2.0)
     assert after["start"] == card
     runs = read_runs(tmp_path / "more.safetensors")

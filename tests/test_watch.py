@@ -116,6 +116,13 @@ def test_a_resumed_watch_keeps_earlier_rows_and_the_best_of_them(tiny, tmp_path)
         assert file.metadata() == {"step": "2"}
 
 
+def test_what_was_measured_last_is_one_entry_a_level_and_nothing_before_the_first_time(tiny, tmp_path):
+    assert validation(tiny, tmp_path).last() == []
+    last = after(tiny, tmp_path, [0.5, 0.1]).last()
+    assert [(row["step"], row["sigma"]) for row in last] == [(2, sigma) for sigma in SIGMAS]
+    assert_close([row["loss"] for row in last], [0.01] * len(SIGMAS), atol=1e-4, rtol=0)
+
+
 def test_a_fresh_watch_forgets_the_run_before(tiny, tmp_path):
     after(tiny, tmp_path, [0.1, 0.1, 0.1])
     after(tiny, tmp_path, [0.5])

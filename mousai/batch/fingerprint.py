@@ -31,11 +31,12 @@ def code_cells(notebook: Path) -> list[str]:
 
 
 def tree_hash(package: Path, profile: str) -> str:
-    """sha256 over names and bytes of the package's files; of the weights only the profile's own."""
+    """sha256 over names and bytes of the package's files; of the weights only the profile's own, without their page."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
-        foreign = name.startswith("weights/") and not name.startswith(f"weights/{profile}/")
+        own = name.startswith(f"weights/{profile}/") and path.suffix != ".md"
+        foreign = name.startswith("weights/") and not own
         if path.is_file() and "__pycache__" not in name and not foreign:
             digest.update(f"{name}\0{sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -75,6 +75,11 @@ class Validation:
         for text in self.warnings():
             tqdm.write(f"step {step}: {text}", file=sys.stderr)
 
+    def last(self) -> list[dict[str, float]]:
+        """Step, sigma and both losses at every level, where they were measured last; empty before the first time."""
+        rows = pd.DataFrame(self.table[self.table.step == self.table.step.max()])
+        return rows.round(4).to_dict("records")
+
     def losses(self, net: Net, x_0: Signal, told: Tensor, sigma: float) -> dict[str, float]:
         """Mean (v_hat - v)^2 at one level, each item with its own condition and with its neighbour's."""
         eps, level = gaussian_like(x_0, generator(self.profile)), x_0.new_full((len(x_0),), sigma)
