@@ -325,8 +325,6 @@ MISTAKES = [
             '"" if model == "ours" else', '"" if model == "real" else'),
     Mistake("batch/cards.py", "the first run's note and no other",
             "for i, run in enumerate(runs, 1) if", "for i, run in enumerate(runs[:1], 0) if"),
-    Mistake("batch/fingerprint.py", "another profile's weights for the own",
-            'and path.suffix != ".md"', 'or path.suffix != ".md"'),
     # data
     Mistake("data/records.py", "nine tenths of the caption dropped, not one",
             ">= np.where(", "< np.where("),

@@ -9,16 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from mousai.batch import bars, tables
 from mousai.batch.build import BEGIN, END, SECTIONS, build, front_page
-from mousai.batch.cards import MODELS, write_cards
 from mousai.batch.report import Report
 from mousai.batch.results import Results
 from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_REACHED, NOT_RUN, REACHED, SAME, number
-from mousai.checkpoint import save_weights, weights_path
-from mousai.profiles import get_profile
 
 COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
 SHARES = {"Electronic": 0.25, "Hip Hop": 0.25, "Metal": 0.25, "Pop": 0.25}
@@ -320,43 +316,6 @@ def test_every_bar_stands_in_the_report_and_on_the_front_page_run_or_not(tmp_pat
         assert "0.95 [0.9, 1]" in text and "**reached**" in text and "yesterday" not in text
     assert "the judge is deaf" in (tmp_path / "tables" / "bars.md").read_text()
     assert (tmp_path / "tables" / "bars.csv").read_text().startswith("item,bar,ours,verdict,metric or reason\n")
-
-
-def shipped(folder: Path, name: str, **facts) -> dict:
-    """A file of weights with a card as training writes it."""
-    return save_weights(nn.Linear(2, 3), folder / f"{name}.safetensors", {"steps": 5, "hours": 1.5, **facts})
-
-
-def test_the_page_beside_the_weights_tells_every_run_what_was_validated_and_every_bar(tmp_path):
-    write_all(tmp_path)
-    first = shipped(tmp_path / "w", "dmae", command="mousai train dmae --steps 5", note="by hand")
-    heard = [{"step": 9, "sigma": 0.5, "loss": 0.25, "shuffled": 0.75}]
-    facts = {"hours_in_all": 4.5, "seed": 3, "data": "cpu-1", "final_loss": 0.125, "licence": "MIT", "loss_curve": [1]}
-    last = shipped(tmp_path / "w", "dmae", start=first, validation=heard, command="again", **facts)
-    judge = shipped(tmp_path / "w", "judge", loss=2.5)
-    text = write_cards(Results.read(tmp_path, "smoke"), tmp_path / "w").read_text()
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    size = f"{(tmp_path / 'w' / 'dmae.safetensors').stat().st_size / 1e6:.1f}"
-    assert ["`dmae.safetensors`", MODELS["dmae"], "9", size, f"`{last['sha256']}`"] in lines
-    assert ["1", "5", "1.5", "", "", "", "`mousai train dmae --steps 5`"] in lines and "- Run 1: by hand" in text
-    assert ["2", "5", "1.5", "3", "cpu-1", "0.125", "`again`"] in lines
-    assert ["0.5", "0.2500", "0.7500"] in lines and "Hours in all: 4.5." in text and "Licence: MIT." in text
-    assert judge["sha256"] in text and "2.5" in text and "tcld.safetensors" not in text
-    assert all(bar.item in text for bar in bars.BARS)
-
-
-def test_without_weights_there_is_no_page_beside_them(tmp_path):
-    write_all(tmp_path)
-    assert write_cards(Results.read(tmp_path, "smoke"), tmp_path / "w") is None
-    assert not (tmp_path / "w").exists()
-
-
-@pytest.mark.skipif(not list(COMMITTED.glob("results/*_*.json")), reason="no report is committed yet")
-def test_the_committed_page_beside_the_weights_is_what_cards_and_results_draw(tmp_path):
-    folder = weights_path(get_profile("cpu"), "dmae").parent
-    shutil.copytree(folder, tmp_path / "w")
-    page = write_cards(Results.read(COMMITTED, "cpu"), tmp_path / "w")
-    assert page.read_bytes() == (folder / "README.md").read_bytes(), "run `mousai report --profile cpu`"
 
 
 def test_bars_are_not_counted_among_the_papers_verdicts(tmp_path):
