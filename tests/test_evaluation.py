@@ -331,6 +331,18 @@ def test_shape_correlation_sees_form_and_not_level():
 # efficiency
 
 
+def test_the_cold_call_is_not_timed(monkeypatch):
+    clock, costs = [0.0], [9.0, *(1.0 for _ in range(efficiency.TIMED))]
+
+    def call() -> torch.Tensor:
+        clock[0] += costs.pop(0)
+        return torch.tensor(len(costs))
+
+    monkeypatch.setattr(efficiency.time, "perf_counter", lambda: clock[0])
+    result, seconds = efficiency.timed_calls(call)
+    assert (result.item(), seconds) == (0, (1.0, 1.0, 1.0))
+
+
 def test_efficiency_row_names_both_ratios_and_counts_its_runs():
     shared = dict(memory_gb=1.5, steps=[1, 1], guidance=1.0, precision="float32", calls={}, threads=2, device="cpu")
     runs = [{"seconds": s, "audio_seconds": 40.0, **shared} for s in (30.0, 10.0, 20.0)]
