@@ -45,8 +45,8 @@ def files(shipped: dict[str, Path]) -> str:
 
 def section(name: str, path: Path) -> str:
     """How one file came about: every run behind it, then the last validation."""
-    runs, card = read_runs(path), read_card(path)
-    rows = []
+    runs, rows = read_runs(path), []
+    card = runs[-1]
     for i, run in enumerate(runs, 1):
         hours, loss = run.get("hours", run.get("seconds", 0) / 3600), run.get("final_loss", run.get("loss", ""))
         facts = [run.get("seed", ""), run.get("data", ""), loss]
