@@ -216,17 +216,27 @@ class DMAE(nn.Module):
     def polished(self, w: Wave, z: Latent) -> Wave:
         """w with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).
 
-        Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones.
+        Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones. Two channels
+        whose phases part lose each other's notes in the mono mix: each takes a share of the other's.
         """
         config = self.config
         if not config.polish:
             return w
-        if self.reader is None:
-            raise ValueError("`polish` needs a reader: set `readout_weight` or `envelope_bands` as well")
-        m = config.magnitude_gain * linear_magnitude(self.reader(z)[1].float(), READ_FLOOR)
+        m = self.read_magnitude(z)
         for _ in range(config.polish):
-            w = with_magnitude(w, m, config.n_fft, config.hop)
+            w = with_magnitude(w + config.phase_share * w.flip(1), m, config.n_fft, config.hop)
         return w
+
+    def read_magnitude(self, z: Latent) -> Magnitude:
+        """m_w as far as z tells, with the profile's contrast over the whole time of z and its gain (ours).
+
+        Raises ValueError where the profile has no reader.
+        """
+        if self.reader is None:
+            raise ValueError("this stage 1 has no reader: set `readout_weight` or `envelope_bands`")
+        log_m = self.reader(z)[1].float()
+        log_m = torch.lerp(log_m.mean(-1, keepdim=True), log_m, self.config.magnitude_contrast)
+        return self.config.magnitude_gain * linear_magnitude(log_m, READ_FLOOR)
 
 
 def new_reader(config: DMAEConfig) -> Reader:

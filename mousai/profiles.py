@@ -85,8 +85,10 @@ class DMAEConfig:
     envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
-    magnitude_gain: float = 1.0  # on the magnitude read from z: a mean of logs is too quiet [ours]
+    magnitude_gain: float = 1.0  # departs: on the magnitude read from z, as a mean of logs is too quiet
+    magnitude_contrast: float = 1.0  # departs: stretches its logarithm about the mean over time, as a mean is too even
     polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
+    phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
     precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware multiplies it
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
@@ -224,8 +226,7 @@ A100 = Profile(
 
 # The same method where a laptop can follow it. Sizes are ours; each departure has its reason at the field above.
 CPU = Profile(
-    name="cpu",
-    data=DataConfig(pieces=400, piece_samples=2**21),
+    name="cpu", data=DataConfig(pieces=400, piece_samples=2**21),
     dmae=DMAEConfig(
         crop=2**16, envelope_bands=512,
         unet=UNetConfig(
@@ -234,7 +235,7 @@ CPU = Profile(
         ),
         encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
         wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, warm_start_steps=2400,
-        freeze_encoder=True, precision="auto", magnitude_gain=1.1, polish=2,
+        freeze_encoder=True, precision="auto", magnitude_gain=1.05, magnitude_contrast=1.05, polish=2, phase_share=0.1,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
@@ -254,15 +255,14 @@ CPU = Profile(
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=4, guidance=3.0),
     evaluation=EvaluationConfig(
-        seeds=4, reconstructions=40, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
+        seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
         attention_steps=300, judge_steps=800,
     ),
 )
 
 # Minutes, for the tests: every line of code runs, nothing is expected to sound.
 SMOKE = replace(
-    CPU,
-    name="smoke",
+    CPU, name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
     dmae=replace(
         CPU.dmae, crop=2**15, envelope_bands=128, reader_width=32, warm_start_steps=4,

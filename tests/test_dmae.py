@@ -236,7 +236,8 @@ def test_the_paper_asks_nothing_of_a_reader(paper_dmae):
 def told(tiny, monkeypatch) -> tuple[DMAE, torch.Tensor]:
     """A model whose reader always tells the magnitude of one waveform exactly, and that waveform."""
     torch.manual_seed(0)
-    model, w = DMAE(replace(tiny.dmae, magnitude_gain=1.0, polish=1)).eval(), noise(1, 2, 16 * 1024)
+    plain = replace(tiny.dmae, magnitude_gain=1.0, magnitude_contrast=1.0, phase_share=0.0, polish=1)
+    model, w = DMAE(plain).eval(), noise(1, 2, 16 * 1024)
     log_m = log_magnitude(magnitude(w), READ_FLOOR)
     monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
     return model, w
@@ -267,6 +268,28 @@ def test_the_gain_multiplies_the_magnitude_that_is_read(told):
     assert_close(model.polished(w, noise(1, 32, 16)), 1.5 * w, atol=2e-2, rtol=0)
 
 
+def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
+    model = DMAE(replace(tiny.dmae, magnitude_gain=2.0, magnitude_contrast=1.5))
+    log_m = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 3.0, 3.0]]])
+    monkeypatch.setattr(model.reader, "forward", lambda z: (z, log_m))
+    expected = 2 * linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5], [3.0, 3.0, 3.0]]]), READ_FLOOR)
+    assert_close(model.read_magnitude(noise(1, 32, 16)), expected)
+
+
+def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
+    """Channels whose phases have nothing to do with each other come to agree; the magnitude stays what is read."""
+    model, w = told
+    start, agree, apart = noise(1, 2, 16 * 1024, seed=3), [], []
+    for share in (0.0, 0.5):
+        model.config = replace(model.config, phase_share=share)
+        made = model.polished(start, noise(1, 32, 16))
+        agree.append(torch.corrcoef(made[0])[0, 1].item())
+        apart.append((magnitude(made) - magnitude(w)).norm().item())
+    assert abs(agree[0]) < 0.05 and agree[1] > 0.3
+    assert_close(apart[1], apart[0], rtol=0.1, atol=0)
+    assert_close(made, with_magnitude(start + start.flip(1) / 2, magnitude(w)), atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("polish", [0, 1, 2])
 def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, polish):
     model, w = told
@@ -280,7 +303,7 @@ def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, po
 
 def test_polish_without_a_reader_is_refused(paper_dmae):
     model = DMAE(replace(paper_dmae, polish=1))
-    with pytest.raises(ValueError, match="needs a reader"):
+    with pytest.raises(ValueError, match="no reader: set `readout_weight`"):
         model.polished(noise(1, 2, 2048), noise(1, 32, 2))
 
 

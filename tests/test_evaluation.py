@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -442,6 +443,20 @@ def test_every_prompt_is_asked_once_a_seed_and_beside_its_own_clip(tiny, tiny_da
     assert len({seed for seed, _ in calls}) == len(calls)
 
 
+def test_clips_are_made_anew_where_weights_or_what_is_done_after_sampling_changed(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "dmae.safetensors"
+    monkeypatch.setattr(samples, "weights_path", lambda *_: path)
+    with pytest.raises(FileNotFoundError, match="mousai train dmae"):
+        samples.model_context(tiny, "cpu", ("dmae",))
+    path.write_bytes(b"one")
+    changed = [{"polish": 9}, {"phase_share": 0.9}, {"magnitude_gain": 9.0}, {"magnitude_contrast": 9.0}]
+    others = [replace(tiny, dmae=replace(tiny.dmae, **change)) for change in changed]
+    contexts = [samples.model_context(profile, "cpu", ("dmae",)) for profile in (tiny, *others)]
+    path.write_bytes(b"two")
+    contexts.append(samples.model_context(tiny, "cpu", ("dmae",)))
+    assert all(a != b for a, b in combinations(contexts, 2))
+
+
 def test_shuffled_prompts_leave_none_its_own_text_with_several_seeds_too():
     clips = clip_set(torch.arange(6.0)[:, None, None].expand(6, 2, 4), ["Pop"] * 6)
     twice = replace(clips, prompts=list(clips.prompts) * 2)
@@ -499,7 +514,7 @@ def test_the_yardsticks_clips_are_the_same_chunks_as_the_reconstructions(tiny, t
 
 
 def test_griffin_lim_from_a_perfect_reader_sounds_like_the_original(tiny):
-    dmae = DMAE(replace(tiny.dmae, magnitude_gain=1.0)).eval()
+    dmae = DMAE(replace(tiny.dmae, magnitude_gain=1.0, magnitude_contrast=1.0)).eval()
     time = torch.arange(2**14) / 48_000
     w = 0.1 * torch.sin(2 * math.pi * 440 * time).expand(1, 2, -1).contiguous()
     told = log_magnitude(magnitude(w, tiny.dmae.n_fft, tiny.dmae.hop), READ_FLOOR)
@@ -628,3 +643,28 @@ def test_shape_correlation_draws_whole_tunes():
     real = np.c_[ks, level]
     same = structure.shape_correlation(real, real, 4, groups=[f"tune {i // 4}" for i in range(40)] * 2)
     assert_allclose(same, (1, 1, 1), rtol=1e-9)
+
+
+def test_side_over_mid_is_0_in_mono_and_1_where_channels_have_nothing_in_common():
+    w = torch.randn(4, 2, 2**14, generator=torch.Generator().manual_seed(0))
+    assert structure.side_over_mid(w[:, :1].expand(4, 2, -1)) == 0
+    assert structure.side_over_mid(w) == pytest.approx(1, abs=0.05)
+    assert structure.side_over_mid(torch.tensor([[[3.0], [1.0]], [[0.0], [0.0]]])) == pytest.approx(4 / 16)
+
+
+def test_the_polish_ladder_adds_one_field_a_row_and_leaves_the_model_as_it_was(tiny):
+    after = {"magnitude_gain": 2.0, "phase_share": 0.5, "magnitude_contrast": 1.5, "polish": 1}
+    config = replace(tiny.dmae, **after)
+    model, w = DMAE(config).eval(), 0.1 * torch.randn(5, 2, 2**14, generator=torch.Generator().manual_seed(0))
+    rows = study.polish_ladder(model, w, w)
+    assert model.config == config
+    names = ["magnitude_gain", "phase_share", "magnitude_contrast"]
+    assert list(rows) == ["as sampled", "polished", *(f"and {name}" for name in names), "original"]
+    same = {"log-mel L1": 0, "level (dB)": 0, "side over mid": structure.side_over_mid(w)}
+    assert rows["as sampled"] == rows["original"] == pytest.approx(same)
+    assert rows["and magnitude_gain"]["level (dB)"] - rows["polished"]["level (dB)"] == pytest.approx(6.02, abs=0.1)
+    assert rows["and phase_share"]["side over mid"] < rows["and magnitude_gain"]["side over mid"] - 0.2
+    made = study.repolished(model, w, w)
+    assert rows["and magnitude_contrast"]["log-mel L1"] == log_mel_l1(made, w).mean().item()
+    model.config = replace(config, polish=0)
+    assert list(study.polish_ladder(model, w, w)) == ["as sampled", "original"]

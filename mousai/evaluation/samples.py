@@ -32,6 +32,7 @@ BATCH = 4  # clips made at a time: bounds memory
 NOISE_RMS = 0.1
 PCA_CROPS = 64  # training crops the yardstick learns its directions from, as in notebook 04
 ITERATIONS = 32  # of Griffin-Lim
+AFTER_SAMPLING = ("polish", "phase_share", "magnitude_gain", "magnitude_contrast")  # stage 1's fields
 
 
 class Prompt(NamedTuple):
@@ -194,7 +195,6 @@ def griffin_lim_set(profile: Profile, device: str | None = None) -> ClipSet:
         raise ValueError(f"profile {profile.name}: its DMAE has no reader: there is nothing to start Griffin-Lim from")
     real, model = original_set(profile), []
     context = model_context(profile, device, ("dmae",)) | {"iterations": ITERATIONS, "seed": profile.seed}
-    context |= {"gain": profile.dmae.magnitude_gain}
 
     def make(indices: list[int]) -> Tensor:
         model[:] = model or [load_dmae(profile, choose_device(device))]
@@ -204,13 +204,17 @@ def griffin_lim_set(profile: Profile, device: str | None = None) -> ClipSet:
 
 
 def model_context(profile: Profile, device: str | None, names: tuple[str, ...]) -> dict:
-    """Which weights, by sha256, and what length and rate. Raises FileNotFoundError where weights are not shipped."""
+    """Which weights, by sha256, what length, and what is done after sampling: all that two runs' clips can differ by.
+
+    Raises FileNotFoundError where weights are not shipped.
+    """
     paths = {name: weights_path(profile, name) for name in names}
     for path in paths.values():
         if not path.is_file():
             raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
     hashes = {f"{name}_sha256": sha256(path) for name, path in paths.items()}
-    return hashes | {"crop": profile.tcld.crop, "device": choose_device(device).type}
+    after = {name: getattr(profile.dmae, name) for name in AFTER_SAMPLING}
+    return hashes | after | {"crop": profile.tcld.crop, "device": choose_device(device).type}
 
 
 def cached(profile: Profile, name: str, prompts: Sequence[Prompt], make: Callable, context: dict) -> ClipSet:

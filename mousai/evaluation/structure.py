@@ -34,6 +34,12 @@ def clipped(w: Tensor) -> float:
     return float((w.abs() > 1).double().mean())
 
 
+def side_over_mid(w: Tensor) -> float:
+    """Energy of left minus right over that of left plus right, of all clips w [batch, 2, time]; 0 is mono, 1 unlike."""
+    left, right = w.double().unbind(1)
+    return float((left - right).square().sum() / (left + right).square().sum())
+
+
 def level_db(ours: np.ndarray, real: np.ndarray) -> float:
     """Level of all clips of ours over that of all real ones in decibels, from each clip's rms; silence is -120 dB."""
     level = [20 * np.log10(np.sqrt(np.mean(np.square(rms))) + 1e-6) for rms in (ours, real)]

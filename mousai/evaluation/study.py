@@ -1,13 +1,20 @@
-"""One change at a time, short runs (ours). Notebook 04 trains and measures what makes a small DMAE learn, notebook 08
-what self-attention is for in stage 2.
+"""One change at a time (ours). Notebook 04 measures in short runs what makes a small DMAE learn, and what each piece of
+the polish does; notebook 08 what self-attention is for in stage 2.
 """
 
 from dataclasses import replace
 
+import torch
+
+from mousai.dmae import DMAE
+from mousai.evaluation.structure import level_db, side_over_mid
 from mousai.profiles import CPU, DMAEConfig, EncoderConfig, Profile
+from mousai.shapes import Wave
+from mousai.spectrogram import log_mel_l1
 from mousai.stages import shortened
 
 RATES = (0.2, 5.0)  # learning rates, over the profile's
+PLAIN = {"magnitude_gain": 1.0, "phase_share": 0.0, "magnitude_contrast": 1.0}  # of the polish, all but its steps
 
 
 def variants(profile: Profile) -> dict[str, Profile]:
@@ -56,6 +63,32 @@ def short(profile: Profile, dmae: DMAEConfig, rate: float = 1.0) -> Profile:
     """The profile with this stage 1, for a run of `study_steps`."""
     train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
     return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)
+
+
+@torch.no_grad()
+def polish_ladder(model: DMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, float]]:
+    """Row -> measures: clips [batch, 2, time] decoded without polish, then polished, one more of its fields a row.
+
+    The last row is w itself. Level in decibels over w's.
+    """
+    config, rows = model.config, {"as sampled": sampled}
+    for i, name in enumerate(["polished", *PLAIN] if config.polish else []):
+        model.config = replace(config, **dict(list(PLAIN.items())[i:]))
+        rows[f"and {name}" if i else name] = repolished(model, w, sampled)
+    model.config = config
+    rms = [y.square().mean((1, 2)).sqrt().numpy() for y in (*rows.values(), w)]
+    levels = [level_db(own, rms[-1]) for own in rms]
+    return {
+        row: {"log-mel L1": log_mel_l1(y, w).mean().item(), "level (dB)": level, "side over mid": side_over_mid(y)}
+        for (row, y), level in zip({**rows, "original": w}.items(), levels, strict=True)
+    }
+
+
+def repolished(model: DMAE, w: Wave, sampled: Wave) -> Wave:
+    """What was sampled from w's own z, polished as the model's configuration says; four clips at a time."""
+    place = next(model.parameters()).device
+    parts = zip(sampled.split(4), w.split(4), strict=True)
+    return torch.cat([model.polished(y.to(place), model.encode(x.to(place))).cpu() for y, x in parts])
 
 
 def with_and_without_attention(profile: Profile) -> dict[str, Profile]:

@@ -69,9 +69,6 @@ def griffin_lim(
 def reader_griffin_lim(dmae: DMAE, w: Wave, iterations: int = 32, seed: int = 0) -> Wave:
     """w -> z -> the magnitudes that stage 1's reader tells -> waveform by Griffin-Lim alone, without any diffusion."""
     config, device = dmae.config, next(dmae.parameters()).device
-    if dmae.reader is None:
-        raise ValueError("this profile's stage 1 has no reader: nothing tells magnitudes from z")
-    parts = [dmae.reader(dmae.encode(part.to(device)))[1].cpu() for part in w.split(4)]
-    m = config.magnitude_gain * linear_magnitude(torch.cat(parts), READ_FLOOR)
-    m = m.unflatten(1, (2, -1)) * config.n_fft**0.5
+    parts = [dmae.read_magnitude(dmae.encode(part.to(device))).cpu() for part in w.split(4)]
+    m = torch.cat(parts).unflatten(1, (2, -1)) * config.n_fft**0.5
     return torch.stack([griffin_lim(m[:, channel], w.shape[-1], config, iterations, seed) for channel in (0, 1)], 1)
