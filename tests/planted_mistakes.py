@@ -315,6 +315,10 @@ MISTAKES = [
     Mistake("evaluation/papersize.py", "the paper's windows without overlap",
             "3 * crop // 4", "crop"),
     # people
+    Mistake("evaluation/baselines.py", "Riffusion's pictures the right way up",
+            "pictures[..., 0].flip(1)", "pictures[..., 0]"),
+    Mistake("evaluation/baselines.py", "one of Riffusion's pictures too few",
+            "math.ceil(seconds * RATE / PART)", "int(seconds * RATE / PART)"),
     Mistake("evaluation/listening.py", "clips as loud as they are",
             "w * (level / size) for w, size", "w * (level / max(rms)) for w, size"),
     Mistake("evaluation/listening.py", "a peak beyond full scale",

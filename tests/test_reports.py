@@ -171,6 +171,27 @@ def test_in_domain_scores_never_meet_the_papers_clap_numbers(tmp_path):
     assert "0.13" not in judged.paper and "never compared" in judged.rule
 
 
+def test_riffusions_rows_are_numbers_where_its_clips_were_heard(tmp_path):
+    """In the paper its clips are mostly called Pop; and LAION's judge may have scored both systems."""
+    write_all(tmp_path)
+    values = {"generated": 0.13, "riffusion": 0.5}
+    laion = [{"row": row, "judge": "LAION-CLAP", "value": value} for row, value in values.items()]
+    report = Report("06_clap_score", "smoke", tmp_path, device="cpu")
+    report.data("table4", scores(0.4, 0.1) + laion)
+    report.done()
+    judge, mfcc = np.zeros((4, 4), int), np.full((4, 4), 2)
+    judge[:, GENRES.index("Pop")] = 8
+    report = Report("07_genre_confusion", "smoke", tmp_path, device="cpu")
+    report.data("figure5", {"genres": GENRES, "matrices": {"judge": {"riffusion": judge}, "mfcc": {"riffusion": mfcc}}})
+    report.done()
+    results = Results.read(tmp_path, "smoke")
+    said = {row.item: row for row in tables.figure5(results) + tables.table4(results)}
+    assert said["Riffusion, heard by judge"].verdict == DIRECTION
+    assert said["Riffusion, heard by judge"].ours == "100 % of 32 called Pop; chance 25 %"
+    assert said["Riffusion, heard by mfcc"].verdict == DIFFERENT
+    assert said["Moûsai, LAION-CLAP"].verdict == SAME and said["Riffusion, LAION-CLAP"].verdict == DIFFERENT
+
+
 def test_ratings_are_not_run_because_they_are_peoples(tmp_path):
     write_all(tmp_path)
     rows = tables.table5(Results.read(tmp_path, "smoke"))

@@ -11,6 +11,7 @@ from mousai.batch.report import Report, plain, write_json
 from mousai.batch.reproduce import ROOT
 from mousai.batch.results import PEOPLE
 from mousai.evaluation import listening
+from mousai.evaluation.baselines import sources
 from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
 from mousai.evaluation.listening import RATINGS, Answer
 from mousai.evaluation.statistics import bootstrap
@@ -25,7 +26,7 @@ def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device:
 
     Raises ValueError where `out` holds the key of another study, or a clip cannot be used.
     """
-    report, sets = Report(PEOPLE, profile, out, seed, device), listening.sources(profile, device or None)
+    report, sets = Report(PEOPLE, profile, out, seed, device), sources(profile, device or None)
     clips = listening.choose(sets, per_genre, seed, profile.sample_rate)
     page, key = listening.study(clips, profile.name, seed, profile.sample_rate)
     if (out / "key.json").exists() and read_key(out)["study"] != key["study"]:

@@ -121,14 +121,15 @@ def table4(results: Results) -> list[Row]:
     """CLAP: the paper's numbers wait for LAION's checkpoint; the in-domain judge answers the question behind them."""
     said, stored = paper()["table4"]["clap"], results.data("table4")
     scores = {(row["judge"], row["row"]): row for row in stored or []}
-    laion = next((row for (judge, name), row in scores.items() if "laion" in judge.lower() and name == "generated"), {})
+    laion = {name: row for (judge, name), row in scores.items() if "laion" in judge.lower()}
     why = "within 10 %; the paper's checkpoint is unknown" if laion else results.why_missing("table4")
     if stored is not None and not laion:
         why = next((w for _, item, w in results.not_run() if "laion" in item), "no LAION-CLAP checkpoint here")
-    rows = [
-        number("Moûsai, LAION-CLAP", said["Moûsai"], "B", laion.get("value"), "", why),
-        not_run("Riffusion, LAION-CLAP", f"{said['Riffusion']} [B]", OTHERS),
-    ]
+    rows = []
+    for name, row in {"Moûsai": "generated", "Riffusion": "riffusion"}.items():
+        value = laion.get(row, {}).get("value")
+        reason = why if laion.get(row) or name == "Moûsai" else OTHERS
+        rows.append(number(f"{name}, LAION-CLAP", said[name], "B", value, "", reason))
     judged = {name: row for (judge, name), row in scores.items() if "laion" not in judge.lower()}
     return [*rows, follows_prompt(judged, results.why_missing("table4"))]
 
@@ -198,9 +199,9 @@ def figure5(results: Results) -> list[Row]:
     """Genre confusion: does each row's largest cell lie on the diagonal?"""
     said, stored = paper()["figure5"], results.data("figure5")
     claim = f"{said['diagonal']['value']} [B]"
-    riffusion = not_run("Riffusion", f"{said['riffusion']['value']} [B]", OTHERS)
     if stored is None:
-        return [not_run("Moûsai", claim, results.why_missing("figure5")), riffusion]
+        whole = not_run("Moûsai", claim, results.why_missing("figure5"))
+        return [whole, not_run("Riffusion", f"{said['riffusion']['value']} [B]", OTHERS)]
     rows = [
         on_diagonal(f"Moûsai, heard by {listener}", claim, np.asarray(models["ours"]))
         for listener, models in stored["matrices"].items()
@@ -208,7 +209,19 @@ def figure5(results: Results) -> list[Row]:
     ]
     if "ours" not in stored["matrices"].get("people", {}):
         rows.append(not_run("Moûsai, heard by people", claim, "nobody was asked; listeners here are programs"))
-    return [*rows, riffusion]
+    return rows + called_pop(stored, f"{said['riffusion']['value']} [B]")
+
+
+def called_pop(stored: dict, claim: str) -> list[Row]:
+    """Riffusion's clips, heard by each listener that heard them: is Pop chosen for more than half?"""
+    pop, rows = stored["genres"].index("Pop"), []
+    for listener, models in stored["matrices"].items():
+        if "riffusion" in models:
+            counts = np.asarray(models["riffusion"])
+            share, item = counts[:, pop].sum() / max(counts.sum(), 1), f"Riffusion, heard by {listener}"
+            ours = f"{100 * share:.0f} % of {int(counts.sum())} called Pop; chance 25 %"
+            rows.append(direction(item, claim, ours, bool(share > 0.5), "Pop chosen for more than half"))
+    return rows or [not_run("Riffusion", claim, OTHERS)]
 
 
 def on_diagonal(item: str, claim: str, counts: np.ndarray) -> Row:

@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
+from mousai.evaluation.baselines import riffusion_missing, riffusion_set
 from mousai.evaluation.judge import windows
 from mousai.evaluation.samples import (
     ClipSet,
@@ -71,13 +72,18 @@ def score_row(judge: Listener, clips: ClipSet, row: str, seed: int = 0) -> dict:
 
 
 def table4_sets(profile: Profile, device: str | None = None) -> dict[str, Callable[[], ClipSet]]:
-    """How to make the clips of each row: floor (shuffled, unconditional, noise, silence), ours, ceiling."""
+    """How to make the clips of each row: floor (shuffled, unconditional, noise, silence), ours, ceiling.
+
+    Riffusion's too where its weights are in the cache.
+    """
+    other = {} if riffusion_missing() else {"riffusion": lambda: riffusion_set(profile, device)}
     return {
         "generated": lambda: generated_set(profile, device),
         "shuffled": lambda: shuffled(generated_set(profile, device), profile.seed),
         "unconditional": lambda: generated_set(profile, device, unconditional=True),
         "noise": lambda: noise_set(profile),
         "silence": lambda: silence_set(profile),
+        **other,
         "reconstruction": lambda: reconstruction_set(profile, device),
         "real": lambda: real_set(profile),
     }

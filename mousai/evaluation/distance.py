@@ -53,18 +53,21 @@ def distance_row(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, Rows]:
-    """Rows "generated", "real" and "noise" of `fd.judge.*` and `fd.mfcc.*`, against real test music.
+    """Rows "generated", "real" and "noise" of `fd.judge.*` and `fd.mfcc.*`, against real test music; "riffusion" where
+    its weights are in the cache.
 
     Two embeddings: the judge's, and MFCC statistics, which know nothing of our data. The test pieces are split in two
     by tune: one part stands for "real", as many clips as were generated, the other is the reference of all rows.
     Shares the generated clips of notebooks 06 to 08.
     """
+    from mousai.evaluation.baselines import riffusion_missing, riffusion_set
     from mousai.evaluation.genre import MfccSpace
     from mousai.evaluation.samples import generated_set, noise_set, real_halves
 
     generated = generated_set(profile, device)
     real, reference = real_halves(profile, len(generated))
     sets = {"generated": generated, "real": real, "noise": noise_set(profile)}
+    sets |= {} if riffusion_missing() else {"riffusion": riffusion_set(profile, device)}
     return {"judge": distances(judge, sets, reference), "mfcc": distances(MfccSpace(reference), sets, reference)}
 
 

@@ -17,8 +17,8 @@ import soundfile
 from torch import Tensor
 
 from mousai.data.records import Sound
-from mousai.evaluation.samples import ClipSet, generated_set, griffin_lim_set, real_set
-from mousai.profiles import GENRES, Profile
+from mousai.evaluation.samples import ClipSet
+from mousai.profiles import GENRES
 
 TEMPLATE = Path(__file__).with_name("listening.html")
 SECONDS, FADE = 10.0, 0.05
@@ -51,15 +51,6 @@ class Answer(NamedTuple):
     clip: str
     genre: str
     ratings: dict[str, int]
-
-
-def sources(profile: Profile, device: str | None = None) -> dict[str, ClipSet]:
-    """Model -> its clips: ours, real test music, ours without text, and Griffin-Lim from z where there is a reader."""
-    sets = {"ours": generated_set(profile, device), "real": real_set(profile)}
-    sets["unconditional"] = generated_set(profile, device, unconditional=True)
-    if profile.dmae.envelope_bands or profile.dmae.readout_weight:
-        sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
-    return sets
 
 
 def choose(sets: dict[str, ClipSet], per_genre: int, seed: int, rate: int = 48_000) -> list[Clip]:

@@ -1,0 +1,103 @@
+"""What stands beside our clips in Figure 5 and on the listening page; Riffusion's too where its weights are here.
+
+Riffusion draws pictures of mel spectrograms, 5.1 s each, with diffusers' own pipeline. Picture and sound are treated as
+its code does: the red channel upside down and inverted, its fourth power the amplitude, Griffin-Lim, mono, peak at 1.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from jaxtyping import Float
+from torch import Tensor
+from torchaudio.functional import resample
+
+from mousai.evaluation.riffusion import GUIDANCE, HOP, RATE, SIZE, STEPS, Sound
+from mousai.evaluation.samples import ClipSet, asked, cached, generated_set, griffin_lim_set, real_set
+from mousai.generate import sample_count
+from mousai.precision import choose_device
+from mousai.profiles import Profile
+from mousai.shapes import Wave
+
+REPO = "riffusion/riffusion-model-v1"
+PART = (SIZE - 1) * HOP  # samples that Griffin-Lim gives for a picture, at 44.1 kHz
+POWER = 4.0  # of the picture's values, to amplitudes
+
+
+def sources(profile: Profile, device: str | None = None) -> dict[str, ClipSet]:
+    """Model -> its clips: ours, real test music, ours without text; Griffin-Lim from z where there is a reader, and
+    Riffusion where its weights are in the cache.
+    """
+    sets = {"ours": generated_set(profile, device), "real": real_set(profile)}
+    sets["unconditional"] = generated_set(profile, device, unconditional=True)
+    if profile.dmae.envelope_bands or profile.dmae.readout_weight:
+        sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
+    return sets if riffusion_missing() else sets | {"riffusion": riffusion_set(profile, device)}
+
+
+def riffusion_folder() -> Path | None:
+    """Where the Hugging Face cache keeps Riffusion's pipeline, or None."""
+    index = try_to_load_from_cache(REPO, "model_index.json")
+    return Path(index).parent if isinstance(index, str) else None
+
+
+def riffusion_missing() -> str | None:
+    """None where Riffusion can be loaded without a network, else one line: what to fetch and where it goes."""
+    if riffusion_folder():
+        return None
+    return f"Riffusion is not in the Hugging Face cache (HF_HOME): fetch it once with `hf download {REPO}`"
+
+
+def riffusion_set(profile: Profile, device: str | None = None) -> ClipSet:
+    """Riffusion's clips for the very prompts that ours are made for, as long and as many; read from disk once made.
+
+    Raises FileNotFoundError where its weights are not in the cache.
+    """
+    if (folder := riffusion_folder()) is None:
+        raise FileNotFoundError(riffusion_missing())
+    context = {"riffusion": folder.name, "steps": STEPS, "guidance": GUIDANCE, "levels": "peak 1, as its code does"}
+    context |= {"crop": profile.tcld.crop, "seed": profile.seed, "device": choose_device(device).type}
+    prompts, model = asked(profile), []
+
+    def make(indices: list[int]) -> Tensor:
+        model[:] = model or [Riffusion(device)]
+        seconds, seed = profile.tcld.crop / profile.sample_rate, 1000 * profile.seed + indices[0]
+        return model[0].generate([prompts[i].text for i in indices], seconds, seed)
+
+    return cached(profile, "riffusion", prompts, make, context)
+
+
+class Riffusion:
+    """Its pipeline from local files. Raises FileNotFoundError, with what to fetch, where they are missing."""
+
+    def __init__(self, device: str | None = None):
+        if (folder := riffusion_folder()) is None:
+            raise FileNotFoundError(riffusion_missing())
+        from diffusers import StableDiffusionPipeline
+
+        pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True)
+        self.pipe = pipe.to(choose_device(device))
+        self.pipe.set_progress_bar_config(disable=True)
+        self.sound = Sound()
+
+    @torch.no_grad()
+    def generate(self, texts: list[str], seconds: float, seed: int = 0, sample_rate: int = 48_000) -> Wave:
+        """A waveform a text, [n, 2, round(seconds * 48000)], both channels alike, clips end to end, its peak at 1."""
+        samples, generator = sample_count(seconds, sample_rate), torch.Generator().manual_seed(seed)
+        parts = [self.part(texts, generator) for _ in range(math.ceil(seconds * RATE / PART))]
+        w = resample(torch.cat(parts, dim=1), RATE, sample_rate)[:, None, :samples]
+        return (w / w.abs().amax(dim=2, keepdim=True).clamp_min(1e-9)).expand(-1, 2, -1).contiguous()
+
+    def part(self, texts: list[str], generator: torch.Generator) -> Float[Tensor, "n time"]:
+        """One picture a text, and its sound; torch's random state, which Griffin-Lim draws from, stays as it was."""
+        asks = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "height": SIZE, "width": SIZE}
+        pictures = self.pipe(texts, generator=generator, output_type="np", **asks).images
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            return self.sound(amplitudes(torch.from_numpy(pictures)))
+
+
+def amplitudes(pictures: Float[Tensor, "n 512 512 3"]) -> Float[Tensor, "n 512 512"]:
+    """Mel amplitudes of pictures in [0, 1]: low bands first, where the picture has them last; black is loud."""
+    return (1 - pictures[..., 0].flip(1)).pow(POWER)
