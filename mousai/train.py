@@ -7,6 +7,8 @@ an uninterrupted one would have done, and no random state needs saving.
 import copy
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,7 +92,7 @@ def fit(
     ema = EMA(model, config.ema_beta, config.ema_power)
     history = load_run(run, model, ema, optimizer) if run and resume else []
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    saved = time.monotonic()
+    saved, fresh = time.monotonic(), not history
     bar = progress_bar(None, type(model).__name__, steps, len(history), "step")
     try:
         for step in range(len(history), steps):
@@ -101,12 +103,12 @@ def fit(
             if watch and ((step + 1) % config.watch_steps == 0 or step + 1 == steps):
                 watch(step + 1, ema.model)
             if run and time.monotonic() - saved > 60 * config.save_minutes:
-                save_run(run, model, ema, optimizer, history)
-                saved = time.monotonic()
+                save_run(run, model, ema, optimizer, history, fresh)
+                saved, fresh = time.monotonic(), False
     finally:  # also when interrupted: what was learned is kept
         bar.close()
         if run:
-            save_run(run, model, ema, optimizer, history)
+            save_run(run, model, ema, optimizer, history, fresh)
     return ema.model, pd.DataFrame(history)
 
 
@@ -152,35 +154,53 @@ def recent(history: list[dict], n: int = 50) -> float:
     return float(np.mean([row["loss"] for row in history[-n:]]))
 
 
-def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dict]) -> None:
-    """run/last.safetensors: weights, average and optimizer of one moment in one file; run/history.csv beside it."""
+def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dict], fresh: bool = False) -> None:
+    """run/last.safetensors: weights, average and optimizer of one moment in one file; run/history.csv beside it.
+
+    The one before stays as previous.safetensors, except where `fresh`: that would be another run's.
+    """
+    last, previous = run / "last.safetensors", run / "previous.safetensors"
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    save_tensors(tensors, run / "last.safetensors", {"history": json.dumps(history)})
+    if fresh:
+        previous.unlink(missing_ok=True)
+    elif last.is_file():
+        os.replace(last, previous)
+    save_tensors(tensors, last, {"history": json.dumps(history)})
     write_text(pd.DataFrame(history).to_csv(index=False), run / "history.csv")
 
 
 def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
-    """Fill all three from run/last.safetensors; returns the history so far, empty where there is no run yet.
+    """Fill all three from the newest file that can be read; returns its history, empty where there is no run yet.
 
-    Raises ValueError where the file is damaged or of another profile.
+    Says so where that is not the last one. Raises ValueError where each is damaged or of another profile.
     """
-    path = run / "last.safetensors"
-    if not path.is_file():
-        return []
-    try:
-        with safe_open(path, "pt") as file:
-            history = json.loads(file.metadata()["history"])
-        tensors, state = load_file(path), {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        for prefix, module in (("model.", model), ("ema.", ema.model)):
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or of another profile: delete it, or train without resuming") from error
+    found = [path for name in ("last", "previous") if (path := run / f"{name}.safetensors").is_file()]
+    for path in found:
+        try:
+            history = fill(path, model, ema, optimizer)
+            os.replace(path, run / "last.safetensors")  # a damaged one must not become the one before
+            return history
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            said = f"{path} is damaged or of another profile"
+            if path == found[-1]:
+                raise ValueError(f"{said}: delete it, or train without resuming") from error
+            print(f"{said}: going on from {found[-1].name}", file=sys.stderr)
+    return []
+
+
+def fill(path: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
+    """Weights, average and optimizer from one file of `save_run`; returns its history."""
+    with safe_open(path, "pt") as file:
+        history = json.loads(file.metadata()["history"])
+    tensors, state = load_file(path), {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    for prefix, module in (("model.", model), ("ema.", ema.model)):
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return history

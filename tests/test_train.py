@@ -1,5 +1,9 @@
 """The loop: EMA, resuming, learning rate, accumulation, what is kept when things go wrong."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -149,6 +153,49 @@ def test_a_run_leaves_its_history_as_a_table(tmp_path):
     _, history = fit(line(), batches, CONFIG, 3, run=tmp_path, device=CPU)
     assert_close(pd.read_csv(tmp_path / "history.csv").loss.tolist(), history.loss.tolist())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "last.safetensors"]
+
+
+def test_the_last_two_are_kept_and_a_damaged_newest_one_falls_back_to_the_one_before(tmp_path, capsys):
+    whole, expected = fit(line(), batches, CONFIG, 6, device=CPU)
+    fit(line(), batches, replace(CONFIG, save_minutes=0), 4, run=tmp_path, device=CPU)
+    last, previous = tmp_path / "last.safetensors", tmp_path / "previous.safetensors"
+    last.write_bytes(last.read_bytes()[:-20])
+    resumed, history = fit(line(), batches, CONFIG, 6, run=tmp_path, resume=True, device=CPU)
+    assert f"{last} is damaged or of another profile: going on from {previous.name}\n" in capsys.readouterr().err
+    states_equal(resumed, whole)
+    assert history.loss.tolist() == expected.loss.tolist()
+    for path in (last, previous):
+        path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"previous\.safetensors is damaged or of another profile: delete it"):
+        fit(line(), batches, CONFIG, 6, run=tmp_path, resume=True, device=CPU)
+
+
+def test_a_damaged_file_never_takes_the_good_ones_place(tmp_path, monkeypatch):
+    """Killed at the next save, just before the new file is there: what is left can still be read."""
+    fit(line(), batches, replace(CONFIG, save_minutes=0), 4, run=tmp_path, device=CPU)
+    (tmp_path / "last.safetensors").write_bytes(b"half a file")
+    monkeypatch.setattr(train, "save_tensors", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(line(), batches, CONFIG, 6, run=tmp_path, resume=True, device=CPU)
+    monkeypatch.undo()
+    assert len(fit(line(), batches, CONFIG, 6, run=tmp_path, resume=True, device=CPU)[1]) == 6
+
+
+def test_what_another_run_left_is_never_fallen_back_to(tmp_path):
+    fit(line(), batches, replace(CONFIG, save_minutes=0), 4, run=tmp_path, device=CPU)
+    assert (tmp_path / "previous.safetensors").is_file()
+    fit(line(), batches, CONFIG, 3, run=tmp_path, device=CPU)
+    assert not (tmp_path / "previous.safetensors").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path):
+    """Twenty times SIGKILL, at moments drawn by chance, in a process of its own that forks the runs."""
+    program = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["identical"] == 20 and said["killed"] >= 15, said
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_what_is_saved_stays_good(tmp_path):

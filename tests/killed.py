@@ -1,0 +1,65 @@
+"""Training runs killed by SIGKILL at moments drawn by chance, resumed, and set against one that was not.
+
+python killed.py FOLDER        how many were killed, and how many ended bit-identical, as JSON on the last line
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from test_train import CONFIG, batches, line
+
+from mousai.train import fit
+
+STEPS, RUNS = 40, 20
+SAVING = replace(CONFIG, save_minutes=0, warmup=3, decay=True)  # after every step
+
+
+def forked(run: Path, resume: bool) -> int:
+    """The process number of a run that trains in a child."""
+    if child := os.fork():
+        return child
+    status = 1
+    try:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        fit(line(), batches, SAVING, STEPS, run=run, resume=resume, device=torch.device("cpu"))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def weights(run: Path) -> dict:
+    return load_file(run / "last.safetensors")
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    fit(line(), batches, CONFIG, 1, device=torch.device("cpu"))  # what is imported late is imported before the forks
+    rng, started = random.Random(0), time.perf_counter()
+    assert ended(forked(folder / "whole", False)) == 0
+    lasted, killed, identical = time.perf_counter() - started, 0, 0
+    whole = weights(folder / "whole")
+    for number in range(RUNS):
+        run, child = folder / str(number), forked(folder / str(number), False)
+        time.sleep(rng.uniform(0, lasted))
+        os.kill(child, signal.SIGKILL)
+        killed += ended(child) == -signal.SIGKILL
+        assert ended(forked(run, True)) == 0
+        resumed = weights(run)
+        identical += resumed.keys() == whole.keys() and all(torch.equal(resumed[name], whole[name]) for name in whole)
+    print(json.dumps({"killed": killed, "identical": identical, "seconds": lasted}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
