@@ -238,6 +238,23 @@ def report(profile: Profile = "cpu", out: Folder = None) -> None:
         write_cards(Results.read(page.parent, profile), weights_path(get_profile(profile), "dmae").parent)
 
 
+@app.command()
+def verify(
+    profile: Profile = "cpu",
+    out: Folder = None,
+    redraw_only: Annotated[bool, typer.Option("--redraw-only", help="Run no notebook again.")] = False,
+) -> None:
+    """Say what of a report differs from its results, its hashes and a second run; exit code 1 where something does."""
+    offline(profile)
+    from mousai.batch.reproduce import ROOT
+    from mousai.batch.verify import CHEAP
+    from mousai.batch.verify import verify as run
+
+    differs = run(out or ROOT / "reports" / profile, profile, () if redraw_only else CHEAP)
+    print("\n".join(differs) if differs else "nothing differs")
+    raise typer.Exit(1 if differs else 0)
+
+
 def offline(profile: str) -> None:
     """Only a100 may ask a hub for anything; the others have all they need."""
     if profile != "a100":
