@@ -22,6 +22,7 @@ from mousai.shapes import Latent, Level, Magnitude, Wave
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Resnet, UNet, to_stride
 
+POLISH_PART = 2**19  # samples, 10.9 s
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
 
 
@@ -219,12 +220,22 @@ class DMAE(nn.Module):
         Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones. Two channels
         whose phases part lose each other's notes in the mono mix: each takes a share of the other's.
         """
-        config = self.config
-        if not config.polish:
+        hop, steps = self.config.hop, self.config.polish
+        if not steps:
             return w
-        m = self.read_magnitude(z)
+        m, parts = self.read_magnitude(z), []
+        margin = -(-self.config.n_fft * steps // hop) * hop  # as far as one sample hears another
+        for start in range(0, w.shape[-1], POLISH_PART):  # spectrograms of ten minutes would take gigabytes
+            first, end = max(0, start - margin), min(w.shape[-1], start + POLISH_PART + margin)
+            part = self.polished_part(w[..., first:end], m[..., first // hop : end // hop])
+            parts.append(part[..., start - first : start - first + POLISH_PART])
+        return torch.cat(parts, dim=-1)
+
+    def polished_part(self, w: Wave, m_w: Magnitude) -> Wave:
+        """The steps themselves, the spectrogram whole in memory."""
+        config = self.config
         for _ in range(config.polish):
-            w = with_magnitude(w + config.phase_share * w.flip(1), m, config.n_fft, config.hop)
+            w = with_magnitude(w + config.phase_share * w.flip(1), m_w, config.n_fft, config.hop)
         return w
 
     def read_magnitude(self, z: Latent) -> Magnitude:

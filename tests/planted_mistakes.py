@@ -172,6 +172,8 @@ MISTAKES = [
     Mistake("dmae.py", "the signal polished, not the waveform",
             "self.polished(self.to_wave(sample(net, eps, steps, progress)), z)",
             "self.to_wave(self.polished(sample(net, eps, steps, progress), z))"),
+    Mistake("dmae.py", "parts polished without a margin",
+            "margin = -(-", "margin = 0 * -(-"),
     Mistake("dmae.py", "a step of polish too many",
             "range(config.polish)", "range(config.polish + 1)"),
     Mistake("dmae.py", "the floor left in magnitudes that are read",

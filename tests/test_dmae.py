@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mousai import dmae
 from mousai.diffusion import diffusion_loss, sample
 from mousai.dmae import (
     DMAE,
@@ -288,6 +289,15 @@ def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
     assert abs(agree[0]) < 0.05 and agree[1] > 0.3
     assert_close(apart[1], apart[0], rtol=0.1, atol=0)
     assert_close(made, with_magnitude(start + start.flip(1) / 2, magnitude(w)), atol=1e-3, rtol=1e-3)
+
+
+def test_a_long_sound_is_polished_in_parts_as_it_is_in_one(told, monkeypatch):
+    model = told[0]
+    model.config = replace(model.config, polish=3, phase_share=0.1)
+    start, z = noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16)
+    whole = model.polished(start, z)
+    monkeypatch.setattr(dmae, "POLISH_PART", 5 * 1024)
+    assert_close(model.polished(start, z), whole, **CLOSE)
 
 
 @pytest.mark.parametrize("polish", [0, 1, 2])
