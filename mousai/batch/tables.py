@@ -142,12 +142,15 @@ def follows_prompt(scores: dict[str, dict], why: str) -> Row:
     mine, floor = scores["generated"], scores["shuffled"]
     known = [row for row in (mine.get("low"), floor.get("high")) if row is not None]
     holds = known[0] > known[1] if len(known) == 2 else mine["value"] > floor["value"]
-    names = [name for name in ("generated", "shuffled", "noise", "real") if name in scores]
-    parts = [
-        f"{name} {interval(scores[name]['value'], scores[name].get('low'), scores[name].get('high'))}" for name in names
-    ]
+    names = ("generated", "shuffled", "unconditional", "noise", "riffusion", "reconstruction", "real")
+    parts = [with_n(name, scores[name]) for name in names if name in scores]
     rule = "generated above shuffled prompts, intervals apart; never compared with the paper's LAION-CLAP numbers"
     return direction(item, said, "; ".join(parts), holds, rule)
+
+
+def with_n(name: str, row: dict) -> str:
+    """ "real 0.447 [0.396, 0.497], n 120"."""
+    return f"{name} {interval(row['value'], row.get('low'), row.get('high'))}, n {row['n']}"
 
 
 def table5(results: Results) -> list[Row]:
@@ -190,7 +193,7 @@ def nearer_than_noise(embedding: str, distances: dict[str, dict], why: str) -> R
     item, said = f"generated is near real music ({embedding})", "nearest of the three systems [B]"
     if not {"generated", "noise"} <= distances.keys():
         return not_run(item, said, why)
-    ours = "; ".join(f"{name} {interval(row['value'], row['low'], row['high'])}" for name, row in distances.items())
+    ours = "; ".join(with_n(name, row) for name, row in distances.items())
     rule = "generated nearer to real music than white noise is; another scale, never compared with the paper's FAD"
     return direction(item, said, ours, distances["generated"]["high"] < distances["noise"]["low"], rule)
 
