@@ -80,6 +80,7 @@ def reproduce(
     out: Folder = None,
     device: Device = "",
     paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
     from mousai.batch.lessons import UPSTREAM, select
@@ -87,7 +88,7 @@ def reproduce(
     select(list(UPSTREAM), only, start)
     from mousai.batch.reproduce import reproduce as run
 
-    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size=paper_size))
+    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size=paper_size, dry_run=dry_run))
 
 
 @app.command()

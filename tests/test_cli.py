@@ -191,4 +191,5 @@ def test_reproduce_passes_on_what_was_asked_and_its_exit_code(tmp_path, monkeypa
     with pytest.raises(SystemExit) as left:
         cli.main([*words, "--paper-size"] if paper_size else words)
     assert left.value.code == 1
-    assert asked == [(("smoke", "06", "", True, tmp_path / "report", ""), {"paper_size": paper_size})]
+    named = {"paper_size": paper_size, "dry_run": False}
+    assert asked == [(("smoke", "06", "", True, tmp_path / "report", ""), named)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -114,14 +115,48 @@ def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, caps
 
 @pytest.mark.parametrize(
     ("cell", "said"),
-    [("import sys\nsys.exit(0)", "SystemExit"), ("import os\nos._exit(0)", "the kernel died")],
-    ids=["sys.exit", "dead kernel"],
+    [
+        ("import sys\nsys.exit(0)", "01_first failed 1 s: cell 3: SystemExit"),
+        ("import os\nos._exit(0)", "01_first killed 1 s: the kernel died"),
+        ("import os\nos.kill(os.getpid(), 9)", "01_first killed 1 s: the kernel died"),
+    ],
+    ids=["sys.exit", "dead kernel", "killed kernel"],
 )
 def test_a_notebook_that_leaves_early_has_failed(lessons, capsys, cell, said):
     notebook(lessons, "01_first", cell)
     assert run(lessons, {"01_first": ()}) == 1
-    assert said in capsys.readouterr().out
+    assert said in re.sub(r" \d+ s:", " 1 s:", capsys.readouterr().out)
     assert not (lessons.parent / "report" / "results" / "01_first.json").exists()
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
+    graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
+    for name in graph:
+        notebook(lessons, name)
+    assert run(lessons, graph, dry_run=True) == 0
+    assert statuses(capsys.readouterr().out) == [(name, "would") for name in graph]
+    assert [path.name for path in lessons.parent.iterdir()] == ["notebooks"]
+    assert run(lessons, graph) == 0
+    capsys.readouterr()
+    run(lessons, graph, dry_run=True)
+    assert capsys.readouterr().out == "".join(f"{name} is still good\n" for name in graph)
+    notebook(lessons, "01_first", "x = 1")
+    run(lessons, graph, dry_run=True)
+    said = "01_first would run\n02_second would run\n03_third is still good\n"
+    assert capsys.readouterr().out == said
+    run(lessons, graph, dry_run=True, only="03", force=True)
+    assert capsys.readouterr().out == "03_third would run\n"
+
+
+def test_two_runs_in_one_folder_are_refused_and_a_dead_one_holds_nothing(lessons):
+    notebook(lessons, "01_first")
+    with reproduce.alone(lessons.parent / "report"):
+        with pytest.raises(ValueError, match="another run writes there: wait for it, or choose another --out"):
+            run(lessons, {"01_first": ()})
+        assert not (lessons.parent / "report").exists()
+        with reproduce.alone(lessons.parent / "other"):
+            pass
+    assert run(lessons, {"01_first": ()}) == 0
 
 
 def test_a_result_of_an_earlier_run_does_not_count(lessons, capsys):

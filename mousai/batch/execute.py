@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 
 from mousai.files import write_text
 
+DIED = "the kernel died"  # as where the system ran out of memory, or somebody ended it
 TICK = 5.0  # seconds between progress lines
 
 
@@ -76,7 +77,7 @@ def run_cells(notebook: Path, copy: Path, parameters: dict) -> tuple[NotebookNod
         except papermill.PapermillExecutionError as error:
             return NotebookNode(cells=[]), first_lines(error)
         except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
-            return NotebookNode(cells=[]), f"the kernel died: {str(error).splitlines()[0]}"
+            return NotebookNode(cells=[]), f"{DIED}: {str(error).splitlines()[0]}"
     return ran, ""
 
 

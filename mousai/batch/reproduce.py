@@ -1,8 +1,13 @@
 """All notebooks in order, each only where something changed, then the report: what `mousai reproduce` does."""
 
+import hashlib
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mousai.batch import execute, fingerprint
 from mousai.batch.build import build
@@ -14,6 +19,7 @@ from mousai.profiles import get_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
+Lessons = dict[str, tuple[Path, dict, tuple[str, ...]]]  # name -> notebook, its parameters, what it depends on
 
 
 def reproduce(
@@ -24,13 +30,15 @@ def reproduce(
     out: str | Path = "",
     device: str = "",
     paper_size: bool = False,
+    dry_run: bool = False,
     notebooks: Path = NOTEBOOKS,
     upstream: dict[str, tuple[str, ...]] = UPSTREAM,
 ) -> int:
     """Run the lessons of `upstream` into `out` (reports/<profile> by default); 0 where none failed, else 1.
 
     `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too, `paper_size` has
-    notebook 09 run the paper's sizes (13 GB). A lesson whose upstream failed is skipped.
+    notebook 09 run the paper's sizes (13 GB). A lesson whose upstream failed is skipped. `dry_run` says what would run,
+    and writes nothing.
     Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
     """
     settings = {"profile": get_profile(profile).name, "seed": get_profile(profile).seed}
@@ -42,22 +50,60 @@ def reproduce(
     if paper_size and not any("paper_size" in known for known in declared.values()):
         raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
     out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
-    out.mkdir(parents=True, exist_ok=True)
-    prepare_data(names, upstream, profile)
-    ledger, failed = Ledger(home() / "ledgers" / f"{profile}.jsonl"), set()
-    for name in names:
-        cause = next((other for other in upstream[name] if other in failed), None)
-        parameters = settings | {"out": os.path.relpath(out, notebooks)}
-        parameters |= {key: value for key, value in optional.items() if key in declared[name]}
-        lesson = notebooks / f"{name}.ipynb"
+    settings["out"], ledger = os.path.relpath(out, notebooks), Ledger(home() / "ledgers" / f"{profile}.jsonl")
+    lessons = {
+        name: (
+            notebooks / f"{name}.ipynb",
+            settings | {key: value for key, value in optional.items() if key in declared[name]},
+            upstream[name],
+        )
+        for name in names
+    }
+    if dry_run:
+        return preview(lessons, out, ledger, force)
+    with alone(out):
+        out.mkdir(parents=True, exist_ok=True)
+        prepare_data(names, upstream, profile)
+        failed = run_all(lessons, out, ledger, force)
+        if any((out / "results").glob("*_*.json")):
+            print(f"report: {os.path.relpath(build(out, profile))}", flush=True)
+    return 1 if failed else 0
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder. Raises ValueError where there is one already."""
+    place = home() / "locks" / f"{hashlib.sha256(str(out).encode()).hexdigest()[:12]}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"{out}: another run writes there: wait for it, or choose another --out") from None
+
+
+def preview(lessons: Lessons, out: Path, ledger: Ledger, force: bool) -> int:
+    """Say of each lesson whether it would run, itself or because what it depends on would; 0."""
+    changed: set[str] = set()
+    for name, (lesson, parameters, upstream) in lessons.items():
+        kept = not force and not changed.intersection(upstream)
+        kept = kept and still_good(lesson, parameters, upstream, out, ledger)[1]
+        changed |= set() if kept else {name}
+        print(f"{name} {'is still good' if kept else 'would run'}", flush=True)
+    return 0
+
+
+def run_all(lessons: Lessons, out: Path, ledger: Ledger, force: bool) -> set[str]:
+    """Run them in order; returns the names of those that failed, or were skipped because another had."""
+    failed: set[str] = set()
+    for name, (lesson, parameters, upstream) in lessons.items():
+        cause = next((other for other in upstream if other in failed), None)
         if cause:
             say(ledger, name, out, "skipped", error=f"{cause} failed")
             execute.forget(out, name)
-        if cause or not run(lesson, parameters, upstream[name], out, ledger, force):
+        if cause or not run(lesson, parameters, upstream, out, ledger, force):
             failed.add(name)
-    if any((out / "results").glob("*_*.json")):
-        print(f"report: {os.path.relpath(build(out, profile))}", flush=True)
-    return 1 if failed else 0
+    return failed
 
 
 def prepare_data(names: list[str], upstream: dict[str, tuple[str, ...]], profile: str) -> None:
@@ -80,9 +126,8 @@ def check_there(names: list[str], notebooks: Path) -> None:
 
 def run(lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, ledger: Ledger, force: bool) -> bool:
     """Run one lesson unless its result is still good; whether it is good now."""
-    name, key = lesson.stem, fingerprint.fingerprint(lesson, parameters, upstream, out)
-    old = None if force else ledger.last(notebook=name, out=str(out), status="ok", key=key)
-    if old and fingerprint.unchanged(out, old["files"]):
+    name, (key, kept) = lesson.stem, still_good(lesson, parameters, upstream, out, ledger)
+    if kept and not force:
         say(ledger, name, out, "cached")
         return True
     started = time.monotonic()
@@ -90,11 +135,21 @@ def run(lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, le
     try:
         execute.execute(lesson, parameters, out)
     except (RuntimeError, ValueError) as error:
-        say(ledger, name, out, "failed", time.monotonic() - started, error=str(error))
+        status = "killed" if str(error).startswith(execute.DIED) else "failed"
+        say(ledger, name, out, status, time.monotonic() - started, error=str(error))
         return False
     files = fingerprint.written(out, name)
     say(ledger, name, out, "ok", time.monotonic() - started, key=key, files=files)
     return True
+
+
+def still_good(
+    lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, ledger: Ledger
+) -> tuple[str, bool]:
+    """The lesson's key, and whether a run with it is in the ledger whose files are all as it left them."""
+    key = fingerprint.fingerprint(lesson, parameters, upstream, out)
+    old = ledger.last(notebook=lesson.stem, out=str(out), status="ok", key=key)
+    return key, bool(old and fingerprint.unchanged(out, old["files"]))
 
 
 def say(ledger: Ledger, name: str, out: Path, status: str, seconds: float | None = None, **more) -> None:
