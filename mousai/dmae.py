@@ -239,7 +239,7 @@ class DMAE(nn.Module):
         return w
 
     def read_magnitude(self, z: Latent) -> Magnitude:
-        """m_w as far as z tells, with the profile's contrast over the whole time of z and its gain (ours).
+        """m_w as far as z tells, with the profile's contrast over the whole time of z (ours).
 
         Raises ValueError where the profile has no reader.
         """
@@ -247,7 +247,7 @@ class DMAE(nn.Module):
             raise ValueError("this stage 1 has no reader: set `readout_weight` or `envelope_bands`")
         log_m = self.reader(z)[1].float()
         log_m = torch.lerp(log_m.mean(-1, keepdim=True), log_m, self.config.magnitude_contrast)
-        return self.config.magnitude_gain * linear_magnitude(log_m, READ_FLOOR)
+        return linear_magnitude(log_m, READ_FLOOR)
 
 
 def new_reader(config: DMAEConfig) -> Reader:

@@ -85,8 +85,9 @@ class DMAEConfig:
     envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
-    magnitude_gain: float = 1.0  # departs: on the magnitude read from z, as a mean of logs is too quiet
-    magnitude_contrast: float = 1.0  # departs: stretches its logarithm about the mean over time, as a mean is too even
+    magnitude_contrast: float = (
+        1.0  # departs: what is read from z is a mean, too even: log stretched about its time mean
+    )
     polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
     phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
     precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware multiplies it
@@ -235,7 +236,7 @@ CPU = Profile(
         ),
         encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
         wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, warm_start_steps=2400,
-        freeze_encoder=True, precision="auto", magnitude_gain=1.05, magnitude_contrast=1.05, polish=2, phase_share=0.1,
+        freeze_encoder=True, precision="auto", magnitude_contrast=1.03, polish=2, phase_share=0.1,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,

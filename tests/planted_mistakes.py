@@ -161,8 +161,6 @@ MISTAKES = [
             "(step < warm or not self.config.freeze_encoder)", "(not self.config.freeze_encoder)"),
     Mistake("dmae.py", "the reader not trained after the warm start",
             "return loss + side", "return loss"),
-    Mistake("dmae.py", "the gain left out",
-            "return self.config.magnitude_gain * linear_magnitude(", "return linear_magnitude("),
     Mistake("dmae.py", "the contrast left out",
             "log_m, self.config.magnitude_contrast)", "log_m, 1.0)"),
     Mistake("dmae.py", "contrast over channels instead of time",

@@ -237,7 +237,7 @@ def test_the_paper_asks_nothing_of_a_reader(paper_dmae):
 def told(tiny, monkeypatch) -> tuple[DMAE, torch.Tensor]:
     """A model whose reader always tells the magnitude of one waveform exactly, and that waveform."""
     torch.manual_seed(0)
-    plain = replace(tiny.dmae, magnitude_gain=1.0, magnitude_contrast=1.0, phase_share=0.0, polish=1)
+    plain = replace(tiny.dmae, magnitude_contrast=1.0, phase_share=0.0, polish=1)
     model, w = DMAE(plain).eval(), noise(1, 2, 16 * 1024)
     log_m = log_magnitude(magnitude(w), READ_FLOOR)
     monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
@@ -263,17 +263,11 @@ def test_polishing_keeps_the_phase(told, sign):
     assert_close(model.polished(2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
 
 
-def test_the_gain_multiplies_the_magnitude_that_is_read(told):
-    model, w = told
-    model.config = replace(model.config, magnitude_gain=1.5)
-    assert_close(model.polished(w, noise(1, 32, 16)), 1.5 * w, atol=2e-2, rtol=0)
-
-
 def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
-    model = DMAE(replace(tiny.dmae, magnitude_gain=2.0, magnitude_contrast=1.5))
+    model = DMAE(replace(tiny.dmae, magnitude_contrast=1.5))
     log_m = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 3.0, 3.0]]])
     monkeypatch.setattr(model.reader, "forward", lambda z: (z, log_m))
-    expected = 2 * linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5], [3.0, 3.0, 3.0]]]), READ_FLOOR)
+    expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5], [3.0, 3.0, 3.0]]]), READ_FLOOR)
     assert_close(model.read_magnitude(noise(1, 32, 16)), expected)
 
 

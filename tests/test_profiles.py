@@ -63,8 +63,8 @@ def test_a100_departs_from_the_paper_nowhere():
     assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
     assert (dmae.warm_start_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
     assert (encoder.log_floor, encoder.norm_before_tanh, encoder.pca_start) == (None, False, False)
-    assert (dmae.freeze_encoder, dmae.polish, dmae.phase_share) == (False, 0, 0.0)
-    assert (dmae.magnitude_gain, dmae.magnitude_contrast) == (1.0, 1.0)
+    assert (dmae.freeze_encoder, dmae.polish) == (False, 0)
+    assert (dmae.phase_share, dmae.magnitude_contrast) == (0.0, 1.0)
     assert not dmae.unet.inject_everywhere
     assert (A100.tcld.unet.skip_start, A100.tcld.text.paper_exact) == (None, True)
     for train in (A100.dmae_train, A100.tcld_train):

@@ -32,7 +32,7 @@ BATCH = 4  # clips made at a time: bounds memory
 NOISE_RMS = 0.1
 PCA_CROPS = 64  # training crops the yardstick learns its directions from, as in notebook 04
 ITERATIONS = 32  # of Griffin-Lim
-AFTER_SAMPLING = ("polish", "phase_share", "magnitude_gain", "magnitude_contrast")  # stage 1's fields
+AFTER_SAMPLING = ("polish", "phase_share", "magnitude_contrast")  # stage 1's fields
 
 
 class Prompt(NamedTuple):

@@ -14,7 +14,7 @@ from mousai.spectrogram import log_mel_l1
 from mousai.stages import shortened
 
 RATES = (0.2, 5.0)  # learning rates, over the profile's
-PLAIN = {"magnitude_gain": 1.0, "phase_share": 0.0, "magnitude_contrast": 1.0}  # of the polish, all but its steps
+PLAIN = {"phase_share": 0.0, "magnitude_contrast": 1.0}  # of the polish, all but its steps
 
 
 def variants(profile: Profile) -> dict[str, Profile]:
