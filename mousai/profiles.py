@@ -256,7 +256,7 @@ CPU = Profile(
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=4, guidance=3.0),
     evaluation=EvaluationConfig(
-        seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
+        seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
         attention_steps=300, judge_steps=800,
     ),
 )

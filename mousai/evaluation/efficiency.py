@@ -22,7 +22,7 @@ from mousai.precision import choose_device
 from mousai.profiles import Profile, get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
-TIMED = 3  # calls of a network, after one that is not
+TIMED = 5  # calls of a network, after one that is not
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
