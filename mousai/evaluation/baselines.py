@@ -6,6 +6,7 @@ its code does: the red channel upside down and inverted, its fourth power the am
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -77,7 +78,7 @@ class Riffusion:
         from diffusers import StableDiffusionPipeline
 
         pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, local_files_only=True)
-        self.pipe = pipe.to(choose_device(device))
+        self.pipe: Any = pipe.to(choose_device(device))
         self.pipe.set_progress_bar_config(disable=True)
         self.sound = Sound()
 
