@@ -127,10 +127,9 @@ def held(tmp_path, monkeypatch) -> Path:
     from listeners import MODELS, made_up
 
     from mousai.batch import people
-    from mousai.evaluation import listening
     from mousai.profiles import PROFILES
 
-    monkeypatch.setattr(listening, "sources", lambda profile, device: {model: made_up(model) for model in MODELS})
+    monkeypatch.setattr(people, "sources", lambda profile, device: {model: made_up(model) for model in MODELS})
     people.hold(PROFILES["smoke"], tmp_path / "study", per_genre=1, seed=5)
     return tmp_path / "study"
 

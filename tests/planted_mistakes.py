@@ -229,7 +229,7 @@ MISTAKES = [
     Mistake("train.py", "the same noise in every step",
             "np.random.SeedSequence([seed, step])", "np.random.SeedSequence([seed, 0])"),
     Mistake("train.py", "the optimizer's memory lost in resuming",
-            "        optimizer.load_state_dict({**optimizer.state_dict(), \"state\": state})\n", ""),
+            "    optimizer.load_state_dict({**optimizer.state_dict(), \"state\": state})\n", ""),
     Mistake("train.py", "the paper's betas not given to AdamW",
             "config.lr, config.betas, config.eps", "config.lr, eps=config.eps"),
     Mistake("train.py", "the encoder's share ignored",
