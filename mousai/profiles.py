@@ -85,9 +85,7 @@ class DMAEConfig:
     envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
     warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
-    magnitude_contrast: float = (
-        1.0  # departs: what is read from z is a mean, too even: log stretched about its time mean
-    )
+    magnitude_contrast: float = 1.0  # departs: stretches the log read from z about its mean in time: a mean is too even
     polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
     phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
     precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware multiplies it

@@ -152,7 +152,6 @@ class Report:
 
     def provenance(self) -> dict[str, Any]:
         """What a number depends on besides the code: versions, device, threads, weights, seconds, memory."""
-        settings = json.dumps(self.profile.as_dict(), sort_keys=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return {
             "versions": {"python": platform.python_version()} | {name: installed(name) for name in VERSIONS},
@@ -160,7 +159,7 @@ class Report:
             "threads": torch.get_num_threads(),
             "device": self.device,
             "sample_rate": self.profile.sample_rate,
-            "profile_sha256": hashlib.sha256(settings.encode()).hexdigest(),
+            "profile_sha256": profile_sha256(self.profile),
             "weights_sha256": weights_sha256(self.profile.name),
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_gb": round(peak / 1e9, 2),
@@ -173,6 +172,11 @@ def installed(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def profile_sha256(profile: Profile) -> str:
+    """sha256 of all the profile's settings."""
+    return hashlib.sha256(json.dumps(profile.as_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def weights_sha256(profile: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 Every line says one thing that differs; none, and the report can be believed as far as a machine can tell.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 from mousai.batch import execute
 from mousai.batch.build import build
 from mousai.batch.fingerprint import code_cells
-from mousai.batch.report import weights_sha256
+from mousai.batch.report import profile_sha256, weights_sha256
 from mousai.batch.reproduce import NOTEBOOKS
 from mousai.batch.results import Results
 from mousai.files import sha256
@@ -52,8 +51,7 @@ def of_one_lesson(out: Path, name: str, result: dict, notebooks: Path) -> Iterat
     for weights, digest in weights_sha256(profile.name).items():
         if made["weights_sha256"].get(weights) != digest:
             yield f"{name}: made with other weights of {weights} than those here"
-    settings = json.dumps(profile.as_dict(), sort_keys=True)
-    if made["profile_sha256"] != hashlib.sha256(settings.encode()).hexdigest():
+    if made["profile_sha256"] != profile_sha256(profile):
         yield f"{name}: made with other settings of the profile {profile.name} than those here"
     copy, lesson = out / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb"
     if lesson.is_file() and (not copy.is_file() or not set(code_cells(lesson)) <= set(code_cells(copy))):
