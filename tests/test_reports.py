@@ -52,7 +52,11 @@ def scores(generated: float, shuffled: float) -> list[dict]:
 def amplitude(mean: list[float]) -> dict:
     low, high = [value - 0.01 for value in mean], [value + 0.01 for value in mean]
     line = {"mean": mean, "low": low, "high": high, "std": [0.02] * 4}
-    return {"segments": [1, 2, 3, 4], "measures": {"rms": {"generated": line, "real": line}}, "n": {"generated": 40}}
+    return {
+        "segments": [1, 2, 3, 4],
+        "measures": {"rms": {"generated": line, "real": line}},
+        "n": {"generated": 40, "real": 30},
+    }
 
 
 def write_all(out: Path) -> None:
@@ -146,6 +150,10 @@ def test_the_papers_rival_is_held_against_the_papers_size_and_never_against_the_
     assert both[ratio] == ("5 (50 steps against 50)", "same direction")
     assert both["inference time, Moûsai at the paper's size"] == ("600 s", "different")
     assert both["memory, Moûsai at the paper's size"] == ("5 GB", "same")
+    runs = {"n": 5, "seconds_quartiles": [500.0, 700.0], "audio_seconds": 50.0, "calls": {"tcld": 100}}
+    assert rows(size | runs)["inference time, Moûsai at the paper's size"][0] == "600 [quartiles 500, 700] s, n 5"
+    assert rows(size | runs)["time/audio, Moûsai at the paper's size"][0] == "12 [quartiles 10, 14], n 5"
+    assert rows(size | runs)["memory, Moûsai at the paper's size"][0] == "5 GB, n 5"
     assert rows(size, slow | {"time_per_audio": 6.0})[ratio] == ("0.5 (50 steps against 50)", "different")
 
 
@@ -220,11 +228,17 @@ def test_overlapping_intervals_are_no_direction():
     assert tables.follows_prompt(rows, "").verdict == DIRECTION
 
 
+def test_figure_5_shows_each_model_between_chance_and_real_music():
+    models = {"ours": (2 * np.eye(4, dtype=int)).tolist(), "real": (3 * np.eye(4, dtype=int)).tolist()}
+    measured = {"tcld.genre_accuracy.judge": {"low": 0.9, "high": 1.0}}
+    assert tables.heard(models, "judge", measured) == "ours 1 [0.9, 1], n 8; real 1, n 12; chance 0.25"
+
+
 def test_the_diagonal_must_win_every_row():
     counts = np.eye(4, dtype=int) * 5 + 1
-    assert tables.on_diagonal("x", "claim", counts).verdict == DIRECTION
+    assert tables.on_diagonal("x", "claim", counts, "").verdict == DIRECTION
     counts[2, 3] = 6  # a tie
-    assert tables.on_diagonal("x", "claim", counts).verdict == DIFFERENT
+    assert tables.on_diagonal("x", "claim", counts, "").verdict == DIFFERENT
 
 
 def test_a_flat_piece_has_no_intro_body_and_ending(tmp_path):

@@ -93,6 +93,6 @@ def draw(key: str, results: Results, out: Path) -> None:
 
 
 def summary(results: Results) -> dict[str, dict]:
-    """The flat index of every metric: {id: {value, low, high, n, file}}."""
-    keys = ("value", "low", "high", "n", "file")
-    return {name: {key: metric[key] for key in keys} for name, metric in results.metrics().items()}
+    """The flat index of every metric: {id: {value, low, high, n, file}}; times have quartiles beside them."""
+    keys = ("value", "low", "high", "n", "file", "quartiles")
+    return {name: {key: metric[key] for key in keys if key in metric} for name, metric in results.metrics().items()}

@@ -4,13 +4,14 @@ Nothing is left out: what has no number of ours is a row that says "not run" and
 never set against the paper's LAION-CLAP numbers; only the shape of a comparison is.
 """
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from mousai.batch.results import Results, paper
-from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_RUN, SAME, Row, direction, figure, interval, not_run, number
+from mousai.batch.table3 import system
+from mousai.batch.table3 import table3 as table3  # the rest of this file's tables stand here too
+from mousai.batch.verdicts import DIFFERENT, DIRECTION, SAME, Row, direction, figure, interval, not_run, number
 
 OTHERS = "its code and weights are not part of this repository"
 PEOPLE = "ratings are people's: nobody was asked"
@@ -68,55 +69,6 @@ def table2(results: Results) -> list[Row]:
     ]
 
 
-def table3(results: Results) -> list[Row]:
-    """Time and memory for about 43 s of music: ours, the paper's size, Riffusion, and the ratio of the last two.
-
-    Only a machine like the paper's can agree except by chance; the ratio is of two systems on one machine.
-    """
-    said, stored, why = paper()["table3"], results.data("table3"), results.why_missing("table3")
-    ours, size, riffusion = (system(stored, name) for name in ("ours", "paper_size", "riffusion"))
-    absent, full = (stored or {}).get("not_run", {}).get("riffusion", why), results.profile == "a100"
-    items = {"seconds": ("inference time", " s"), "memory_gb": ("memory", " GB"), "time_per_audio": ("time/audio", "")}
-    rows = []
-    for key, (label, unit) in items.items():
-        mine, other = said[key]["Moûsai"], said[key]["Riffusion"]
-        row = number(f"{label}, Moûsai", mine, "B", ours.get(key), unit, how(ours) or why)
-        rows.append(row if full else other_size(row))
-        if not full:
-            item = f"{label}, Moûsai at the paper's size"
-            rows.append(number(item, mine, "B", size.get(key), unit, how(size) or absent))
-        rows.append(number(f"{label}, Riffusion", other, "B", riffusion.get(key), unit, how(riffusion) or absent))
-    return [*rows, faster(said["time_per_audio"], ours if full else size, riffusion, absent)]
-
-
-def system(stored: dict | None, name: str) -> dict:
-    """That system's row of the stored Table 3, empty where it is not there."""
-    return next((row for row in (stored or {}).get("rows", []) if row["system"] == name), {})
-
-
-def how(row: dict) -> str:
-    """What the machine did for that row."""
-    made = f"; {row['how']}" if "how" in row else ""
-    return f"{row['device']}, {row['threads']} threads, {row['steps']} steps{made}" if row else ""
-
-
-def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
-    """Riffusion's time over Moûsai's, for as much music, both on this machine."""
-    item, ratio = "Riffusion's time over Moûsai's, per second of music", said["Riffusion"] / said["Moûsai"]
-    if not (ours and riffusion):
-        return not_run(item, f"{figure(ratio)} [B]", why)
-    mine = riffusion["time_per_audio"] / ours["time_per_audio"]
-    text = f"{figure(mine)} ({riffusion['steps']} steps against {ours['steps']})"
-    return direction(item, f"{figure(ratio)} [B]", text, mine > 1, "above 1; the steps decide, and the paper's are [?]")
-
-
-def other_size(row: Row) -> Row:
-    """A smaller model's time or memory is another quantity: never "same", however near."""
-    if row.verdict == NOT_RUN:
-        return row
-    return replace(row, verdict=DIFFERENT, rule=f"a smaller model, so never the same: {row.rule}")
-
-
 def table4(results: Results) -> list[Row]:
     """CLAP: the paper's numbers wait for LAION's checkpoint; the in-domain judge answers the question behind them."""
     said, stored = paper()["table4"]["clap"], results.data("table4")
@@ -142,7 +94,7 @@ def follows_prompt(scores: dict[str, dict], why: str) -> Row:
     mine, floor = scores["generated"], scores["shuffled"]
     known = [row for row in (mine.get("low"), floor.get("high")) if row is not None]
     holds = known[0] > known[1] if len(known) == 2 else mine["value"] > floor["value"]
-    names = ("generated", "shuffled", "unconditional", "noise", "riffusion", "reconstruction", "real")
+    names = ("generated", "shuffled", "unconditional", "noise", "silence", "riffusion", "reconstruction", "real")
     parts = [with_n(name, scores[name]) for name in names if name in scores]
     rule = "generated above shuffled prompts, intervals apart; never compared with the paper's LAION-CLAP numbers"
     return direction(item, said, "; ".join(parts), holds, rule)
@@ -206,7 +158,12 @@ def figure5(results: Results) -> list[Row]:
         whole = not_run("Moûsai", claim, results.why_missing("figure5"))
         return [whole, not_run("Riffusion", f"{said['riffusion']['value']} [B]", OTHERS)]
     rows = [
-        on_diagonal(f"Moûsai, heard by {listener}", claim, np.asarray(models["ours"]))
+        on_diagonal(
+            f"Moûsai, heard by {listener}",
+            claim,
+            np.asarray(models["ours"]),
+            heard(models, listener, results.metrics()),
+        )
         for listener, models in stored["matrices"].items()
         if "ours" in models
     ]
@@ -227,13 +184,23 @@ def called_pop(stored: dict, claim: str) -> list[Row]:
     return rows or [not_run("Riffusion", claim, OTHERS)]
 
 
-def on_diagonal(item: str, claim: str, counts: np.ndarray) -> Row:
+def on_diagonal(item: str, claim: str, counts: np.ndarray, ours: str) -> Row:
     """Each prompted genre most often heard as itself, ties not counted."""
     others = np.where(np.eye(len(counts), dtype=bool), -1, counts)
     holds = bool((np.diag(counts) > others.max(axis=1)).all())
-    share = np.trace(counts) / max(counts.sum(), 1)
-    rule = "in every row the diagonal is the largest cell"
-    return direction(item, claim, f"{100 * share:.0f} % of {int(counts.sum())} on it; chance 25 %", holds, rule)
+    return direction(item, claim, ours, holds, "in every row the diagonal is the largest cell")
+
+
+def heard(models: dict[str, list], listener: str, measured: dict[str, dict]) -> str:
+    """The share on the diagonal of every model that this listener heard, chance as the floor, real as the ceiling."""
+    parts = []
+    for model, matrix in models.items():
+        counts = np.asarray(matrix)
+        share, n = np.trace(counts) / max(counts.sum(), 1), int(counts.sum())
+        name = "tcld.genre_accuracy" if model == "ours" else f"genre_accuracy.{model}"
+        row = {"value": share, "n": n} | {k: measured.get(f"{name}.{listener}", {}).get(k) for k in ("low", "high")}
+        parts.append(with_n(model.replace("_", " "), row))
+    return "; ".join([*parts, "chance 0.25"])
 
 
 def figure6(results: Results) -> list[Row]:
@@ -245,8 +212,8 @@ def figure6(results: Results) -> list[Row]:
         return [not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()]
     name = "rms" if "rms" in stored["measures"] else next(iter(stored["measures"]))
     line = stored["measures"][name]["generated"]
-    ours = f"mean {name} " + ", ".join(
-        interval(*values) for values in zip(line["mean"], line["low"], line["high"], strict=True)
+    ours = f"mean {name}: " + "; ".join(
+        f"{model} {over_segments(values)}, n {stored['n'][model]}" for model, values in stored["measures"][name].items()
     )
     low, high = line["low"], line["high"]
     tests = {
@@ -255,6 +222,11 @@ def figure6(results: Results) -> list[Row]:
         "ending": (high[3] < low[2], "segment 4 below segment 3, intervals apart"),
     }
     return [direction(key, claims[key], ours, *tests[key]) for key in keys]
+
+
+def over_segments(line: dict[str, list[float]]) -> str:
+    """ "0.0353 [0.0296, 0.0418], 0.169 [0.158, 0.181], ..": one mean a segment."""
+    return ", ".join(interval(*values) for values in zip(line["mean"], line["low"], line["high"], strict=True))
 
 
 def claims(results: Results) -> list[Row]:
