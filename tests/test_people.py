@@ -122,7 +122,8 @@ def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_
     rows = {row.item: row for row in tables.figure5(results) + tables.table5(results)}
     assert list(rows)[:3] == ["Moûsai, heard by judge", "Moûsai, heard by people", "Riffusion"]
     heard = rows["Moûsai, heard by people"]
-    assert (heard.ours, heard.verdict) == ("ours 0.75, n 8; real 1 [1, 1], n 4; chance 0.25", DIFFERENT)  # Hip Hop and Pop are ties
+    assert heard.ours == "ours 0.75, n 8; real 1 [1, 1], n 4; chance 0.25"
+    assert heard.verdict == DIFFERENT  # Hip Hop and Pop are ties
     assert rows["melody, Moûsai"].ours == "3 [3, 3]" and rows["melody, Moûsai"].verdict == SAME  # 3.15 in the paper
     assert rows["fidelity, Moûsai"].ours.startswith("3.75 [") and rows["fidelity, Moûsai"].verdict == DIFFERENT
     assert "8 ratings, of 4 clips by 2 listeners" in rows["fidelity, Moûsai"].rule
