@@ -98,9 +98,10 @@ def generate(
     seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="The same seed, the same sound.")] = 0,
     out: Annotated[Path, typer.Option(parser=SOUND, metavar="FILE", help="WAV, FLAC or OGG.")] = Path("out.wav"),
     profile: Profile = "cpu",
-    tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="DDIM steps, stage 2.")] = None,
-    dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="DDIM steps, stage 1.")] = None,
+    tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
+    dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
+    sampler: Annotated[Literal["ddim", "multistep", "heun"], typer.Option(help="The paper's is ddim.")] = "ddim",
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""
@@ -109,7 +110,7 @@ def generate(
 
     started = time.monotonic()
     music = Mousai.load(profile, device or None)
-    wave = music.generate([prompt], seconds, seed, tcld_steps, dmae_steps, guidance, progress=True)[0]
+    wave = music.generate([prompt], seconds, seed, tcld_steps, dmae_steps, guidance, True, sampler)[0]
     write_audio(wave, out)
     clipped, took = int((wave.abs() > 1).sum()), time.monotonic() - started
     note = f", {clipped} samples beyond full scale clipped" if clipped else ""

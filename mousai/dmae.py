@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
-from mousai.diffusion import blended, diffusion_loss, sample
+from mousai.diffusion import Sampler, blended, diffusion_loss, sample
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
@@ -192,9 +192,15 @@ class DMAE(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None, progress: str | None = None
+        self,
+        z: Latent,
+        steps: int,
+        generator: torch.Generator,
+        length: int | None = None,
+        progress: str | None = None,
+        sampler: Sampler = sample,
     ) -> Wave:
-        """z [batch, 32, n] -> w [batch, 2, length or n * 1024], by DDIM in windows of the training crop.
+        """z [batch, 32, n] -> w [batch, 2, length or n * 1024], by `sampler` in windows of the training crop.
 
         GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
         quarter and are blended at every step. The authors' `decode` rounds to a power of two, or fails.
@@ -212,7 +218,7 @@ class DMAE(nn.Module):
             with autocast(self.config.precision, x.device):
                 return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
 
-        return self.polished(self.to_wave(sample(net, eps, steps, progress)), z)[..., :length]
+        return self.polished(self.to_wave(sampler(net, eps, steps, progress)), z)[..., :length]
 
     def polished(self, w: Wave, z: Latent) -> Wave:
         """w with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mousai.checkpoint import load_dmae, load_tcld
+from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.files import aside
 from mousai.precision import choose_device
@@ -43,17 +44,19 @@ class Mousai:
         dmae_steps: int | None = None,
         guidance: float | None = None,
         progress: bool = False,
+        sampler: str = "ddim",
     ) -> Wave:
         """One waveform a prompt, [n, 2, round(seconds * 48000)], never clipped or normalised.
 
         Longer than a chunk, stage 2 blends windows that all follow the same prompt. The same seed gives the same sound.
-        Raises ValueError for an empty or too long prompt, or seconds outside (0, 3600].
+        `sampler`: a name in `diffusion.SAMPLERS`, for both stages; the paper's is DDIM.
+        Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown sampler.
         """
         samples = sample_count(seconds, self.profile.sample_rate)
         generator = torch.Generator().manual_seed(seed)
-        z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress)
+        z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress, sampler)
         steps = self.profile.sampling.dmae_steps if dmae_steps is None else dmae_steps
-        return self.dmae.decode(z, steps, generator, samples, "z -> w" if progress else None)
+        return self.dmae.decode(z, steps, generator, samples, "z -> w" if progress else None, get_sampler(sampler))
 
     def latents(
         self,
@@ -63,6 +66,7 @@ class Mousai:
         steps: int | None = None,
         guidance: float | None = None,
         progress: bool = False,
+        sampler: str = "ddim",
     ) -> Latent:
         """Stage 2 alone: enough latent steps for that many samples."""
         settings = self.profile.sampling
@@ -70,7 +74,7 @@ class Mousai:
         steps = settings.tcld_steps if steps is None else steps
         scale = settings.guidance if guidance is None else guidance
         bar = "text -> z" if progress else None
-        return self.tcld.sample(self.text(prompts), length, steps, scale, generator, bar)
+        return self.tcld.sample(self.text(prompts), length, steps, scale, generator, bar, get_sampler(sampler))
 
 
 def sample_count(seconds: float, sample_rate: int = 48_000) -> int:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mousai.diffusion import blended, diffusion_loss, guidance, sample
+from mousai.diffusion import Sampler, blended, diffusion_loss, guidance, sample
 from mousai.dmae import gaussian_like
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
@@ -63,6 +63,7 @@ class TCLD(nn.Module):
         scale: float,
         generator: torch.Generator,
         progress: str | None = None,
+        sampler: Sampler = sample,
     ) -> Latent:
         """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
 
@@ -75,7 +76,7 @@ class TCLD(nn.Module):
             predict = lambda part, a, b: self.velocity(part, sigma, embedding, scale)  # noqa: E731
             return blended(predict, x, self.window, 3 * self.window // 4)
 
-        return (self.latent_std * sample(net, eps, steps, progress))[..., :length]
+        return (self.latent_std * sampler(net, eps, steps, progress))[..., :length]
 
     def null(self, n: int) -> Embedding:
         """The learned embedding n times: what to pass for unconditional samples."""

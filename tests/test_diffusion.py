@@ -8,12 +8,15 @@ import torch
 from torch.testing import assert_close
 
 from mousai.diffusion import (
+    SAMPLERS,
     add_noise,
     alpha_beta,
     blended,
     diffusion_loss,
+    get_sampler,
     guidance,
     levels,
+    noisy_ddim,
     sample,
     v_target,
     window_starts,
@@ -168,3 +171,46 @@ def test_where_windows_disagree_the_blend_moves_smoothly_from_one_to_the_other()
     assert_close(result[:48], torch.zeros(48))
     assert_close(result[64:], torch.ones(48))
     assert (result[48:64].diff() > 0).all()
+
+
+EPS = torch.ones(1, 1, 1, dtype=torch.float64)
+
+
+def error(sampler, steps: int) -> float:
+    return abs(sampler(gaussian_net(0.5), EPS, steps).item() - 0.5)
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("multistep", 2), ("heun", 2)])
+def test_each_sampler_has_its_order(name, order):
+    """Twice the steps divide the error by 2 or by 4, on data whose exact flow is known."""
+    coarse, fine = (error(SAMPLERS[name], steps) for steps in (100, 200))
+    assert_close(coarse / fine, 2.0**order, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_is_right_where_the_net_knows_the_answer(draws, name):
+    x_0, eps, _ = draws
+    for steps in (1, 2, 5):
+        assert_close(SAMPLERS[name](lambda x, s: v_target(x_0, eps, s), eps, steps), x_0, **EXACT)
+
+
+@pytest.mark.parametrize(("name", "calls"), [("ddim", 6), ("multistep", 6), ("heun", 11)])
+def test_samplers_call_the_net_as_often_as_they_say_and_in_one_step_are_ddim(name, calls):
+    seen = []
+    SAMPLERS[name](lambda x, s: seen.append(s) or x, torch.zeros(1, 1, 1), 6)
+    assert len(seen) == calls
+    assert_close(SAMPLERS[name](gaussian_net(0.5), EPS, 1), sample(gaussian_net(0.5), EPS, 1))
+
+
+def test_ddim_with_noise_is_ddim_at_eta_0_and_keeps_the_distribution_at_eta_1():
+    eps = torch.randn(20_000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    still, moved = (noisy_ddim(eta, torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
+    assert_close(still(gaussian_net(0.5), eps, 7), sample(gaussian_net(0.5), eps, 7), **EXACT)
+    x_0 = moved(gaussian_net(0.5), eps, 200)
+    assert abs(x_0.std().item() - 0.5) < 0.01
+    assert abs(torch.corrcoef(torch.stack([x_0.flatten(), eps.flatten()]))[0, 1].item()) < 0.1
+
+
+def test_an_unknown_sampler_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown sampler 'euler': choose one of ddim, multistep, heun"):
+        get_sampler("euler")

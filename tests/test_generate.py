@@ -80,6 +80,16 @@ def test_steps_and_guidance_default_to_the_profile(stack, profile):
         assert not torch.equal(stack.generate(["metal"], 0.1, **change), explicit)
 
 
+def test_the_sampler_is_used_in_both_stages(stack):
+    usual = stack.generate(["metal"], 0.1, tcld_steps=3, dmae_steps=3)
+    assert_close(stack.generate(["metal"], 0.1, tcld_steps=3, dmae_steps=3, sampler="ddim"), usual, atol=0, rtol=0)
+    for steps in ({"tcld_steps": 3, "dmae_steps": 1}, {"tcld_steps": 1, "dmae_steps": 3}):  # in one step all are DDIM
+        sounds = [stack.generate(["metal"], 0.1, sampler=name, **steps) for name in ("ddim", "multistep")]
+        assert not torch.equal(*sounds)
+    with pytest.raises(ValueError, match="unknown sampler 'euler'"):
+        stack.generate(["metal"], 0.1, sampler="euler")
+
+
 @pytest.mark.parametrize("which", ["tcld_steps", "dmae_steps"])
 def test_no_steps_is_refused_not_replaced(stack, which):
     with pytest.raises(ValueError, match="steps is 0"):
