@@ -62,8 +62,10 @@ def matching(text: str, pattern: str, mend: str) -> str:
 COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
 FEW = partial(number, kind=int, low=1, high=100)
 SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
+RESULT = partial(writable, endings=(".json",))
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
+SAMPLER = partial(matching, pattern="ddim|multistep|heun", mend="choose ddim, multistep or heun")
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
@@ -101,7 +103,9 @@ def generate(
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
-    sampler: Annotated[Literal["ddim", "multistep", "heun"], typer.Option(help="The paper's is ddim.")] = "ddim",
+    sampler: Annotated[
+        str, typer.Option(parser=SAMPLER, metavar="NAME", help="ddim (the paper's), multistep, heun.")
+    ] = "ddim",
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""
@@ -212,6 +216,19 @@ def import_weights(
     print(f"{path}: {card['parameters']:,} parameters; --profile {profile} {loaded}")
 
 
+@app.command()
+def bench(
+    size: Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Width: 1/16, 1/4, the paper's.")] = "cpu",
+    repeats: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Timed turns of each.")] = 5,
+    out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
+) -> None:
+    """Time ours against the authors' packages: same weights, same steps, turn about; compare what they give."""
+    from mousai.batch.bench import bench as run
+    from mousai.batch.bench import show
+
+    show(run(size, repeats), out)
+
+
 @data.command("prepare")
 def prepare(
     profile: Profile = "cpu",
@@ -273,7 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
         code, problem = 2, error.format_message()
         if "Invalid value" not in problem:
             problem = f"{problem.rstrip('.')}: see mousai --help"
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         code, problem = 2, str(error)
     except (KeyboardInterrupt, typer.Abort):
         code, problem = INTERRUPTED, ""

@@ -109,6 +109,7 @@ def test_every_command_explains_its_options(capsys):
         ["import-weights"],
         ["data", "prepare"],
         ["report"],
+        ["bench"],
     ):
         with pytest.raises(SystemExit) as left:
             cli.main([*words, "--help"])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from authors import authors_tcld, dmae_pair, tcld_pair
+from authors import dmae_pair, tcld_pair
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from mousai import checkpoint, cli
+from mousai.batch.authors import authors_tcld
 from mousai.checkpoint import load_dmae, load_tcld, new_tcld
 from mousai.files import sha256
 from mousai.interop import (

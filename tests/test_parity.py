@@ -15,18 +15,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from authors import (
-    at_depth,
-    authors_dmae,
-    authors_encoder,
-    authors_tcld,
-    dmae_pair,
-    made_exact,
-    random_unet,
-    tcld_pair,
-)
+from authors import at_depth, dmae_pair, made_exact, random_unet, tcld_pair
 from torch.testing import assert_close
 
+from mousai.batch.authors import authors_dmae, authors_encoder, authors_tcld
 from mousai.diffusion import diffusion_loss, sample
 from mousai.dmae import DMAE
 from mousai.interop import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
