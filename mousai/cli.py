@@ -223,10 +223,9 @@ def bench(
     out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
 ) -> None:
     """Time ours against the authors' packages: same weights, same steps, turn about; compare what they give."""
-    from mousai.batch.bench import bench as run
-    from mousai.batch.bench import show
+    from mousai.batch import bench
 
-    show(run(size, repeats), out)
+    bench.show(bench.bench(size, repeats), out)
 
 
 @data.command("prepare")
