@@ -215,10 +215,11 @@ class DMAE(nn.Module):
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:
             predict = lambda part, a, b: self.net(part, sigma, z[..., a // stride : b // stride])  # noqa: E731
-            with autocast(self.config.precision, x.device):
-                return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
+            return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
 
-        return self.polished(self.to_wave(sampler(net, eps, steps, progress)), z)[..., :length]
+        with autocast(self.config.precision, z.device):  # around all steps: weights are cast once
+            x_0 = sampler(net, eps, steps, progress)
+        return self.polished(self.to_wave(x_0), z)[..., :length]
 
     def polished(self, w: Wave, z: Latent) -> Wave:
         """w with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).

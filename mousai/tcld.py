@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mousai.diffusion import Sampler, blended, diffusion_loss, guidance, sample
+from mousai.diffusion import Net, Sampler, blended, diffusion_loss, guidance, sample
 from mousai.dmae import gaussian_like
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
@@ -41,18 +41,29 @@ class TCLD(nn.Module):
         return diffusion_loss(lambda x, s: self.unet(x, s, embedding=embedding), x_0, eps, sigma).mean()
 
     def velocity(self, x: Latent, sigma: Level, embedding: Embedding, scale: float) -> Latent:
-        """Guided v_hat; scale 1 needs no second branch.
+        """Guided v_hat; scale 1 needs no second branch."""
+        return self.guided(embedding, scale)(x, sigma)
+
+    def guided(self, embedding: Embedding, scale: float) -> Net:
+        """The net that hears this text, read once for all steps.
 
         Both branches go through the net in one batched call; with `paper_exact.guidance` in two, as the authors do it.
         """
         if scale == 1:
-            return self.unet(x, sigma, embedding=embedding)
+            heard = self.unet.hear(embedding)
+            return lambda x, sigma: self.unet(x, sigma, embedding=heard)
         null = self.null_embedding.expand_as(embedding)
         if self.config.unet.paper_exact.guidance:
-            return guidance(self.unet(x, sigma, embedding=null), self.unet(x, sigma, embedding=embedding), scale)
-        both = torch.cat([null, embedding])
-        v_uncond, v_cond = self.unet(x.repeat(2, 1, 1), sigma.repeat(2), embedding=both).chunk(2)
-        return guidance(v_uncond, v_cond, scale)
+            one, other = self.unet.hear(null), self.unet.hear(embedding)
+            branch = self.unet
+            return lambda x, s: guidance(branch(x, s, embedding=one), branch(x, s, embedding=other), scale)
+        both = self.unet.hear(torch.cat([null, embedding]))
+
+        def net(x: Tensor, sigma: Tensor) -> Tensor:
+            v_uncond, v_cond = self.unet(x.repeat(2, 1, 1), sigma.repeat(2), embedding=both).chunk(2)
+            return guidance(v_uncond, v_cond, scale)
+
+        return net
 
     @torch.no_grad()
     def sample(
@@ -72,8 +83,10 @@ class TCLD(nn.Module):
         padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
         eps = torch.randn(len(embedding), self.config.unet.in_channels, padded, generator=generator).to(embedding)
 
+        guided = self.guided(embedding, scale)
+
         def net(x: Tensor, sigma: Tensor) -> Tensor:
-            predict = lambda part, a, b: self.velocity(part, sigma, embedding, scale)  # noqa: E731
+            predict = lambda part, a, b: guided(part, sigma)  # noqa: E731
             return blended(predict, x, self.window, 3 * self.window // 4)
 
         return (self.latent_std * sampler(net, eps, steps, progress))[..., :length]

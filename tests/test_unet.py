@@ -19,9 +19,10 @@ from mousai.unet import (
     Resnet,
     UNet,
     attention_written_out,
+    channel_norm,
     count_parameters,
-    heard,
     to_stride,
+    words,
 )
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -183,7 +184,7 @@ def test_the_paper_exact_net_writes_attention_out_and_computes_the_same(net, inp
 
 def test_vectors_of_zeros_are_padding_and_a_prompt_of_zeros_alone_is_heard_whole():
     context = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3])
-    assert heard(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
+    assert words(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
 
 
 def test_padding_is_not_heard_and_the_prompts_beside_it_do_not_matter(generator):
@@ -247,3 +248,27 @@ def test_the_papers_unets_have_the_papers_counts():
     with torch.device("meta"):
         assert count_parameters(UNet(A100.dmae.unet)) == 160_604_032
         assert count_parameters(UNet(A100.tcld.unet)) == 562_508_096
+
+
+def test_a_text_read_once_is_the_text_read_at_every_step():
+    """Cross-attention's keys and values do not depend on the signal, so a sampler need not ask for them again."""
+    torch.manual_seed(0)
+    config = UNetConfig(
+        in_channels=4, channels=(16, 16), factors=(1, 2), items=(1, 2), attentions=(0, 1), cross_attentions=(1, 2),
+        heads=2, head_features=8, embedding_features=12, features=16, groups=4,
+    )  # fmt: skip
+    net, x, sigma = UNet(config).eval(), torch.randn(2, 4, 16), torch.tensor([0.3, 0.9])
+    text = torch.randn(2, 5, 12)
+    text[1, 3:] = 0
+    heard = net.hear(text)
+    assert len(heard) == 2 * 1 * 1 + 2 * 2 * 2
+    assert_close(net(x, sigma, embedding=heard), net(x, sigma, embedding=text), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 5), (1, 64, 33)])
+def test_the_norm_over_channels_is_layer_norm(shape):
+    x = 3 + torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.layer_norm(x.mT, shape[1:2], eps=1e-6).mT
+    assert_close(channel_norm(x), expected, atol=1e-12, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(channel_norm(x.float()), expected.float(), atol=1e-5, rtol=0)
