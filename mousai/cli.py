@@ -70,6 +70,7 @@ PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for e
 
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
+Sampler = Annotated[str, typer.Option(parser=SAMPLER, metavar="NAME", help="ddim (the paper's), multistep, heun.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
 
 
@@ -103,9 +104,7 @@ def generate(
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
-    sampler: Annotated[
-        str, typer.Option(parser=SAMPLER, metavar="NAME", help="ddim (the paper's), multistep, heun.")
-    ] = "ddim",
+    sampler: Sampler = "ddim",
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""

@@ -47,6 +47,11 @@ def diffusion_loss(net: Net, x_0: Signal, eps: Signal, sigma: Level) -> Float[Te
     return (v_hat - v_target(x_0, eps, sigma)).square().mean(dim=(1, 2))
 
 
+def gaussian_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of x's shape, drawn on the CPU so that a seed means the same on every device."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+
+
 def levels(steps: int) -> Float[Tensor, " levels"]:
     """steps + 1 noise levels, evenly spaced from 1 to 0. Raises ValueError for steps < 1."""
     if steps < 1:
@@ -116,8 +121,8 @@ def noisy_ddim(eta: float, generator: torch.Generator) -> Sampler:
             x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
             (alpha, beta), (alpha_next, beta_next) = alpha_beta(sigma), alpha_beta(sigma_next)
             fresh = eta * beta_next / beta * (1 - (alpha / alpha_next) ** 2).clamp_min(0).sqrt()
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-            x = alpha_next * x_0_hat + (beta_next**2 - fresh**2).clamp_min(0).sqrt() * eps_hat + fresh * noise
+            kept = (beta_next**2 - fresh**2).clamp_min(0).sqrt()
+            x = alpha_next * x_0_hat + kept * eps_hat + fresh * gaussian_like(x, generator)
         return x
 
     return sampler

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
-from mousai.diffusion import Sampler, blended, diffusion_loss, sample
+from mousai.diffusion import Sampler, blended, diffusion_loss, gaussian_like, sample
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
@@ -262,8 +262,3 @@ def new_reader(config: DMAEConfig) -> Reader:
     bands, numbers = config.envelope_bands or 0, config.encoder.in_channels
     frames = (config.latent_stride // bands if bands else 1, config.latent_stride // config.hop)
     return Reader(config.encoder.latent_channels, config.reader_width, (2 * bands, numbers), frames)
-
-
-def gaussian_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of x's shape, drawn on the CPU so that a seed means the same on every device."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mousai.diffusion import Net, Sampler, blended, diffusion_loss, guidance, sample
-from mousai.dmae import gaussian_like
+from mousai.diffusion import Net, Sampler, blended, diffusion_loss, gaussian_like, guidance, sample
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
 from mousai.unet import UNet, to_stride
@@ -54,9 +53,8 @@ class TCLD(nn.Module):
             return lambda x, sigma: self.unet(x, sigma, embedding=heard)
         null = self.null_embedding.expand_as(embedding)
         if self.config.unet.paper_exact.guidance:
-            one, other = self.unet.hear(null), self.unet.hear(embedding)
-            branch = self.unet
-            return lambda x, s: guidance(branch(x, s, embedding=one), branch(x, s, embedding=other), scale)
+            unet, nothing, text = self.unet, self.unet.hear(null), self.unet.hear(embedding)
+            return lambda x, sigma: guidance(unet(x, sigma, embedding=nothing), unet(x, sigma, embedding=text), scale)
         both = self.unet.hear(torch.cat([null, embedding]))
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:

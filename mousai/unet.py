@@ -19,6 +19,8 @@ from mousai.shapes import Embedding, Latent, Level, Signal
 
 Features = Float[Tensor, "batch features"]
 Activation = Float[Tensor, "batch width length"]
+# what each cross-attention keeps of one text over all steps: keys, values, which positions are words
+Heard = dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]]
 
 
 class NoiseLevel(nn.Module):
@@ -119,7 +121,7 @@ class Attention(nn.Module):
         self.to_kv = nn.Linear(context, 2 * inner, bias=False)
         self.to_out = nn.Linear(inner, width, bias=False)
 
-    def forward(self, x: Activation, context: "Embedding | Heard | None" = None) -> Activation:
+    def forward(self, x: Activation, context: Embedding | Heard | None = None) -> Activation:
         y = x.transpose(1, 2)
         k, v, mask = context[self] if isinstance(context, dict) else self.listen(y if context is None else context)
         q = self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -131,11 +133,6 @@ class Attention(nn.Module):
         both = self.to_kv(self.norm_context(context)).unflatten(-1, (2, self.heads, -1))
         k, v = both.permute(2, 0, 3, 1, 4)
         return k, v, words(context) if self.hears_text else None
-
-
-Heard = dict[
-    nn.Module, tuple[Tensor, Tensor, Tensor | None]
-]  # what each cross-attention has of one text, at every step
 
 
 def words(context: Embedding) -> Bool[Tensor, "batch 1 1 tokens"]:

@@ -192,7 +192,7 @@ MISTAKES = [
             "[1.0, -self.config.preemphasis]", "[1.0, self.config.preemphasis]"),
     Mistake("dmae.py", "one noise level for the whole batch",
             "self.draw_sigma(len(w), generator)", "self.draw_sigma(1, generator).repeat(len(w))"),
-    Mistake("dmae.py", "uniform noise for Gaussian",
+    Mistake("diffusion.py", "uniform noise for Gaussian",
             "return torch.randn(x.shape,", "return torch.rand(x.shape,"),
     Mistake("dmae.py", "the warm start a step too long",
             "if step < warm:", "if step <= warm:"),

@@ -12,6 +12,7 @@ import soundfile
 
 from mousai import checkpoint, cli, train
 from mousai.batch import reproduce
+from mousai.diffusion import SAMPLERS
 from mousai.files import home
 from mousai.generate import FORMATS
 from mousai.profiles import PROFILES
@@ -122,6 +123,7 @@ def test_names_told_without_torch_are_those_that_torch_knows():
     choice = get_args(cli.Profile)[0]
     assert tuple(PROFILES) == get_args(choice)
     assert tuple(FORMATS) == cli.ENDINGS
+    assert "|".join(SAMPLERS) == cli.SAMPLER.keywords["pattern"]
 
 
 def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, capsys):

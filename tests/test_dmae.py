@@ -7,13 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from mousai import dmae
-from mousai.diffusion import diffusion_loss, sample
+from mousai.diffusion import diffusion_loss, gaussian_like, sample
 from mousai.dmae import (
     DMAE,
     READ_FLOOR,
     MagnitudeEncoder,
     PatchFrontEnd,
-    gaussian_like,
     linear_magnitude,
     log_magnitude,
 )

@@ -4,7 +4,6 @@ Both run in this process on as many threads; what they give is compared, so that
 The architecture is the paper's; smaller sizes have a quarter or a sixteenth of its width. No text encoder is timed.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mousai.batch.report import write_json
-from mousai.dmae import DMAE, gaussian_like
+from mousai.diffusion import gaussian_like
+from mousai.dmae import DMAE
 from mousai.evaluation.efficiency import now, quartiles
 from mousai.precision import autocast
 from mousai.profiles import A100, DMAEConfig, TCLDConfig, UNetConfig
@@ -58,9 +58,8 @@ def bench(size: str, repeats: int = REPEATS) -> dict[str, Any]:
     metrics["bench.train_step.ratio"] = by_part["train_step"]["exact_ratio"][1]
     metrics["bench.peak_share"] = min(by_part[name]["peak_share"] for name in ("tcld", "dmae"))
     machine = {"threads": torch.get_num_threads(), "peak_gflop_s": peak, "torch": torch.__version__}
-    return {"size": size, "steps": STEPS, "guidance": SCALE, "repeats": repeats, **machine, "rows": rows} | {
-        "metrics": metrics
-    }
+    settings = {"size": size, "steps": STEPS, "guidance": SCALE, "repeats": repeats}
+    return {**settings, **machine, "rows": rows, "metrics": metrics}
 
 
 def measure(part: Part, repeats: int, peak: float, tick: Callable[[], Any]) -> dict[str, Any]:
@@ -72,12 +71,10 @@ def measure(part: Part, repeats: int, peak: float, tick: Callable[[], Any]) -> d
     if part.fast is not None:
         ways["fast"] = part.fast
         fast_difference = (part.fast() - expected).abs().max().item() if part.equal else None
-    seconds, memory = {way: [] for way in ways}, dict.fromkeys(ways, 0.0)
+    seconds = {way: [] for way in ways}
     for _ in range(repeats):
         for way, call in ways.items():
-            took, gigabytes = timed(call)
-            seconds[way].append(took)
-            memory[way] = max(memory[way], gigabytes)
+            seconds[way].append(timed(call))
         tick()
     middle = {way: quartiles(times)[1] for way, times in seconds.items()}
     ratio = lambda way: quartiles([b / a for a, b in zip(seconds[way], seconds["theirs"], strict=True)])  # noqa: E731
@@ -89,32 +86,15 @@ def measure(part: Part, repeats: int, peak: float, tick: Callable[[], Any]) -> d
         "fast_ratio": ratio("fast") if part.fast else None,
         "difference": difference,
         "fast_difference": fast_difference if part.fast else None,
-        "working_memory_gb": memory,
         "peak_share": gflop / middle["exact"] / peak,
     }
 
 
-def timed(call: Callable[[], Tensor]) -> tuple[float, float]:
-    """Seconds of a call, and by how many GB (1e9 bytes) resident memory rose at its highest; 0 where unknown."""
-    before = resident("VmRSS") if forget_peak() else 0.0
+def timed(call: Callable[[], Tensor]) -> float:
+    """Seconds of a call."""
     started = now()
     call()
-    return now() - started, max(resident("VmHWM") - before, 0.0) if before else 0.0
-
-
-def forget_peak() -> bool:
-    """Linux forgets the process's peak memory on request; False elsewhere."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def resident(what: str) -> float:
-    """A line of /proc/self/status in GB."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024 / 1e9 if found else 0.0
+    return now() - started
 
 
 def machine_peak(n: int = 2048) -> float:
@@ -250,7 +230,6 @@ def table(result: dict[str, Any]) -> pd.DataFrame:
             "bfloat16": f"{row['fast_ratio'][1]:.2f}" if row["fast_ratio"] else "",
             "difference": "" if row["difference"] is None else f"{row['difference']:.1e}",
             "share of peak": f"{100 * row['peak_share']:.0f} %",
-            "GB theirs, ours": f"{row['working_memory_gb']['theirs']:.2f}, {row['working_memory_gb']['exact']:.2f}",
         }
         lines.append(line)
     return pd.DataFrame(lines).set_index("part")

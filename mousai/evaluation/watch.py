@@ -19,8 +19,8 @@ from mousai.checkpoint import save_tensors
 from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import prompt
-from mousai.diffusion import diffusion_loss
-from mousai.dmae import DMAE, gaussian_like
+from mousai.diffusion import diffusion_loss, gaussian_like
+from mousai.dmae import DMAE
 from mousai.files import aside, write_text
 from mousai.generate import write_audio
 from mousai.precision import choose_device
