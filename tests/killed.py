@@ -6,6 +6,7 @@ python killed.py FOLDER        how many were killed, and how many ended bit-iden
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -43,6 +44,18 @@ def weights(run: Path) -> dict:
     return load_file(run / "last.safetensors")
 
 
+def cut_short(run: Path, lasted: float, rng: random.Random, tries: int = 20) -> bool:
+    """Whether SIGKILL came before the run's end: one that was quicker than the first is begun anew."""
+    for _ in range(tries):
+        shutil.rmtree(run, ignore_errors=True)
+        child = forked(run, False)
+        time.sleep(rng.uniform(0, lasted))
+        os.kill(child, signal.SIGKILL)
+        if ended(child) == -signal.SIGKILL:
+            return True
+    return False
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     fit(line(), batches, CONFIG, 1, device=torch.device("cpu"))  # what is imported late is imported before the forks
@@ -51,10 +64,8 @@ def main(folder: Path) -> None:
     lasted, killed, identical = time.perf_counter() - started, 0, 0
     whole = weights(folder / "whole")
     for number in range(RUNS):
-        run, child = folder / str(number), forked(folder / str(number), False)
-        time.sleep(rng.uniform(0, lasted))
-        os.kill(child, signal.SIGKILL)
-        killed += ended(child) == -signal.SIGKILL
+        run = folder / str(number)
+        killed += cut_short(run, lasted, rng)
         assert ended(forked(run, True)) == 0
         resumed = weights(run)
         identical += resumed.keys() == whole.keys() and all(torch.equal(resumed[name], whole[name]) for name in whole)
