@@ -2,10 +2,12 @@
 
     shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding
     profiles     every size and setting: smoke, cpu, a100
-    precision    bfloat16 where the hardware multiplies it
+    precision    float32, or bfloat16 where it is faster
     spectrogram  w -> m_w
-    diffusion    alpha_beta, add_noise, v_target, DDIM, guidance, windows
+    diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
+    windows      sound of any length, in pieces, in flat memory
     unet         the one 1-D U-Net of both stages
+    winograd     wide convolutions on a CPU with half the multiplications
     envelope     what z tells of the spectrum, and the linear denoiser that follows
     dmae         stage 1: encode, decode, loss
     text         the frozen text encoder

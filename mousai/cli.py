@@ -71,6 +71,7 @@ PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for e
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Annotated[str, typer.Option(parser=SAMPLER, metavar="NAME", help="ddim (the paper's), multistep, heun.")]
+Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
 
 
@@ -105,19 +106,20 @@ def generate(
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
     sampler: Sampler = "ddim",
+    numerics: Numerics = None,
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""
     offline(profile)
-    from mousai.generate import Mousai, write_audio
+    from mousai.generate import Mousai, sample_count, write_audio
 
     started = time.monotonic()
-    music = Mousai.load(profile, device or None)
-    wave = music.generate([prompt], seconds, seed, tcld_steps, dmae_steps, guidance, True, sampler)[0]
-    write_audio(wave, out)
-    clipped, took = int((wave.abs() > 1).sum()), time.monotonic() - started
+    music = Mousai.load(profile, device or None, numerics)
+    parts = music.stream([prompt], seconds, seed, tcld_steps, dmae_steps, guidance, True, sampler)
+    clipped = write_audio((part[0] for part in parts), out)
     note = f", {clipped} samples beyond full scale clipped" if clipped else ""
-    print(f"{out}: {wave.shape[-1]} samples of 48 kHz stereo in {took:.1f} s, {seconds / took:.2f} x real time{note}")
+    took, made = time.monotonic() - started, f"{sample_count(seconds)} samples of 48 kHz stereo"
+    print(f"{out}: {made} in {took:.1f} s, {seconds / took:.2f} x real time{note}")
 
 
 @app.command()

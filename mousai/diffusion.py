@@ -3,7 +3,8 @@
 sigma in [0, 1] is the noise *level*: 0 clean, 1 pure noise. phi = pi/2 sigma; alpha = cos phi; beta = sin phi.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from math import pi
 
@@ -59,50 +60,79 @@ def levels(steps: int) -> Float[Tensor, " levels"]:
     return torch.linspace(1.0, 0.0, steps + 1)
 
 
-Sampler = Callable[[Net, Signal, int, str | None], Signal]  # (net, eps, steps, name of a bar) -> x_0
+Asking = Generator[tuple[Signal, Level], Signal, Signal]  # asks with (x_sigma, sigma), is told v_hat, ends with x_0
+Sampler = Callable[[Signal, int], Asking]  # (eps, steps): eps [batch, channels, length], standard normal
 
 
 @torch.no_grad()
-def sample(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Signal:
-    """DDIM: from noise eps at sigma = 1 to x_0 at sigma = 0 in `steps` calls of net. Nothing is clipped.
+def sample(net: Net, eps: Signal, steps: int, progress: str | None = None, sampler: "Sampler | None" = None) -> Signal:
+    """From noise eps at sigma = 1 to x_0 at sigma = 0: the sampler asks, net answers. Without a sampler DDIM.
 
-    eps [batch, channels, length] standard normal; `progress` names a bar. The same eps gives the same x_0.
+    `progress` names a bar. The same eps gives the same x_0; nothing is clipped.
     """
+    walk = Walk((sampler or ddim)(eps, steps))
+    with progress_bar(None, progress, steps, show=progress is not None) as bar:
+        while not walk.done:
+            walk.answer(net(walk.x, walk.sigma))
+            if progress:  # a level is read from the device, which has to be waited for
+                bar.update(steps - round(steps * walk.level()) - bar.n)
+    return walk.x
+
+
+class Walk:
+    """A signal between noise and x_0: what its sampler asks now, until it is `done` and `x` is x_0."""
+
+    def __init__(self, asking: Asking):
+        self.asking, self.done = asking, False
+        self.x, self.sigma = next(asking)
+
+    def answer(self, v_hat: Signal) -> None:
+        """Tell the sampler v_hat."""
+        try:
+            self.x, self.sigma = self.asking.send(v_hat)
+        except StopIteration as end:
+            self.x, self.done = end.value, True
+
+    def level(self) -> float:
+        """sigma as a number, the same for every item; 0 when done."""
+        return 0.0 if self.done else self.sigma[0].item()
+
+
+def ddim(eps: Signal, steps: int) -> Asking:
+    """DDIM, the paper's: where v_hat points to, as clean signal and noise, mixed anew for the next level."""
     x = eps
-    for sigma, sigma_next in level_pairs(x, steps, progress):
-        x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
-        x = add_noise(x_0_hat, eps_hat, sigma_next)
+    for sigma, sigma_next in level_pairs(x, steps):
+        v_hat = yield x, sigma
+        x = add_noise(*x_0_hat_eps_hat(x, v_hat, sigma), sigma_next)
     return x
 
 
-@torch.no_grad()
-def multistep(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Signal:
+def multistep(eps: Signal, steps: int) -> Asking:
     """DDIM of second order in as many calls: v_hat goes on in line with what the call before says (ours).
 
     The guess before, turned to the present level, stands a whole step behind; the middle of the coming step is half
     a step ahead. Two-step Adams-Bashforth on the angle.
     """
     x, before = eps, None
-    for sigma, sigma_next in level_pairs(x, steps, progress):
-        v_hat = net(x, sigma)
+    for sigma, sigma_next in level_pairs(x, steps):
+        v_hat = yield x, sigma
         ahead = v_hat if before is None else v_hat + (v_hat - v_target(*before, sigma)) / 2
         before = x_0_hat_eps_hat(x, v_hat, sigma)
         x = add_noise(*x_0_hat_eps_hat(x, ahead, sigma), sigma_next)
     return x
 
 
-@torch.no_grad()
-def heun(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Signal:
+def heun(eps: Signal, steps: int) -> Asking:
     """Heun's method: a DDIM step, a second look from where it ends, then the step with both; 2 steps - 1 calls (ours).
 
     The last step is plain: at sigma = 0 nothing is left of the noise, so a look from there tells nothing of it.
     """
     x = eps
-    for sigma, sigma_next in level_pairs(x, steps, progress):
-        v_hat = net(x, sigma)
+    for sigma, sigma_next in level_pairs(x, steps):
+        v_hat = yield x, sigma
         there = add_noise(*x_0_hat_eps_hat(x, v_hat, sigma), sigma_next)
         if sigma_next[0] > 0:
-            second = x_0_hat_eps_hat(there, net(there, sigma_next), sigma_next)
+            second = x_0_hat_eps_hat(there, (yield there, sigma_next), sigma_next)
             there = add_noise(*x_0_hat_eps_hat(x, (v_hat + v_target(*second, sigma)) / 2, sigma), sigma_next)
         x = there
     return x
@@ -114,11 +144,10 @@ def noisy_ddim(eta: float, generator: torch.Generator) -> Sampler:
     The share of eps_hat that is replaced has standard deviation eta beta'/beta sqrt(1 - (alpha/alpha')^2).
     """
 
-    @torch.no_grad()
-    def sampler(net: Net, eps: Signal, steps: int, progress: str | None = None) -> Signal:
+    def sampler(eps: Signal, steps: int) -> Asking:
         x = eps
-        for sigma, sigma_next in level_pairs(x, steps, progress):
-            x_0_hat, eps_hat = x_0_hat_eps_hat(x, net(x, sigma), sigma)
+        for sigma, sigma_next in level_pairs(x, steps):
+            x_0_hat, eps_hat = x_0_hat_eps_hat(x, (yield x, sigma), sigma)
             (alpha, beta), (alpha_next, beta_next) = alpha_beta(sigma), alpha_beta(sigma_next)
             fresh = eta * beta_next / beta * (1 - (alpha / alpha_next) ** 2).clamp_min(0).sqrt()
             kept = (beta_next**2 - fresh**2).clamp_min(0).sqrt()
@@ -128,7 +157,7 @@ def noisy_ddim(eta: float, generator: torch.Generator) -> Sampler:
     return sampler
 
 
-SAMPLERS: dict[str, Sampler] = {"ddim": sample, "multistep": multistep, "heun": heun}
+SAMPLERS: dict[str, Sampler] = {"ddim": ddim, "multistep": multistep, "heun": heun}
 
 
 def get_sampler(name: str) -> Sampler:
@@ -138,11 +167,24 @@ def get_sampler(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
-def level_pairs(x: Signal, steps: int, progress: str | None) -> Iterator[tuple[Level, Level]]:
+def level_pairs(x: Signal, steps: int) -> Iterator[tuple[Level, Level]]:
     """(sigma, sigma_next) of each step, one number an item of x."""
-    schedule = levels(steps).to(x)
-    for now, then in progress_bar(pairwise(schedule), progress, steps, show=progress is not None):
+    for now, then in pairwise(levels(steps).to(x)):
         yield now.expand(len(x)), then.expand(len(x))
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly v_hat follows the text. The paper's is `scale` alone; the other two are off by default.
+
+    `low`, `high`: levels between which it is guided (Kynkaanniemi et al. 2024), outside of them scale is 1. `rescale`:
+    share in which v_hat gets back the spread that it has with the text and without guidance (Lin et al. 2024).
+    """
+
+    scale: float
+    low: float = 0.0
+    high: float = 1.0
+    rescale: float = 0.0
 
 
 def guidance(v_uncond: Signal, v_cond: Signal, scale: float) -> Signal:
@@ -150,28 +192,7 @@ def guidance(v_uncond: Signal, v_cond: Signal, scale: float) -> Signal:
     return v_uncond + scale * (v_cond - v_uncond)
 
 
-def window_starts(length: int, window: int, hop: int) -> list[int]:
-    """Starts of windows that cover [0, length): `hop` apart, the last one flush with the end."""
-    if length <= window:
-        return [0]
-    return [*range(0, length - window, hop), length - window]
-
-
-def blended(predict: Callable[[Tensor, int, int], Tensor], x: Signal, window: int, hop: int) -> Signal:
-    """One prediction for a signal longer than the net was trained on: overlapping windows, cross-faded (ours).
-
-    predict(x[..., a:b], a, b) sees one window at a time, so memory does not grow with length beyond x itself.
-    Blending the *predictions* at every step, from one global noise, keeps windows in agreement; decoding them apart
-    would leave seams.
-    """
-    length = x.shape[-1]
-    if length <= window:
-        return predict(x, 0, length)
-    ramp = torch.linspace(0, 1, window + 2, device=x.device, dtype=x.dtype)[1:-1]
-    fade = torch.minimum(ramp, ramp.flip(0))
-    total, weight = torch.zeros_like(x), torch.zeros(length, device=x.device, dtype=x.dtype)
-    for a in window_starts(length, window, hop):
-        b = a + window
-        total[..., a:b] += predict(x[..., a:b], a, b) * fade
-        weight[a:b] += fade
-    return total / weight
+def rescaled(v_hat: Signal, v_cond: Signal, share: float) -> Signal:
+    """v_hat with `share` of the way gone back to v_cond's standard deviation, each item's own (Lin et al. 2024)."""
+    spread = v_cond.std(dim=(1, 2), keepdim=True) / v_hat.std(dim=(1, 2), keepdim=True)
+    return v_hat * torch.lerp(torch.ones_like(spread), spread, share)

@@ -4,6 +4,7 @@ The encoder keeps 32 numbers where the waveform has 2 x 1024: 64x. It sees magni
 decoder invents the phase.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
-from mousai.diffusion import Sampler, blended, diffusion_loss, gaussian_like, sample
+from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, levels
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
 from mousai.shapes import Latent, Level, Magnitude, Wave
 from mousai.spectrogram import magnitude, with_magnitude
-from mousai.unet import Activation, Resnet, UNet, to_stride
+from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
+from mousai.windows import noise_in_pieces, sample_in_pieces
 
 POLISH_PART = 2**19  # samples, 10.9 s
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
@@ -120,13 +122,16 @@ class DMAE(nn.Module):
         self.unet = UNet(config.unet)
         self.encoder = MagnitudeEncoder(config.encoder)
 
-    def net(self, x: Wave, sigma: Level, z: Latent) -> Wave:
-        """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise."""
+    def net(self, x: Wave, sigma: Level, z: Latent, told: Levels | None = None) -> Wave:
+        """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise.
+
+        `told` by `UNet.tell`, where the same levels come again and again.
+        """
         if self.envelope is not None and self.reader is not None:
-            f = lambda y: self.unet(y, sigma, latent=z) - y  # noqa: E731
+            f = lambda y: self.unet(y, sigma, z, None, told) - y  # noqa: E731
             return self.envelope.precondition(f, x, sigma, self.reader(z)[0])
         assert self.front is not None
-        return self.front.synthesis(self.unet(self.front.analysis(x), sigma, latent=z))
+        return self.front.synthesis(self.unet(self.front.analysis(x), sigma, z, None, told))
 
     def encode_crop(self, w: Wave) -> Latent:
         """z of a waveform whose length is already a multiple of the stride."""
@@ -146,13 +151,15 @@ class DMAE(nn.Module):
             w = preemphasis(w, self.config.preemphasis)
         return self.config.wave_scale * w
 
-    def to_wave(self, x: Wave) -> Wave:
-        """The exact inverse of `to_signal`; never clipped."""
-        w = x / self.config.wave_scale
-        if not self.config.preemphasis:
+    def to_wave(self, x: Wave, before: Float[Tensor, "batch 2 _"] | None = None) -> Wave:
+        """The exact inverse of `to_signal`, never clipped; a later part needs the wave `before` it."""
+        w, p = x / self.config.wave_scale, self.config.preemphasis
+        if not p:
             return w
-        a, b = w.new_tensor([1.0, -self.config.preemphasis]), w.new_tensor([1.0, 0.0])
-        return lfilter(w, a, b, clamp=False)
+        if before is not None:
+            w[..., 0] += p * before[..., -1]
+        with torch.autocast(w.device.type, enabled=False):
+            return lfilter(w, w.new_tensor([1.0, -p]), w.new_tensor([1.0, 0.0]), clamp=False)
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus what the profile asks of the reader.
@@ -190,7 +197,6 @@ class DMAE(nn.Module):
         noisy = torch.rand(n, generator=generator) < self.config.noisy_share
         return torch.where(noisy, u.sqrt(), u)
 
-    @torch.no_grad()
     def decode(
         self,
         z: Latent,
@@ -198,9 +204,22 @@ class DMAE(nn.Module):
         generator: torch.Generator,
         length: int | None = None,
         progress: str | None = None,
-        sampler: Sampler = sample,
+        sampler: Sampler = ddim,
     ) -> Wave:
-        """z [batch, 32, n] -> w [batch, 2, length or n * 1024], by `sampler` in windows of the training crop.
+        """z [batch, 32, n] -> w [batch, 2, length or n * 1024]: `stream`, all of it at once."""
+        with autocast(self.config.precision, z.device):  # around all parts: weights are cast once
+            return torch.cat([*self.stream(z, steps, generator, length, progress, sampler)], dim=-1)
+
+    def stream(
+        self,
+        z: Latent,
+        steps: int,
+        generator: torch.Generator,
+        length: int | None = None,
+        progress: str | None = None,
+        sampler: Sampler = ddim,
+    ) -> Iterator[Wave]:
+        """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
 
         GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
         quarter and are blended at every step. The authors' `decode` rounds to a power of two, or fails.
@@ -211,38 +230,53 @@ class DMAE(nn.Module):
         if not 0 < length <= n * stride:
             raise ValueError(f"length {length} is not within the {n * stride} samples that {n} latent steps describe")
         z = F.pad(z, (0, to_stride(n, self.config.stride // stride, self.config.unet.paper_exact.lengths) - n))
-        eps = torch.randn(len(z), 2, z.shape[-1] * stride, generator=generator).to(z)
+        return cut(self.polished(self.waves(z, steps, generator, progress, sampler), z), length)
 
-        def net(x: Tensor, sigma: Tensor) -> Tensor:
-            predict = lambda part, a, b: self.net(part, sigma, z[..., a // stride : b // stride])  # noqa: E731
-            return blended(predict, x, self.config.crop, 3 * self.config.crop // 4)
+    def waves(
+        self, z: Latent, steps: int, generator: torch.Generator, progress: str | None, sampler: Sampler
+    ) -> Iterator[Wave]:
+        """The diffusion alone: parts of w as windows of the training crop let them go."""
+        stride, crop, length = self.config.latent_stride, self.config.crop, z.shape[-1] * self.config.latent_stride
+        noise, w = noise_in_pieces((len(z), 2, length), generator), None
+        with torch.no_grad(), autocast(self.config.precision, z.device):
+            told = self.unet.tell(levels(steps).to(z))
 
-        with autocast(self.config.precision, z.device):  # around all steps: weights are cast once
-            x_0 = sampler(net, eps, steps, progress)
-        return self.polished(self.to_wave(x_0), z)[..., :length]
+        def predict(x: Wave, sigma: Level, a: int, b: int) -> Wave:
+            with torch.no_grad(), autocast(self.config.precision, z.device):
+                return self.net(x, sigma, z[..., a // stride : b // stride], told)
 
-    def polished(self, w: Wave, z: Latent) -> Wave:
-        """w with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).
+        on_device = lambda a, b: noise(a, b).to(z)  # noqa: E731
+        for x_0 in sample_in_pieces(predict, on_device, length, steps, sampler, crop, 3 * crop // 4, progress):
+            w = self.to_wave(x_0, w)
+            yield w
+
+    @torch.no_grad()
+    def polished(self, waves: Iterable[Wave], z: Latent) -> Iterator[Wave]:
+        """The same wave with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).
 
         Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones. Two channels
         whose phases part lose each other's notes in the mono mix: each takes a share of the other's.
         """
-        hop, steps = self.config.hop, self.config.polish
-        if not steps:
-            return w
-        m, parts = self.read_magnitude(z), []
-        margin = -(-self.config.n_fft * steps // hop) * hop  # as far as one sample hears another
-        for start in range(0, w.shape[-1], POLISH_PART):  # spectrograms of ten minutes would take gigabytes
-            first, end = max(0, start - margin), min(w.shape[-1], start + POLISH_PART + margin)
-            part = self.polished_part(w[..., first:end], m[..., first // hop : end // hop])
-            parts.append(part[..., start - first : start - first + POLISH_PART])
-        return torch.cat(parts, dim=-1)
+        if not self.config.polish:
+            yield from waves
+            return
+        hop, total, m_w = self.config.hop, z.shape[-1] * self.config.latent_stride, self.magnitude_reader(z)
+        margin = -(-self.config.n_fft * self.config.polish // hop) * hop  # as far as one sample hears another
+        held, first, start = z.new_empty(len(z), 2, 0), 0, 0  # held: the wave from sample `first` on
+        for w in waves:
+            held = torch.cat([held, w], dim=-1)
+            while start < total and first + held.shape[-1] >= (end := min(total, start + POLISH_PART + margin)):
+                part = self.polished_part(held[..., : end - first], m_w(first // hop, end // hop))
+                yield part[..., start - first : start - first + POLISH_PART]
+                start += POLISH_PART
+                held, first = held[..., start - margin - first :], start - margin
 
     def polished_part(self, w: Wave, m_w: Magnitude) -> Wave:
         """The steps themselves, the spectrogram whole in memory."""
         config = self.config
-        for _ in range(config.polish):
-            w = with_magnitude(w + config.phase_share * w.flip(1), m_w, config.n_fft, config.hop)
+        with torch.autocast(w.device.type, enabled=False):
+            for _ in range(config.polish):
+                w = with_magnitude(w + config.phase_share * w.flip(1), m_w, config.n_fft, config.hop)
         return w
 
     def read_magnitude(self, z: Latent) -> Magnitude:
@@ -250,11 +284,32 @@ class DMAE(nn.Module):
 
         Raises ValueError where the profile has no reader.
         """
-        if self.reader is None:
+        return self.magnitude_reader(z)(0, z.shape[-1] * self.config.latent_stride // self.config.hop)
+
+    def magnitude_reader(self, z: Latent) -> Callable[[int, int], Magnitude]:
+        """(a, b) -> frames [a, b) of `read_magnitude`, which for minutes of music would take gigabytes."""
+        reader, frames = self.reader, self.config.latent_stride // self.config.hop
+        if reader is None:
             raise ValueError("this stage 1 has no reader: set `readout_weight` or `envelope_bands`")
-        log_m = self.reader(z)[1].float()
-        log_m = torch.lerp(log_m.mean(-1, keepdim=True), log_m, self.config.magnitude_contrast)
-        return linear_magnitude(log_m, READ_FLOOR)
+        with torch.autocast(z.device.type, enabled=False):
+            told = reader.inside(z)
+            mean = reader.magnitude(told.mean(-1, keepdim=True)).mean(-1, keepdim=True)  # linear, so of all frames
+
+        def read(a: int, b: int) -> Magnitude:
+            first = a // frames
+            with torch.autocast(z.device.type, enabled=False):
+                log_m = reader.magnitude(told[..., first : -(-b // frames)])[..., a - frames * first :][..., : b - a]
+                return linear_magnitude(torch.lerp(mean, log_m, self.config.magnitude_contrast), READ_FLOOR)
+
+        return read
+
+
+def cut(parts: Iterator[Wave], length: int) -> Iterator[Wave]:
+    """The first `length` samples of what the parts make together."""
+    for part in parts:
+        if length > 0:
+            yield part[..., :length]
+        length -= part.shape[-1]
 
 
 def new_reader(config: DMAEConfig) -> Reader:

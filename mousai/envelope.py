@@ -43,9 +43,17 @@ class Reader(nn.Module):
 
     def forward(self, z: Latent) -> tuple[Bands, Magnitude]:
         """(log g, log magnitude as `log_magnitude` gives it); without an envelope to tell, log g is empty."""
-        h = torch.cat([z, self.trunk(z).to(z)], dim=1)
+        h = self.inside(z)
         log_g = h[:, :0] if self.to_envelope is None else unfolded(self.to_envelope(h), self.numbers[0])
-        return log_g.to(z), unfolded(self.to_magnitude(h), self.numbers[1]).to(z)
+        return log_g.to(z), self.magnitude(h)
+
+    def inside(self, z: Latent) -> Tensor:
+        """z and what the convolutions make of it, which both linear layers read step by step."""
+        return torch.cat([z, self.trunk(z).to(z)], dim=1)
+
+    def magnitude(self, h: Tensor) -> Magnitude:
+        """The second answer, from some steps of `inside`."""
+        return unfolded(self.to_magnitude(h), self.numbers[1]).to(h)
 
 
 def unfolded(x: Tensor, numbers: int) -> Tensor:

@@ -1,5 +1,8 @@
 """prompt -> embedding -> z -> w: both stages in a row, any length."""
 
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import soundfile
@@ -8,16 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mousai.checkpoint import load_dmae, load_tcld
-from mousai.diffusion import get_sampler
+from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
 from mousai.files import aside
-from mousai.precision import choose_device
+from mousai.precision import Numerics, choose_device, set_numerics
 from mousai.profiles import Profile, get_profile
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
-from mousai.text import TextEncoder, load_text_encoder
+from mousai.text import TextEncoder, check_texts, load_text_encoder
+from mousai.winograd import quicken
 
 MAX_SECONDS = 3600
+Stereo = Float[Tensor, "2 _"]
+PART = re.compile(r"\b\d+ of \d+\b")
 FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 
 
@@ -28,12 +34,30 @@ class Mousai:
         self.profile, self.text, self.tcld, self.dmae = profile, text, tcld, dmae
 
     @classmethod
-    def load(cls, profile: str | Profile = "cpu", device: str | torch.device | None = None) -> "Mousai":
-        """The profile's shipped weights, from local files only."""
+    def load(
+        cls,
+        profile: str | Profile = "cpu",
+        device: str | torch.device | None = None,
+        numerics: Numerics | None = None,
+    ) -> "Mousai":
+        """The profile's shipped weights, from local files only.
+
+        `numerics`: "exact" is float32 throughout, the same sum every time; "fast" takes bfloat16 and TF32 where this
+        machine is measured to be faster with them; without it, as the profile says.
+        """
         profile = get_profile(profile) if isinstance(profile, str) else profile
         place = choose_device(str(device) if device else None)
         text = load_text_encoder(profile.tcld.text, place)
-        return cls(profile, text, load_tcld(profile, place), load_dmae(profile, place))
+        music = cls(profile, text, load_tcld(profile, place), load_dmae(profile, place))
+        if numerics is not None:
+            set_numerics(numerics)
+            precision = "float32" if numerics == "exact" else "fast"
+            music.tcld.config = replace(music.tcld.config, precision=precision)
+            music.dmae.config = replace(music.dmae.config, precision=precision)
+        for stage in (music.tcld, music.dmae):
+            if place.type == "cpu" and stage.config.precision == "float32":
+                quicken(stage)
+        return music
 
     def generate(
         self,
@@ -42,21 +66,38 @@ class Mousai:
         seed: int = 0,
         tcld_steps: int | None = None,
         dmae_steps: int | None = None,
-        guidance: float | None = None,
+        guidance: float | Guidance | None = None,
         progress: bool = False,
         sampler: str = "ddim",
     ) -> Wave:
-        """One waveform a prompt, [n, 2, round(seconds * 48000)], never clipped or normalised.
+        """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once."""
+        parts = self.stream(prompts, seconds, seed, tcld_steps, dmae_steps, guidance, progress, sampler)
+        return torch.cat([*parts], dim=-1)
 
-        Longer than a chunk, stage 2 blends windows that all follow the same prompt. The same seed gives the same sound.
-        `sampler`: a name in `diffusion.SAMPLERS`, for both stages; the paper's is DDIM.
+    def stream(
+        self,
+        prompts: list[str],
+        seconds: float,
+        seed: int = 0,
+        tcld_steps: int | None = None,
+        dmae_steps: int | None = None,
+        guidance: float | Guidance | None = None,
+        progress: bool = False,
+        sampler: str = "ddim",
+    ) -> Iterator[Wave]:
+        """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
+
+        Nothing is clipped or normalised. The same seed gives the same sound.
+
+        Longer than a chunk, stage 2 blends windows, and each follows the prompt with a "k of n" of its own, unless the
+        prompt says one. `sampler`: a name in `diffusion.SAMPLERS`, for both stages; the paper's is DDIM.
         Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown sampler.
         """
         samples = sample_count(seconds, self.profile.sample_rate)
         generator = torch.Generator().manual_seed(seed)
         z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress, sampler)
         steps = self.profile.sampling.dmae_steps if dmae_steps is None else dmae_steps
-        return self.dmae.decode(z, steps, generator, samples, "z -> w" if progress else None, get_sampler(sampler))
+        return self.dmae.stream(z, steps, generator, samples, "z -> w" if progress else None, get_sampler(sampler))
 
     def latents(
         self,
@@ -64,17 +105,27 @@ class Mousai:
         samples: int,
         generator: torch.Generator,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: float | Guidance | None = None,
         progress: bool = False,
         sampler: str = "ddim",
     ) -> Latent:
         """Stage 2 alone: enough latent steps for that many samples."""
-        settings = self.profile.sampling
+        settings, chunks = self.profile.sampling, self.profile.data.chunks
         length = -(-samples // self.profile.dmae.latent_stride)
         steps = settings.tcld_steps if steps is None else steps
         scale = settings.guidance if guidance is None else guidance
+        check_texts(prompts)
+        parts = [prompts]
+        if length > self.tcld.window and with_part(prompts, 1, chunks) != prompts:
+            parts = [with_part(prompts, k, chunks) for k in range(1, chunks + 1)]
+        embeddings = [self.text(texts) for texts in parts]
         bar = "text -> z" if progress else None
-        return self.tcld.sample(self.text(prompts), length, steps, scale, generator, bar, get_sampler(sampler))
+        return self.tcld.sample(embeddings, length, steps, scale, generator, bar, get_sampler(sampler))
+
+
+def with_part(prompts: list[str], k: int, n: int) -> list[str]:
+    """Each prompt asking for part "k of n", where it does not ask for one itself."""
+    return [text if PART.search(text) else f"{text}, {k} of {n}" for text in prompts]
 
 
 def sample_count(seconds: float, sample_rate: int = 48_000) -> int:
@@ -84,17 +135,21 @@ def sample_count(seconds: float, sample_rate: int = 48_000) -> int:
     return round(seconds * sample_rate)
 
 
-def write_audio(w: Float[Tensor, "2 time"], path: Path, sample_rate: int = 48_000) -> None:
-    """WAV, FLAC (24 bit) or OGG by the file's ending, written aside and renamed.
+def write_audio(w: Stereo | Iterable[Stereo], path: Path, sample_rate: int = 48_000) -> int:
+    """WAV, FLAC (24 bit) or OGG by the file's ending, written aside and renamed; returns how many samples were clipped.
 
-    Samples outside [-1, 1] are clipped, as every such file must. Raises ValueError for another ending.
+    w [2, time], or its parts from left to right, written as they come. Samples outside [-1, 1] are clipped, as every
+    such file must. Raises ValueError for another ending.
     """
-    path = Path(path)
+    path, clipped = Path(path), 0
     if path.suffix.lower() not in FORMATS:
         raise ValueError(
             f"{path.name}: cannot write {path.suffix or 'a file without ending'}, use {', '.join(FORMATS)}"
         )
     kind, subtype = FORMATS[path.suffix.lower()]
     with aside(path) as name, soundfile.SoundFile(name, "w", sample_rate, 2, subtype, format=kind) as file:
-        for part in w.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # a second at a time: libvorbis dislikes more
-            file.write(part.numpy())
+        for part in [w] if isinstance(w, Tensor) else w:
+            clipped += int((part.abs() > 1).sum())
+            for second in part.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at a time
+                file.write(second.numpy())
+    return clipped

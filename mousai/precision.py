@@ -1,6 +1,13 @@
-"""Where it runs, and bfloat16 where the hardware multiplies it."""
+"""Where it runs, and how exactly: float32, or bfloat16 where that is faster here."""
+
+import time
+from functools import cache
+from typing import Literal
 
 import torch
+from torch.nn import functional as F
+
+Numerics = Literal["exact", "fast"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -24,9 +31,39 @@ def native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+@cache
+def bfloat16_pays(device: torch.device) -> bool:
+    """Measured, in about a tenth of a second: whether a convolution and a matrix product are faster in bfloat16."""
+    if not native_bfloat16(device):
+        return False
+    x, w = torch.randn(1, 512, 1024, device=device), torch.randn(512, 512, 3, device=device)
+
+    def seconds(kind: torch.dtype) -> float:
+        a, b, times = x.to(kind), w.to(kind), []
+        for _ in range(6):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            started = time.perf_counter()
+            value = F.conv1d(a, b, padding=1).mT @ b[..., 0]
+            value.sum().item()  # an accelerator has to be waited for
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+
+    with torch.no_grad():
+        return seconds(torch.bfloat16) < 0.9 * seconds(torch.float32)
+
+
+def set_numerics(numerics: Numerics) -> None:
+    """What a GPU may do in this process: exact, full float32 and the same sum every time; fast, TF32 as well."""
+    fast = numerics == "fast"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not fast, fast
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """ "auto": bfloat16 where the hardware has it; "float32", and hardware without: nothing changes.
+    """ "auto": bfloat16 where the hardware has it; "fast": where it was measured to pay; "float32": never.
 
     Not accelerate's own: its precision is the same for a whole process, and a second model may want another.
     """
-    return torch.autocast(device.type, torch.bfloat16, precision == "auto" and native_bfloat16(device))
+    pays = {"auto": native_bfloat16, "fast": bfloat16_pays}.get(precision)
+    return torch.autocast(device.type, torch.bfloat16, pays is not None and pays(device))

@@ -88,7 +88,7 @@ class DMAEConfig:
     magnitude_contrast: float = 1.0  # departs: stretches the log read from z about its mean in time: a mean is too even
     polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
     phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
-    precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware multiplies it
+    precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware has it, "fast": where it pays
     noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
     @property
@@ -121,6 +121,7 @@ class TCLDConfig:
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
     title_drop: float = 0.1  # [M]; departs where higher: a few hundred titles are else learnt by heart
+    precision: str = "float32"  # of sampling, as stage 1's
 
 
 @dataclass(frozen=True)

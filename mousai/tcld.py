@@ -1,13 +1,17 @@
 """Stage 2, text-conditioned latent diffusion: caption -> z (Section 3.2)."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mousai.diffusion import Net, Sampler, blended, diffusion_loss, gaussian_like, guidance, sample
+from mousai.diffusion import Guidance, Net, Sampler, ddim, diffusion_loss, gaussian_like, guidance, levels, rescaled
+from mousai.precision import autocast
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
-from mousai.unet import UNet, to_stride
+from mousai.unet import Levels, UNet, to_stride
+from mousai.windows import sample_in_pieces, window_starts
 
 
 class TCLD(nn.Module):
@@ -39,56 +43,87 @@ class TCLD(nn.Module):
         eps, sigma = gaussian_like(x_0, generator), torch.rand(len(z), generator=generator).to(z)
         return diffusion_loss(lambda x, s: self.unet(x, s, embedding=embedding), x_0, eps, sigma).mean()
 
-    def velocity(self, x: Latent, sigma: Level, embedding: Embedding, scale: float) -> Latent:
+    def velocity(self, x: Latent, sigma: Level, embedding: Embedding, scale: float | Guidance) -> Latent:
         """Guided v_hat; scale 1 needs no second branch."""
         return self.guided(embedding, scale)(x, sigma)
 
-    def guided(self, embedding: Embedding, scale: float) -> Net:
-        """The net that hears this text, read once for all steps.
+    def guided(self, embedding: Embedding, scale: float | Guidance, told: Levels | None = None) -> Net:
+        """The net that hears this text, read once for all steps, as what `told` says is from `UNet.tell`.
 
         Both branches go through the net in one batched call; with `paper_exact.guidance` in two, as the authors do it.
         """
-        if scale == 1:
-            heard = self.unet.hear(embedding)
-            return lambda x, sigma: self.unet(x, sigma, embedding=heard)
-        null = self.null_embedding.expand_as(embedding)
-        if self.config.unet.paper_exact.guidance:
-            unet, nothing, text = self.unet, self.unet.hear(null), self.unet.hear(embedding)
-            return lambda x, sigma: guidance(unet(x, sigma, embedding=nothing), unet(x, sigma, embedding=text), scale)
-        both = self.unet.hear(torch.cat([null, embedding]))
+        how = scale if isinstance(scale, Guidance) else Guidance(scale)
+        heard = self.unet.hear(embedding)
+
+        def plain(x: Tensor, sigma: Tensor) -> Tensor:
+            return self.unet(x, sigma, None, heard, told)
+
+        if how.scale == 1:
+            return plain
+        both = self.branches(embedding, plain, told)
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:
-            v_uncond, v_cond = self.unet(x.repeat(2, 1, 1), sigma.repeat(2), embedding=both).chunk(2)
-            return guidance(v_uncond, v_cond, scale)
+            if (how.low, how.high) != (0, 1) and not how.low <= sigma[0] <= how.high:
+                return plain(x, sigma)
+            v_uncond, v_cond = both(x, sigma)
+            v_hat = guidance(v_uncond, v_cond, how.scale)
+            return rescaled(v_hat, v_cond, how.rescale) if how.rescale else v_hat
 
         return net
+
+    def branches(
+        self, embedding: Embedding, plain: Net, told: Levels | None
+    ) -> Callable[[Latent, Level], tuple[Latent, ...]]:
+        """(x, sigma) -> v_hat without text, and with it."""
+        null = self.null_embedding.expand_as(embedding)
+        if self.config.unet.paper_exact.guidance:
+            nothing = self.unet.hear(null)
+            return lambda x, sigma: (self.unet(x, sigma, None, nothing, told), plain(x, sigma))
+        both = self.unet.hear(torch.cat([null, embedding]))
+        return lambda x, sigma: self.unet(x.repeat(2, 1, 1), sigma.repeat(2), None, both, told).chunk(2)
 
     @torch.no_grad()
     def sample(
         self,
-        embedding: Embedding,
+        embedding: Embedding | Sequence[Embedding],
         length: int,
         steps: int,
-        scale: float,
+        scale: float | Guidance,
         generator: torch.Generator,
         progress: str | None = None,
-        sampler: Sampler = sample,
+        sampler: Sampler = ddim,
     ) -> Latent:
         """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
 
-        With `paper_exact.lengths`, ValueError where the length does not divide by the U-Net's stride.
+        One embedding for all windows, or the parts of a piece in order, "1 of n" to "n of n": each window hears the one
+        that `part_heard` says. With `paper_exact.lengths`, ValueError where the length does not divide by the stride.
         """
         padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
-        eps = torch.randn(len(embedding), self.config.unet.in_channels, padded, generator=generator).to(embedding)
+        parts, hop = [embedding] if isinstance(embedding, Tensor) else embedding, 3 * self.window // 4
+        eps = torch.randn(len(parts[0]), self.config.unet.in_channels, padded, generator=generator).to(parts[0])
+        starts = window_starts(padded, self.window, hop)
+        noise = lambda a, b: eps[..., a:b]  # noqa: E731
+        with autocast(self.config.precision, eps.device):  # around all steps: weights are cast once
+            told = self.unet.tell(levels(steps).to(eps))
+            nets = [self.guided(part, scale, told) for part in parts]
 
-        guided = self.guided(embedding, scale)
+            def predict(x: Latent, sigma: Level, a: int, b: int) -> Latent:
+                return nets[part_heard(starts.index(a), len(starts), len(nets))](x, sigma)
 
-        def net(x: Tensor, sigma: Tensor) -> Tensor:
-            predict = lambda part, a, b: guided(part, sigma)  # noqa: E731
-            return blended(predict, x, self.window, 3 * self.window // 4)
-
-        return (self.latent_std * sampler(net, eps, steps, progress))[..., :length]
+            pieces = sample_in_pieces(predict, noise, padded, steps, sampler, self.window, hop, progress)
+            return (self.latent_std * torch.cat([*pieces], dim=-1))[..., :length]
 
     def null(self, n: int) -> Embedding:
         """The learned embedding n times: what to pass for unconditional samples."""
         return self.null_embedding.detach().expand(n, -1, -1)
+
+
+def part_heard(window: int, windows: int, parts: int) -> int:
+    """Which of `parts` the window hears, counted from 0: the first window the beginning, the last one the ending, those
+    between them the middle parts in turn, each as long.
+    """
+    if window == 0 or parts < 3:
+        return 0 if 2 * window < windows else parts - 1
+    if window == windows - 1:
+        return parts - 1
+    return 1 + (window - 1) * (parts - 2) // (windows - 2)

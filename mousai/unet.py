@@ -21,6 +21,8 @@ Features = Float[Tensor, "batch features"]
 Activation = Float[Tensor, "batch width length"]
 # what each cross-attention keeps of one text over all steps: keys, values, which positions are words
 Heard = dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]]
+Told = dict[nn.Linear, Tensor]  # what each linear layer that hears the noise level makes of one sigma
+Levels = dict[float, Told]
 
 
 class NoiseLevel(nn.Module):
@@ -61,10 +63,15 @@ class Modulation(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, 2 * width)
 
-    def forward(self, x: Activation, features: Features) -> Activation:
-        scale, shift = self.linear(F.silu(features))[..., None].chunk(2, dim=1)
+    def forward(self, x: Activation, features: Features | Told) -> Activation:
+        scale, shift = told(self.linear, features)[..., None].chunk(2, dim=1)
         normed = channel_norm(x)
         return torch.addcmul(shift.to(normed), normed, 1 + scale.to(normed))
+
+
+def told(linear: nn.Linear, features: Features | Told) -> Tensor:
+    """What a layer makes of the noise level; looked up where all levels were gone through before."""
+    return features[linear] if isinstance(features, dict) else linear(F.silu(features))
 
 
 def channel_norm(x: Activation) -> Activation:
@@ -166,7 +173,7 @@ class Group(nn.Module):
         )
 
     def forward(
-        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | Heard | None
+        self, x: Activation, features: Features | Told, latent: Latent | None, embedding: Embedding | Heard | None
     ) -> Activation:
         x = self.modulation(self.resnet(x), features)
         if self.inject is not None and latent is not None:
@@ -195,7 +202,7 @@ class NetLevel(nn.Module):
             nn.init.constant_(self.skip.bias, config.skip_start)
 
     def forward(
-        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | Heard | None
+        self, x: Activation, features: Features | Told, latent: Latent | None, embedding: Embedding | Heard | None
     ) -> Activation:
         y = self.down(x)
         for group in self.items_down:
@@ -205,7 +212,7 @@ class NetLevel(nn.Module):
         for group in self.items_up:
             y = group(y, features, latent, embedding)
         y = self.up(y.repeat_interleave(self.factor, dim=-1))
-        return x + self.skip(F.silu(features))[..., None] * y
+        return x + told(self.skip, features)[..., None] * y
 
 
 class UNet(nn.Module):
@@ -219,9 +226,16 @@ class UNet(nn.Module):
         self.net = NetLevel(config, 0)
 
     def forward(
-        self, x: Signal, sigma: Level, latent: Latent | None = None, embedding: Embedding | Heard | None = None
+        self,
+        x: Signal,
+        sigma: Level,
+        latent: Latent | None = None,
+        embedding: Embedding | Heard | None = None,
+        levels: Levels | None = None,
     ) -> Signal:
-        """Raises ValueError where the length does not divide by the stride, or a condition is missing or unheard."""
+        """v_hat; `levels` from `tell`, where sigma is the same for every item.
+
+        Raises ValueError where the length does not divide by the stride, or a condition is missing or unheard."""
         config = self.config
         to_stride(x.shape[-1], config.stride, paper_exact=True)
         if (latent is not None) != (config.inject_depth is not None):
@@ -230,7 +244,17 @@ class UNet(nn.Module):
             check_latent(latent.shape[-1], x.shape[-1], config.factors[: config.inject_depth + 1])
         if (embedding is not None) != any(config.cross_attentions):
             raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
-        return self.net(x, self.noise_level(sigma), latent, embedding)
+        features = self.noise_level(sigma) if levels is None else levels[sigma[0].item()]
+        return self.net(x, features, latent, embedding)
+
+    def tell(self, sigma: Level) -> Levels:
+        """All that depends on the noise level alone, for each sigma: read once for all steps and windows."""
+        features = self.noise_level(sigma)
+        layers = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        layers += [module.skip for module in self.modules() if isinstance(module, NetLevel)]
+        everything = {linear: told(linear, features) for linear in layers}
+        at = lambda i: {linear: rows[i : i + 1] for linear, rows in everything.items()}  # noqa: E731
+        return {s: at(i) for i, s in enumerate(sigma.tolist())}
 
     def hear(self, embedding: Embedding) -> Heard:
         """Every cross-attention's keys and values of a text: passed in its place, it is read once for all steps."""

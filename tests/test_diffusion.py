@@ -1,6 +1,5 @@
-"""The rotation between signal and noise, DDIM on a case with an exact answer, guidance, windows."""
+"""The rotation between signal and noise, DDIM on a case with an exact answer, guidance."""
 
-from itertools import pairwise
 from math import cos, pi, prod, sin
 
 import pytest
@@ -11,15 +10,14 @@ from mousai.diffusion import (
     SAMPLERS,
     add_noise,
     alpha_beta,
-    blended,
     diffusion_loss,
     get_sampler,
     guidance,
     levels,
     noisy_ddim,
+    rescaled,
     sample,
     v_target,
-    window_starts,
     x_0_hat_eps_hat,
 )
 
@@ -136,48 +134,20 @@ def test_guidance_zero_is_unconditional_one_conditional_and_three_goes_on_in_lin
     assert_close(guidance(uncond, cond, 3.0), 3 * cond - 2 * uncond, **EXACT)
 
 
-@pytest.mark.parametrize("length", [1, 63, 64, 65, 96, 100, 128, 1000])
-def test_windows_cover_every_sample_and_end_flush(length):
-    starts = window_starts(length, 64, 48)
-    covered = torch.zeros(max(length, 64))
-    for start in starts:
-        covered[start : start + 64] += 1
-    assert covered[:length].min() >= 1
-    assert starts[0] == 0 and starts[-1] == max(0, length - 64)
-    assert all(0 < b - a <= 48 for a, b in pairwise(starts))
-
-
-@pytest.mark.parametrize("length", [40, 64, 100, 333])
-def test_windows_of_an_elementwise_prediction_blend_to_the_whole(length):
-    x = torch.randn(2, 3, length, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert_close(blended(lambda part, a, b: part.sin(), x, 64, 48), x.sin(), **EXACT)
-
-
-def test_each_window_sees_its_own_part_and_place():
-    x = torch.arange(200.0)[None, None]
-    widths = set()
-
-    def predict(part, a, b):
-        widths.add(part.shape[-1])
-        assert_close(part, x[..., a:b])
-        return part
-
-    assert_close(blended(predict, x, 64, 48), x)
-    assert widths == {64}
-
-
-def test_where_windows_disagree_the_blend_moves_smoothly_from_one_to_the_other():
-    result = blended(lambda part, a, b: torch.full_like(part, float(a > 0)), torch.zeros(1, 1, 112), 64, 48)[0, 0]
-    assert_close(result[:48], torch.zeros(48))
-    assert_close(result[64:], torch.ones(48))
-    assert (result[48:64].diff() > 0).all()
+def test_rescaling_gives_each_item_back_the_spread_it_has_with_the_text(draws):
+    uncond, cond, _ = draws
+    v_hat = guidance(uncond, cond, 5.0)
+    assert_close(rescaled(v_hat, cond, 0.0), v_hat, **EXACT)
+    assert_close(rescaled(v_hat, cond, 1.0).std(dim=(1, 2)), cond.std(dim=(1, 2)), **EXACT)
+    half = (v_hat.std(dim=(1, 2)) + cond.std(dim=(1, 2))) / 2
+    assert_close(rescaled(v_hat, cond, 0.5).std(dim=(1, 2)), half, **EXACT)
 
 
 EPS = torch.ones(1, 1, 1, dtype=torch.float64)
 
 
 def error(sampler, steps: int) -> float:
-    return abs(sampler(gaussian_net(0.5), EPS, steps).item() - 0.5)
+    return abs(sample(gaussian_net(0.5), EPS, steps, sampler=sampler).item() - 0.5)
 
 
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("multistep", 2), ("heun", 2)])
@@ -191,22 +161,24 @@ def test_each_sampler_has_its_order(name, order):
 def test_every_sampler_is_right_where_the_net_knows_the_answer(draws, name):
     x_0, eps, _ = draws
     for steps in (1, 2, 5):
-        assert_close(SAMPLERS[name](lambda x, s: v_target(x_0, eps, s), eps, steps), x_0, **EXACT)
+        net = lambda x, s: v_target(x_0, eps, s)  # noqa: E731
+        assert_close(sample(net, eps, steps, sampler=SAMPLERS[name]), x_0, **EXACT)
 
 
 @pytest.mark.parametrize(("name", "calls"), [("ddim", 6), ("multistep", 6), ("heun", 11)])
 def test_samplers_call_the_net_as_often_as_they_say_and_in_one_step_are_ddim(name, calls):
     seen = []
-    SAMPLERS[name](lambda x, s: seen.append(s) or x, torch.zeros(1, 1, 1), 6)
+    sample(lambda x, s: seen.append(s) or x, torch.zeros(1, 1, 1), 6, sampler=SAMPLERS[name])
     assert len(seen) == calls
-    assert_close(SAMPLERS[name](gaussian_net(0.5), EPS, 1), sample(gaussian_net(0.5), EPS, 1))
+    once = sample(gaussian_net(0.5), EPS, 1, sampler=SAMPLERS[name])
+    assert_close(once, sample(gaussian_net(0.5), EPS, 1))
 
 
 def test_ddim_with_noise_is_ddim_at_eta_0_and_keeps_the_distribution_at_eta_1():
     eps = torch.randn(20_000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     still, moved = (noisy_ddim(eta, torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
-    assert_close(still(gaussian_net(0.5), eps, 7), sample(gaussian_net(0.5), eps, 7), **EXACT)
-    x_0 = moved(gaussian_net(0.5), eps, 200)
+    assert_close(sample(gaussian_net(0.5), eps, 7, sampler=still), sample(gaussian_net(0.5), eps, 7), **EXACT)
+    x_0 = sample(gaussian_net(0.5), eps, 200, sampler=moved)
     assert abs(x_0.std().item() - 0.5) < 0.01
     assert abs(torch.corrcoef(torch.stack([x_0.flatten(), eps.flatten()]))[0, 1].item()) < 0.1
 

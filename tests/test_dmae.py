@@ -16,6 +16,7 @@ from mousai.dmae import (
     linear_magnitude,
     log_magnitude,
 )
+from mousai.envelope import unfolded
 from mousai.profiles import A100, DMAEConfig, PaperExact
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import count_parameters
@@ -239,8 +240,21 @@ def told(tiny, monkeypatch) -> tuple[DMAE, torch.Tensor]:
     plain = replace(tiny.dmae, magnitude_contrast=1.0, phase_share=0.0, polish=1)
     model, w = DMAE(plain).eval(), noise(1, 2, 16 * 1024)
     log_m = log_magnitude(magnitude(w), READ_FLOOR)
-    monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
+    reads(model, log_m, monkeypatch)
     return model, w
+
+
+def reads(model: DMAE, log_m: torch.Tensor, monkeypatch) -> None:
+    """Let its reader read this from any z."""
+    frames, numbers = model.config.latent_stride // model.config.hop, log_m.shape[1]
+    folded = log_m.unflatten(2, (-1, frames)).transpose(2, 3).flatten(1, 2)  # a step's frames beside each other
+    monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
+    monkeypatch.setattr(model.reader, "inside", lambda z: folded)
+    monkeypatch.setattr(model.reader, "magnitude", lambda h: unfolded(h, numbers))
+
+
+def polished(model: DMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    return torch.cat([*model.polished([w], z)], dim=-1)
 
 
 def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
@@ -248,7 +262,7 @@ def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
     distances = []
     for steps in (0, 1, 4):
         model.config = replace(model.config, polish=steps)
-        made = model.polished(noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16))
+        made = polished(model, noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16))
         distances.append((magnitude(made) - magnitude(w)).norm().item())
     assert distances == sorted(distances, reverse=True) and distances[1] < 0.7 * distances[0]
 
@@ -258,16 +272,15 @@ def test_polishing_keeps_the_phase(told, sign):
     """What has the right magnitude stays as it is, sign and all; twice as loud, it comes back to its size."""
     model, w = told
     z = noise(1, 32, 16)
-    assert_close(model.polished(sign * w, z), sign * w, atol=1e-2, rtol=0)
-    assert_close(model.polished(2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
+    assert_close(polished(model, sign * w, z), sign * w, atol=1e-2, rtol=0)
+    assert_close(polished(model, 2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
 
 
 def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
     model = DMAE(replace(tiny.dmae, magnitude_contrast=1.5))
-    log_m = torch.tensor([[[0.0, 1.0, 2.0], [3.0, 3.0, 3.0]]])
-    monkeypatch.setattr(model.reader, "forward", lambda z: (z, log_m))
-    expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5], [3.0, 3.0, 3.0]]]), READ_FLOOR)
-    assert_close(model.read_magnitude(noise(1, 32, 16)), expected)
+    reads(model, torch.tensor([[[0.0, 1.0, 2.0, 1.0] * 2, [3.0] * 8]]), monkeypatch)
+    expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5, 1.0] * 2, [3.0] * 8]]), READ_FLOOR)
+    assert_close(model.read_magnitude(noise(1, 32, 2)), expected)
 
 
 def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
@@ -276,7 +289,7 @@ def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
     start, agree, apart = noise(1, 2, 16 * 1024, seed=3), [], []
     for share in (0.0, 0.5):
         model.config = replace(model.config, phase_share=share)
-        made = model.polished(start, noise(1, 32, 16))
+        made = polished(model, start, noise(1, 32, 16))
         agree.append(torch.corrcoef(made[0])[0, 1].item())
         apart.append((magnitude(made) - magnitude(w)).norm().item())
     assert abs(agree[0]) < 0.05 and agree[1] > 0.3
@@ -288,9 +301,34 @@ def test_a_long_sound_is_polished_in_parts_as_it_is_in_one(told, monkeypatch):
     model = told[0]
     model.config = replace(model.config, polish=3, phase_share=0.1)
     start, z = noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16)
-    whole = model.polished(start, z)
+    whole = polished(model, start, z)
     monkeypatch.setattr(dmae, "POLISH_PART", 5 * 1024)
-    assert_close(model.polished(start, z), whole, **CLOSE)
+    assert_close(polished(model, start, z), whole, **CLOSE)
+    assert_close(torch.cat([*model.polished(start.split(700, dim=-1), z)], dim=-1), whole, **CLOSE)
+
+
+def test_magnitudes_read_in_parts_are_those_read_at_once(tiny):
+    model, z = DMAE(replace(tiny.dmae, magnitude_contrast=1.5)).eval(), noise(2, 32, 16)
+    whole, read = model.read_magnitude(z), model.magnitude_reader(z)
+    log_m = log_magnitude(whole + 1, 0.0)
+    assert whole.shape[-1] == 64 and log_m.isfinite().all()
+    for a, b in ((0, 64), (0, 5), (3, 9), (8, 12), (59, 64)):
+        assert_close(read(a, b), whole[..., a:b], **CLOSE)
+
+
+def test_a_wave_undone_in_parts_is_the_wave(tiny):
+    model, x = DMAE(replace(tiny.dmae, preemphasis=0.9)), noise(2, 2, 4096)
+    whole, parts = model.to_wave(x), []
+    for part in x.split(1000, dim=-1):
+        parts.append(model.to_wave(part, parts[-1] if parts else None))
+    assert_close(torch.cat(parts, dim=-1), whole, **CLOSE)
+
+
+def test_what_is_streamed_is_what_is_decoded(tiny):
+    model, z = DMAE(tiny.dmae).eval(), noise(2, 32, 100).tanh()
+    whole = model.decode(z, 3, torch.Generator().manual_seed(0), 100_000)
+    parts = [*model.stream(z, 3, torch.Generator().manual_seed(0), 100_000)]
+    assert len(parts) >= 1 and torch.equal(torch.cat(parts, dim=-1), whole)
 
 
 @pytest.mark.parametrize("polish", [0, 1, 2])
@@ -307,7 +345,7 @@ def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, po
 def test_polish_without_a_reader_is_refused(paper_dmae):
     model = DMAE(replace(paper_dmae, polish=1))
     with pytest.raises(ValueError, match="no reader: set `readout_weight`"):
-        model.polished(noise(1, 2, 2048), noise(1, 32, 2))
+        polished(model, noise(1, 2, 2048), noise(1, 32, 2))
 
 
 def test_logarithm_and_back_is_the_magnitude_and_never_negative():

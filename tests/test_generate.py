@@ -41,9 +41,29 @@ def test_a_prompt_is_read_once_however_many_steps_follow(stack):
     """Theirs reads it again at every step."""
     read = []
     hook = stack.text.model.register_forward_pre_hook(lambda *_, **words: read.append(words), with_kwargs=True)
-    stack.generate(["metal", "pop"], 1.5, tcld_steps=5, dmae_steps=3)
+    stack.generate(["metal, 1 of 4", "pop, 2 of 4"], 1.5, tcld_steps=5, dmae_steps=3)
     hook.remove()
     assert len(read) == 1
+
+
+def test_longer_than_a_chunk_each_part_is_asked_for_unless_the_prompt_asks_for_one(stack, monkeypatch):
+    asked, encoder = [], stack.text
+    monkeypatch.setattr(stack, "text", lambda texts: asked.append(texts) or encoder(texts), raising=False)
+    chunk = stack.profile.tcld.crop / 48_000
+    for seconds, prompts in ((2 * chunk, ["metal", "pop, 3 of 4"]), (chunk, ["metal"]), (2 * chunk, ["pop, 3 of 4"])):
+        asked.clear()
+        stack.generate(prompts, seconds, tcld_steps=1, dmae_steps=1)
+        parts = [[f"metal, {k} of 4", "pop, 3 of 4"] for k in range(1, 5)]
+        assert asked == (parts if len(prompts) == 2 else [prompts])
+
+
+def test_what_is_streamed_is_what_is_generated_and_written_as_it_comes_it_is_the_same_file(stack, tmp_path):
+    w = stack.generate(["metal"], 1.5, tcld_steps=1, dmae_steps=2)[0]
+    parts = [part[0] for part in stack.stream(["metal"], 1.5, tcld_steps=1, dmae_steps=2)]
+    assert torch.equal(torch.cat(parts, dim=-1), w)
+    clipped = [write_audio(40 * w, tmp_path / "a.wav"), write_audio((40 * part for part in parts), tmp_path / "b.wav")]
+    assert clipped[0] == clipped[1] == int((40 * w).abs().gt(1).sum()) > 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
 def test_one_waveform_a_prompt(stack):
@@ -114,6 +134,9 @@ def test_the_stack_loads_from_the_profiles_files(profile, tmp_path, monkeypatch)
     save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
     save_weights(DMAE(profile.dmae), tmp_path / "dmae.safetensors", {})
     assert Mousai.load(profile, "cpu").generate(["metal"], 0.1).shape == (1, 2, 4800)
+    exact, fast = (Mousai.load(profile, "cpu", numerics) for numerics in ("exact", "fast"))
+    assert {exact.dmae.config.precision, exact.tcld.config.precision} == {"float32"}
+    assert {fast.dmae.config.precision, fast.tcld.config.precision} == {"fast"}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from test_train import CONFIG, CPU, Exact, batches, states_equal
 from torch.testing import assert_close
 
 from mousai import precision
-from mousai.precision import native_bfloat16
+from mousai.precision import autocast, bfloat16_pays, native_bfloat16, set_numerics
 from mousai.train import fit
 
 
@@ -33,3 +33,30 @@ def test_with_bfloat16_in_hardware_only_auto_computes_in_it_and_weights_stay_who
 def test_a_device_that_says_nothing_of_bfloat16_is_taken_to_have_none():
     assert not native_bfloat16(torch.device("mps"))
     assert native_bfloat16(CPU) in (True, False)
+
+
+def test_fast_is_what_was_measured_and_without_the_hardware_nothing_is(monkeypatch):
+    bfloat16_pays.cache_clear()
+    monkeypatch.setattr(precision, "native_bfloat16", lambda device: False)
+    assert not bfloat16_pays(CPU)
+    for pays in (True, False):
+        monkeypatch.setattr(precision, "bfloat16_pays", lambda device, pays=pays: pays)
+        with autocast("fast", CPU):
+            kind = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        assert kind == (torch.bfloat16 if pays else torch.float32)
+    bfloat16_pays.cache_clear()
+
+
+def test_the_probe_answers_on_this_machine():
+    assert bfloat16_pays(CPU) in (True, False)
+
+
+def test_exact_numerics_leave_a_gpu_no_shortcut_and_fast_ones_do():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for numerics in ("fast", "exact"):
+        set_numerics(numerics)
+        flags = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        assert flags == ((numerics == "fast"),) * 2
+        assert torch.backends.cudnn.deterministic == (numerics == "exact")
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    torch.backends.cudnn.deterministic = False

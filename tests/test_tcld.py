@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from mousai.checkpoint import new_tcld
-from mousai.diffusion import guidance, sample
+from mousai.diffusion import Guidance, guidance, sample
 from mousai.profiles import A100, PaperExact, TextConfig
-from mousai.tcld import TCLD
+from mousai.tcld import TCLD, part_heard
 from mousai.unet import count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -147,3 +147,58 @@ def test_the_same_seed_gives_the_same_latent_and_another_seed_another(model, tex
 
 def test_null_repeats_the_learned_embedding(model):
     assert_close(model.null(3), torch.stack([model.null_embedding.detach()] * 3))
+
+
+@torch.no_grad()
+def test_outside_its_levels_guidance_is_off_and_within_it_is_as_ever(model, text):
+    x, how = noise(2, 32, model.window), Guidance(3.0, low=0.2, high=0.6)
+    for sigma, scale in ((0.1, 1.0), (0.4, 3.0), (0.7, 1.0)):
+        level = torch.full((2,), sigma)
+        assert_close(model.velocity(x, level, text, how), model.velocity(x, level, text, scale), **CLOSE)
+
+
+@torch.no_grad()
+def test_rescaled_guidance_has_the_spread_of_the_answer_with_text(model, text):
+    x, sigma = noise(2, 32, model.window), torch.tensor([0.3, 0.8])
+    cond = model.velocity(x, sigma, text, 1.0)
+    made = model.velocity(x, sigma, text, Guidance(30.0, rescale=1.0))
+    assert_close(made.std(dim=(1, 2)), cond.std(dim=(1, 2)), **CLOSE)
+    assert (model.velocity(x, sigma, text, 30.0).std(dim=(1, 2)) - cond.std(dim=(1, 2))).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_levels_gone_through_before_change_nothing(model, text):
+    x, levels = noise(2, 32, model.window), torch.tensor([1.0, 0.5, 0.25])
+    told = model.unet.tell(levels)
+    for sigma in levels:
+        expected = model.velocity(x, sigma.expand(2), text, 3.0)
+        assert_close(model.guided(text, 3.0, told)(x, sigma.expand(2)), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("windows", "parts", "heard"),
+    [
+        (1, 1, [0]),
+        (3, 1, [0, 0, 0]),
+        (2, 4, [0, 3]),
+        (3, 4, [0, 1, 3]),
+        (6, 4, [0, 1, 1, 2, 2, 3]),
+        (4, 2, [0, 0, 1, 1]),
+    ],
+)
+def test_windows_hear_the_beginning_the_middle_in_turn_and_the_ending(windows, parts, heard):
+    assert [part_heard(i, windows, parts) for i in range(windows)] == heard
+
+
+def test_each_window_hears_its_own_part(model, text, monkeypatch):
+    parts, heard = [text + k for k in range(4)], []
+    guided = model.guided
+
+    def listening(embedding, scale, told=None):
+        net, k = guided(embedding, scale, told), next(k for k in range(4) if embedding is parts[k])
+        return lambda x, sigma: heard.append(k) or net(x, sigma)
+
+    monkeypatch.setattr(model, "guided", listening)
+    length = 4 * model.window
+    made = model.sample(parts, length, 1, 3.0, torch.Generator().manual_seed(0))
+    assert made.shape == (2, 32, length) and heard == [0, 1, 1, 2, 3]

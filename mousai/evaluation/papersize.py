@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mousai.checkpoint import new_tcld
-from mousai.diffusion import window_starts
 from mousai.dmae import DMAE
 from mousai.evaluation.efficiency import (
     PAPER_SECONDS,
@@ -24,6 +23,7 @@ from mousai.evaluation.efficiency import (
 from mousai.profiles import Profile, TrainConfig, get_profile
 from mousai.train import fit
 from mousai.unet import count_parameters
+from mousai.windows import window_starts
 
 STAGES = ("dmae", "tcld")
 

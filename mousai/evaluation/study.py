@@ -86,9 +86,9 @@ def polish_ladder(model: DMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, fl
 
 def repolished(model: DMAE, w: Wave, sampled: Wave) -> Wave:
     """What was sampled from w's own z, polished as the model's configuration says; four clips at a time."""
-    place = next(model.parameters()).device
-    parts = zip(sampled.split(4), w.split(4), strict=True)
-    return torch.cat([model.polished(y.to(place), model.encode(x.to(place))).cpu() for y, x in parts])
+    place, parts = next(model.parameters()).device, zip(sampled.split(4), w.split(4), strict=True)
+    polish = lambda y, x: torch.cat([*model.polished([y.to(place)], model.encode(x.to(place)))], dim=-1)  # noqa: E731
+    return torch.cat([polish(y, x).cpu() for y, x in parts])
 
 
 def with_and_without_attention(profile: Profile) -> dict[str, Profile]:

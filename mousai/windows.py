@@ -1,0 +1,143 @@
+"""Signals longer than the net was trained on: overlapping windows, cross-faded at every step (ours).
+
+Blending the *predictions*, from one global noise, keeps windows in agreement; decoding them apart would leave seams.
+The signal goes through the steps piece by piece from the left, each as far as the windows over it allow, so memory does
+not grow with length.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mousai.diffusion import Sampler, Walk
+from mousai.progress import progress_bar
+from mousai.shapes import Level, Signal
+
+Predict = Callable[[Signal, Level, int, int], Signal]  # (x_sigma[..., a:b], sigma, a, b) -> v_hat of that window
+DRAWN = 2**20  # numbers drawn at a time on the way to the next row
+Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b], asked once each, from left to right
+
+
+def window_starts(length: int, window: int, hop: int) -> list[int]:
+    """Starts of windows that cover [0, length): `hop` apart, the last one flush with the end."""
+    if length <= window:
+        return [0]
+    return [*range(0, length - window, hop), length - window]
+
+
+@torch.no_grad()
+def sample_in_pieces(
+    predict: Predict,
+    noise: Noise,
+    length: int,
+    steps: int,
+    sampler: Sampler,
+    window: int,
+    hop: int,
+    progress: str | None = None,
+) -> Iterator[Signal]:
+    """x_0 of that length, its pieces from left to right, as `diffusion.sample` of the whole would give it with a net
+    that blends windows. A piece is what lies between the starts of two windows.
+    """
+    starts, calls = window_starts(length, window, hop), []
+    fade = cross_fade(window) if length > window else torch.ones(length)
+    with progress_bar(None, progress, len(starts) * steps, show=progress is not None) as bar:
+        predict = watched(predict, bar, steps) if progress else predict
+        for a, b in pairwise([*starts, length]):
+            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps)))]
+            for i in count():  # as many calls of the net as the sampler asks for
+                if not ready or ready[0].walk.done:
+                    break
+                if i == len(calls):
+                    calls.append(Call(predict, fade))
+                ready = [through for piece in ready for through in calls[i].take(piece)]
+            yield from (piece.walk.x for piece in ready)
+        bar.update(bar.total - bar.n)
+
+
+def watched(predict: Predict, bar: Any, steps: int) -> Predict:
+    """predict, moving the bar on by the steps that a window has behind it."""
+    behind = {}
+
+    def watching(x: Signal, sigma: Level, a: int, b: int) -> Signal:
+        now = steps - round(steps * sigma[0].item())
+        bar.update(now - behind.get(a, 0))
+        behind[a] = now
+        return predict(x, sigma, a, b)
+
+    return watching
+
+
+class Piece:
+    """The signal within [a, b), and what the windows over it have said so far of its v_hat."""
+
+    def __init__(self, a: int, b: int, walk: Walk):
+        self.a, self.b, self.walk = a, b, walk
+        self.total, self.weight = torch.zeros_like(walk.x), walk.x.new_zeros(b - a)
+
+    def hear(self, v_hat: Signal, fade: Tensor, a: int) -> None:
+        """Add what concerns this piece of a window that begins at `a`, before this piece or with it."""
+        said, weight = (tensor[..., self.a - a : self.b - a] for tensor in (v_hat * fade, fade))
+        self.total[..., : said.shape[-1]] += said  # a window may end within the piece
+        self.weight[: len(weight)] += weight
+
+    def step(self) -> None:
+        """All windows over it have spoken."""
+        self.walk.answer(self.total / self.weight)
+        self.total.zero_()
+        self.weight.zero_()
+
+
+class Call:
+    """One call of the net, the same for all windows; pieces pass from left to right and wait for what overlaps them."""
+
+    def __init__(self, predict: Predict, fade: Tensor):
+        self.predict, self.fade, self.waiting = predict, fade, []
+
+    def take(self, piece: Piece) -> list[Piece]:
+        """One more piece; returns those that are through."""
+        self.waiting.append(piece)
+        through = []
+        while self.waiting and self.waiting[0].a + len(self.fade) <= piece.b:
+            self.look()
+            through.append(self.waiting.pop(0))
+        return through
+
+    def look(self) -> None:
+        """The window that begins with the first piece: every piece under it hears it, the first one is complete."""
+        first, n = self.waiting[0], len(self.fade)
+        x = torch.cat([piece.walk.x for piece in self.waiting], dim=-1)[..., :n]
+        v_hat, self.fade = self.predict(x, first.walk.sigma, first.a, first.a + n), self.fade.to(x)
+        for piece in self.waiting:
+            piece.hear(v_hat, self.fade, first.a)
+        first.step()
+
+
+def cross_fade(n: int) -> Tensor:
+    """A triangle, never 0: where two windows overlap, the nearer middle has the greater say."""
+    ramp = torch.linspace(0, 1, n + 2, dtype=torch.float64)[1:-1]
+    return torch.minimum(ramp, ramp.flip(0))
+
+
+def noise_in_pieces(shape: tuple[int, int, int], generator: torch.Generator) -> Noise:
+    """Standard normal noise [batch, channels, length], the very numbers that one `torch.randn` gives, without holding
+    it: each row has a generator of its own, set to where the row begins.
+
+    `generator` is left where that one call would leave it. Lengths are multiples of 16, for so the draws are grouped.
+    """
+    batch, channels, length = shape
+    if length % 16:
+        raise ValueError(f"noise of length {length} cannot be drawn in pieces: it must be a multiple of 16")
+    rows = []
+    for _ in range(batch * channels):
+        rows.append(torch.Generator().set_state(generator.get_state()))
+        for start in range(0, length, DRAWN):
+            torch.randn(min(DRAWN, length - start), generator=generator)
+
+    def noise(a: int, b: int) -> Tensor:
+        return torch.stack([torch.randn(b - a, generator=row) for row in rows]).view(batch, channels, b - a)
+
+    return noise
