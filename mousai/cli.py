@@ -65,12 +65,12 @@ SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(numb
 RESULT = partial(writable, endings=(".json",))
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
-SAMPLER = partial(matching, pattern="ddim|multistep|heun", mend="choose ddim, multistep or heun")
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
-Sampler = Annotated[str, typer.Option(parser=SAMPLER, metavar="NAME", help="ddim (the paper's), multistep, heun.")]
+Sampler = Literal["ddim", "multistep", "heun"]
+Rivals = Literal["authors", "authors,riffusion"]
 Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
 
@@ -105,7 +105,7 @@ def generate(
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
-    sampler: Sampler = "ddim",
+    sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
     numerics: Numerics = None,
     device: Device = "",
 ) -> None:
@@ -221,12 +221,13 @@ def import_weights(
 def bench(
     size: Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Width: 1/16, 1/4, the paper's.")] = "cpu",
     repeats: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Timed turns of each.")] = 5,
+    against: Annotated[Rivals, typer.Option(metavar="NAMES", help="authors, or authors,riffusion.")] = "authors",
     out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
 ) -> None:
     """Time ours against the authors' packages: same weights, same steps, turn about; compare what they give."""
     from mousai.batch import bench
 
-    bench.show(bench.bench(size, repeats), out)
+    bench.show(bench.bench(size, repeats, against), out)
 
 
 @data.command("prepare")

@@ -19,7 +19,7 @@ from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, level
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
-from mousai.shapes import Latent, Level, Magnitude, Wave
+from mousai.shapes import Latent, Level, Magnitude, Signal, Wave
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
 from mousai.windows import noise_in_pieces, sample_in_pieces
@@ -96,6 +96,18 @@ class PatchFrontEnd(nn.Module):
             self.analysis.weight.data = dct_basis(patch, channels)
             self.synthesis.weight.data = dct_basis(patch, channels)
 
+    def split(self, w: Wave) -> Signal:
+        """Waveform to channels, on a CPU in float32: torch 2.14's bfloat16 convolution of few channels and 32 taps or
+        more gives numbers there that have nothing to do with the right ones.
+        """
+        with torch.autocast("cpu", enabled=False):
+            return self.analysis(w)
+
+    def join(self, x: Signal) -> Wave:
+        """Channels to waveform, there in float32 as well."""
+        with torch.autocast("cpu", enabled=False):
+            return self.synthesis(x.to(self.synthesis.weight.dtype))
+
 
 def dct_basis(patch: int, channels: int) -> Float[Tensor, "channels 2 patch"]:
     """Orthonormal DCT of mid and side, low bands first: its transpose undoes it exactly (ours).
@@ -131,7 +143,7 @@ class DMAE(nn.Module):
             f = lambda y: self.unet(y, sigma, z, None, told) - y  # noqa: E731
             return self.envelope.precondition(f, x, sigma, self.reader(z)[0])
         assert self.front is not None
-        return self.front.synthesis(self.unet(self.front.analysis(x), sigma, z, None, told))
+        return self.front.join(self.unet(self.front.split(x), sigma, z, None, told))
 
     def encode_crop(self, w: Wave) -> Latent:
         """z of a waveform whose length is already a multiple of the stride."""

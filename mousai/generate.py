@@ -68,7 +68,7 @@ class Mousai:
         dmae_steps: int | None = None,
         guidance: float | Guidance | None = None,
         progress: bool = False,
-        sampler: str = "ddim",
+        sampler: str | None = None,
     ) -> Wave:
         """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once."""
         parts = self.stream(prompts, seconds, seed, tcld_steps, dmae_steps, guidance, progress, sampler)
@@ -83,21 +83,22 @@ class Mousai:
         dmae_steps: int | None = None,
         guidance: float | Guidance | None = None,
         progress: bool = False,
-        sampler: str = "ddim",
+        sampler: str | None = None,
     ) -> Iterator[Wave]:
         """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
 
         Nothing is clipped or normalised. The same seed gives the same sound.
 
         Longer than a chunk, stage 2 blends windows, and each follows the prompt with a "k of n" of its own, unless the
-        prompt says one. `sampler`: a name in `diffusion.SAMPLERS`, for both stages; the paper's is DDIM.
+        prompt says one. `sampler`: a name in `diffusion.SAMPLERS`, for both stages. What is None is the profile's.
         Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown sampler.
         """
         samples = sample_count(seconds, self.profile.sample_rate)
         generator = torch.Generator().manual_seed(seed)
         z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress, sampler)
         steps = self.profile.sampling.dmae_steps if dmae_steps is None else dmae_steps
-        return self.dmae.stream(z, steps, generator, samples, "z -> w" if progress else None, get_sampler(sampler))
+        solver, bar = get_sampler(sampler or self.profile.sampling.sampler), "z -> w" if progress else None
+        return self.dmae.stream(z, steps, generator, samples, bar, solver)
 
     def latents(
         self,
@@ -107,7 +108,7 @@ class Mousai:
         steps: int | None = None,
         guidance: float | Guidance | None = None,
         progress: bool = False,
-        sampler: str = "ddim",
+        sampler: str | None = None,
     ) -> Latent:
         """Stage 2 alone: enough latent steps for that many samples."""
         settings, chunks = self.profile.sampling, self.profile.data.chunks
@@ -119,8 +120,8 @@ class Mousai:
         if length > self.tcld.window and with_part(prompts, 1, chunks) != prompts:
             parts = [with_part(prompts, k, chunks) for k in range(1, chunks + 1)]
         embeddings = [self.text(texts) for texts in parts]
-        bar = "text -> z" if progress else None
-        return self.tcld.sample(embeddings, length, steps, scale, generator, bar, get_sampler(sampler))
+        solver, bar = get_sampler(sampler or settings.sampler), "text -> z" if progress else None
+        return self.tcld.sample(embeddings, length, steps, scale, generator, bar, solver)
 
 
 def with_part(prompts: list[str], k: int, n: int) -> list[str]:

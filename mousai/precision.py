@@ -60,10 +60,15 @@ def set_numerics(numerics: Numerics) -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not fast, fast
 
 
+def chosen(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 with "auto" where the hardware has it, with "fast" where it was measured to pay; else float32."""
+    pays = {"auto": native_bfloat16, "fast": bfloat16_pays}.get(precision)
+    return torch.bfloat16 if pays is not None and pays(device) else torch.float32
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """ "auto": bfloat16 where the hardware has it; "fast": where it was measured to pay; "float32": never.
+    """What is wrapped in it multiplies in the `chosen` precision.
 
     Not accelerate's own: its precision is the same for a whole process, and a second model may want another.
     """
-    pays = {"auto": native_bfloat16, "fast": bfloat16_pays}.get(precision)
-    return torch.autocast(device.type, torch.bfloat16, pays is not None and pays(device))
+    return torch.autocast(device.type, torch.bfloat16, chosen(precision, device) == torch.bfloat16)

@@ -168,6 +168,7 @@ class SampleConfig:
     tcld_steps: int = 100
     dmae_steps: int = 100
     guidance: float = 5.0
+    sampler: str = "ddim"  # the paper's [A]
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class EvaluationConfig:
     study_steps: int = 1000  # of each short run in notebook 04's study
     attention_steps: int = 20_000  # of each of notebook 08's two runs
     judge_steps: int = 2000  # training steps of the in-domain judge
+    solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
+    reference_steps: int = 100  # of the DDIM that solvers are held against [M]
 
 
 @dataclass(frozen=True)
@@ -253,10 +256,10 @@ CPU = Profile(
         steps=5000, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, clip=1.0,
         precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=4, guidance=3.0),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep"),
     evaluation=EvaluationConfig(
         seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
-        attention_steps=300, judge_steps=800,
+        attention_steps=300, judge_steps=800, solver_clips=24,
     ),
 )
 
@@ -284,7 +287,7 @@ SMOKE = replace(
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
-        attention_steps=4, judge_steps=20,
+        attention_steps=4, judge_steps=20, solver_clips=4, reference_steps=6,
     ),
 )
 # fmt: on

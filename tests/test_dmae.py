@@ -257,6 +257,15 @@ def polished(model: DMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     return torch.cat([*model.polished([w], z)], dim=-1)
 
 
+def test_the_front_end_is_right_under_bfloat16_too():
+    """The library's own convolution is not, on some CPUs."""
+    front, w = PatchFrontEnd(64, 256), noise(1, 2, 4096)
+    with torch.autocast("cpu", torch.bfloat16):
+        split, joined = front.split(w), front.join(front.split(w))
+    assert_close(split, front.analysis(w), atol=0, rtol=0)
+    assert_close(joined, front.synthesis(front.analysis(w)), atol=0, rtol=0)
+
+
 def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
     model, w = told
     distances = []

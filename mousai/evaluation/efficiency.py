@@ -18,9 +18,10 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mousai.generate import Mousai, write_audio
-from mousai.precision import choose_device
+from mousai.precision import choose_device, chosen
 from mousai.profiles import Profile, get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
@@ -80,10 +81,41 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
         "calls": {name: watch.calls for name, watch in watches.items()},
         "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
         "guidance": profile.sampling.guidance,
-        "precision": str(next(model.dmae.parameters()).dtype).removeprefix("torch."),
+        "sampler": profile.sampling.sampler,
+        "precision": computed_in(model),
         "threads": torch.get_num_threads(),
         "device": str(choose_device(device)),
     }
+
+
+def computed_in(model: Mousai) -> str:
+    """The precision of both stages: "float32", or "TCLD float32, DMAE bfloat16"."""
+    kinds = []
+    for stage in (model.tcld, model.dmae):
+        kinds.append(str(chosen(stage.config.precision, next(stage.parameters()).device)).removeprefix("torch."))
+    return kinds[0] if kinds[0] == kinds[1] else f"TCLD {kinds[0]}, DMAE {kinds[1]}"
+
+
+def timed(call: Callable[[], Tensor]) -> float:
+    """Seconds of a call."""
+    started = now()
+    call()
+    return now() - started
+
+
+def machine_peak(n: int = 2048) -> float:
+    """GFLOP/s of this machine in float32: the better of a large matrix product and a large convolution."""
+    a, b, x, w = torch.randn(n, n), torch.randn(n, n), torch.randn(1, 512, 8192), torch.randn(512, 512, 3)
+    work = {lambda: a @ b: 2 * n**3, lambda: F.conv1d(x, w, padding=1): 2 * 512 * 512 * 3 * 8192}
+    speeds = []
+    with torch.no_grad():
+        for call, flop in work.items():
+            call()
+            for _ in range(5):
+                started = time.perf_counter()
+                call()
+                speeds.append(flop / 1e9 / (time.perf_counter() - started))
+    return max(speeds)
 
 
 def peak_memory_gb() -> float:
@@ -165,7 +197,7 @@ def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
         "x_real_time": audio / median,
         "audio_seconds": audio,
         "n": len(runs),
-        **{key: runs[0][key] for key in ("steps", "guidance", "precision", "calls", "threads", "device")},
+        **{key: runs[0][key] for key in ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")},
     }
 
 

@@ -20,6 +20,7 @@ from mousai.checkpoint import load_dmae, save_tensors, weights_path
 from mousai.data.clips import RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
+from mousai.diffusion import get_sampler
 from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin_lim
 from mousai.files import home, sha256
 from mousai.generate import Mousai
@@ -132,15 +133,16 @@ def generated_set(
 def reconstruction_set(profile: Profile, device: str | None = None) -> ClipSet:
     """The chunks of `original_set` through stage 1 and back."""
     real = original_set(profile)
-    steps = profile.sampling.dmae_steps
-    context = model_context(profile, device, ("dmae",)) | {"dmae_steps": steps, "seed": profile.seed}
+    steps, sampler = profile.sampling.dmae_steps, profile.sampling.sampler
+    context = model_context(profile, device, ("dmae",))
+    context |= {"dmae_steps": steps, "sampler": sampler, "seed": profile.seed}
     model = []
 
     def make(indices: list[int]) -> Tensor:
         model[:] = model or [load_dmae(profile, choose_device(device))]
         w = torch.stack([real[i] for i in indices]).to(next(model[0].parameters()).device)
         generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
-        return model[0].decode(model[0].encode(w), steps, generator, w.shape[-1])
+        return model[0].decode(model[0].encode(w), steps, generator, w.shape[-1], None, get_sampler(sampler))
 
     return cached(profile, "reconstruction", real.prompts, make, context)
 
