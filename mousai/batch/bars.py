@@ -43,6 +43,14 @@ BARS = (
     Bar("new: distance to the training music over real music's", "copying.ratio", "at least", 0.8),
     Bar("level beside real music, dB", "level.db", "at most", 3, size=True),
     Bar("share of clipped samples", "level.clipped", "below", 0.001),
+    Bar("stage 2, paper's size, float32: the authors' time over ours", "bench.tcld.exact_ratio", "at least", 1.5),
+    Bar("stage 1, paper's size, float32: the authors' time over ours", "bench.dmae.exact_ratio", "at least", 1.2),
+    Bar("stage 2, whatever is faster here: the authors' time over ours", "bench.tcld.fast_ratio", "at least", 2.5),
+    Bar("stage 1, whatever is faster here: the authors' time over ours", "bench.dmae.fast_ratio", "at least", 2),
+    Bar("DDIM 100's time over ours, at equal quality", "bench.prompt_to_wave.equal_quality_ratio", "at least", 8),
+    Bar("prompt to waveform, x real time", "bench.x_real_time", "at least", 3),
+    Bar("paper's size, float32: share of the machine's peak", "bench.peak_share", "at least", 0.5),
+    Bar("memory of ten minutes over that of one", "bench.memory_10min_over_1min", "at most", 1.2),
 )
 
 
