@@ -242,7 +242,8 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
         nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
     if way == EXACT and part != "train_step":  # as `Mousai.load` does it: nothing is kept for training
-        dmae, tcld = quicken(dmae), quicken(tcld)
+        quicken(dmae)
+        quicken(tcld)
     calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)
     calls[part]()
     return {"memory_gb": resident_peak_gb()}
