@@ -18,6 +18,7 @@
     stages       what each stage trains on; weights with a card
     generate     prompt -> z -> w, any length
     interop      the authors' weights to ours and back
+    arguments    what the shell may pass
     cli          the shell's way in
 
 Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports).

@@ -4,75 +4,43 @@ Bad input is one line on stderr that names it and the mend, exit code 2, nothing
 """
 
 import os
-import re
 import signal
 import sys
-import tempfile
 import time
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
 
+from mousai.arguments import (
+    COUNT,
+    EXAMPLE,
+    FEW,
+    PROMPT,
+    RESULT,
+    SCALE,
+    SECONDS,
+    SEED,
+    SHARE,
+    SOUND,
+    WEIGHTS,
+    Device,
+    Folder,
+    Numerics,
+    Profile,
+    Rivals,
+    Sampler,
+    writable,
+)
+
 INTERRUPTED = 130
-ENDINGS = (".wav", ".flac", ".ogg")
-EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 HELP = "Moûsai: text to music in two diffusion stages."
-PAPER_SIZE = "Also steps of the paper's size, and of Riffusion's, in notebook 09: minutes, up to 20 GB."
+PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 12 minutes, 16 GB."
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 data = typer.Typer(rich_markup_mode=None, help="The embedded music.")
 app.add_typer(data, name="data")
-
-
-def number(text: str | float, kind: type, low: float, high: float) -> int | float:
-    """A number from low to high."""
-    with suppress(ValueError):
-        if low <= (value := kind(text)) <= high:
-            return value
-    whole = "a whole number" if kind is int else "a number"
-    raise typer.BadParameter(f"'{text}' does not fit: say {whole} from {low} to {high}")
-
-
-def writable(text: str | Path, endings: tuple[str, ...] = ()) -> Path:
-    """A file that can be written and ends so; without endings a folder, which may be missing."""
-    path = Path(text)
-    if endings and path.suffix.lower() not in endings:
-        raise typer.BadParameter(f"cannot write '{text}': choose a name that ends in {', '.join(endings)}")
-    if path.exists() and path.is_dir() == bool(endings):
-        raise typer.BadParameter(f"'{text}' is a {'folder' if endings else 'file'}: choose another name")
-    folder = path.parent if endings else next(p for p in (path, *path.absolute().parents) if p.exists())
-    try:  # rights alone do not tell on every file system
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise typer.BadParameter(f"cannot write '{text}': {error.strerror}: choose another place") from None
-    return path
-
-
-def matching(text: str, pattern: str, mend: str) -> str:
-    """Words of that pattern."""
-    if not re.fullmatch(pattern, text):
-        raise typer.BadParameter(f"{text!r} does not fit: {mend}")
-    return text
-
-
-COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
-FEW = partial(number, kind=int, low=1, high=100)
-SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
-RESULT = partial(writable, endings=(".json",))
-SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
-DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
-PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
-
-Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
-Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
-Sampler = Literal["ddim", "multistep", "heun"]
-Rivals = Literal["authors", "authors,riffusion"]
-Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
-Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
 
 
 @app.command()
@@ -105,17 +73,26 @@ def generate(
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
+    interval: Annotated[
+        tuple[float, float], typer.Option("--guidance-interval", metavar="LOW HIGH", help="Noise levels it is for.")
+    ] = (0.0, 1.0),
+    rescale: Annotated[
+        float, typer.Option("--guidance-rescale", parser=SHARE, metavar="R", help="0, off, to 1: keeps loudness.")
+    ] = 0.0,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
     numerics: Numerics = None,
     device: Device = "",
 ) -> None:
     """Write music for PROMPT: 48 kHz stereo, exactly that long."""
     offline(profile)
+    from mousai.diffusion import Guidance
     from mousai.generate import Mousai, sample_count, write_audio
 
     started = time.monotonic()
     music = Mousai.load(profile, device or None, numerics)
-    parts = music.stream([prompt], seconds, seed, tcld_steps, dmae_steps, guidance, True, sampler)
+    scale = music.profile.sampling.guidance if guidance is None else guidance
+    how = Guidance(scale, *interval, rescale)
+    parts = music.stream([prompt], seconds, seed, tcld_steps, dmae_steps, how, True, sampler)
     clipped = write_audio((part[0] for part in parts), out)
     note = f", {clipped} samples beyond full scale clipped" if clipped else ""
     took, made = time.monotonic() - started, f"{sample_count(seconds)} samples of 48 kHz stereo"
@@ -163,8 +140,9 @@ def train(
         watch = watch_tcld(chosen, dmae, run, place, resume)
         net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
         stages.ship(chosen, model, net, history, path, before, watch.last())
-    hours = history["seconds"].sum() / 3600
-    print(f"{path}: {len(history)} steps, loss {history['loss'].tail(100).mean():.4f}, {hours:.3f} hours")
+    hours, waited = history["seconds"].sum() / 3600, history["waited"].sum() / history["seconds"].sum()
+    made = f"{len(history)} steps, loss {history['loss'].tail(100).mean():.4f}"
+    print(f"{path}: {made}, {hours:.3f} hours, {waited:.0%} of them waiting for data")
 
 
 @app.command()

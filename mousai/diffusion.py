@@ -186,6 +186,12 @@ class Guidance:
     high: float = 1.0
     rescale: float = 0.0
 
+    def __post_init__(self):
+        """Raises ValueError for levels that are none, or a share that is none."""
+        if not (0 <= self.low <= self.high <= 1 and 0 <= self.rescale <= 1):
+            said = f"levels {self.low:g} to {self.high:g}, rescale {self.rescale:g}"
+            raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")
+
 
 def guidance(v_uncond: Signal, v_cond: Signal, scale: float) -> Signal:
     """Classifier-free guidance: uncond + scale (cond - uncond). 0 ignores the text, 1 follows it."""

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,24 @@ from mousai.progress import progress_bar
 
 Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments
 Watch = Callable[[int, nn.Module], None]  # (steps done, averaged model) -> whatever is worth writing down
+
+
+class Ahead:
+    """Batches of which the next is made by a thread while the net works on this one, so that no step waits for data."""
+
+    def __init__(self, batches: Batches):
+        self.batches, self.pool, self.next = batches, ThreadPoolExecutor(1), (-1, Future())
+
+    def __call__(self, number: int) -> tuple:
+        """That batch; what making it raised is raised here."""
+        asked, future = self.next
+        batch = (future if asked == number else self.pool.submit(self.batches, number)).result()
+        self.next = number + 1, self.pool.submit(self.batches, number + 1)
+        return batch
+
+    def close(self) -> None:
+        """Forget what was begun."""
+        self.pool.shutdown(cancel_futures=True)
 
 
 class EMA:
@@ -92,13 +111,13 @@ def fit(
     ema = EMA(model, config.ema_beta, config.ema_power)
     history = load_run(run, model, ema, optimizer) if run and resume else []
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    saved, fresh = time.monotonic(), not history
+    saved, fresh, ahead = time.monotonic(), not history, Ahead(batches)
     bar = progress_bar(None, type(model).__name__, steps, len(history), "step")
     try:
         for step in range(len(history), steps):
-            history.append(train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerator))
+            history.append(train_step(wrapped, ahead, config, step, steps, seed, optimizer, accelerator))
             ema.update(model, step + 1)
-            bar.set_postfix(loss=f"{recent(history):.3f}", refresh=False)
+            bar.set_postfix(loss=f"{recent(history):.3f}", waiting=f"{waiting(history[-50:]):.0%}", refresh=False)
             bar.update()
             if watch and ((step + 1) % config.watch_steps == 0 or step + 1 == steps):
                 watch(step + 1, ema.model)
@@ -107,6 +126,7 @@ def fit(
                 saved, fresh = time.monotonic(), False
     finally:  # also when interrupted: what was learned is kept
         bar.close()
+        ahead.close()
         if run:
             save_run(run, model, ema, optimizer, history, fresh)
     return ema.model, pd.DataFrame(history)
@@ -152,6 +172,11 @@ def check_finite(name: str, value: float, step: int, config: TrainConfig) -> flo
 def recent(history: list[dict], n: int = 50) -> float:
     """Mean loss of the last n steps."""
     return float(np.mean([row["loss"] for row in history[-n:]]))
+
+
+def waiting(history: list[dict]) -> float:
+    """Share of the steps' time that was spent waiting for data."""
+    return sum(row["waited"] for row in history) / max(sum(row["seconds"] for row in history), 1e-9)
 
 
 def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dict], fresh: bool = False) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from mousai import checkpoint, cli, train
+from mousai import arguments, checkpoint, cli, train
 from mousai.batch import reproduce
 from mousai.diffusion import SAMPLERS
 from mousai.files import home
@@ -122,7 +122,7 @@ def test_every_command_explains_its_options(capsys):
 def test_names_told_without_torch_are_those_that_torch_knows():
     choice = get_args(cli.Profile)[0]
     assert tuple(PROFILES) == get_args(choice)
-    assert tuple(FORMATS) == cli.ENDINGS
+    assert tuple(FORMATS) == arguments.ENDINGS
     assert tuple(SAMPLERS) == get_args(cli.Sampler)
 
 

@@ -157,6 +157,12 @@ def test_outside_its_levels_guidance_is_off_and_within_it_is_as_ever(model, text
         assert_close(model.velocity(x, level, text, how), model.velocity(x, level, text, scale), **CLOSE)
 
 
+@pytest.mark.parametrize("wrong", [{"low": -0.1}, {"high": 1.1}, {"low": 0.6, "high": 0.4}, {"rescale": 2.0}])
+def test_levels_and_shares_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match="guidance cannot be so: levels .*: choose numbers from 0 to 1"):
+        Guidance(3.0, **wrong)
+
+
 @torch.no_grad()
 def test_rescaled_guidance_has_the_spread_of_the_answer_with_text(model, text):
     x, sigma = noise(2, 32, model.window), torch.tensor([0.3, 0.8])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.testing import assert_close
 
 from mousai import train
 from mousai.profiles import TrainConfig
-from mousai.train import EMA, fit, learning_rate, load_run, parameter_groups, step_generator
+from mousai.train import EMA, Ahead, fit, learning_rate, load_run, parameter_groups, step_generator, waiting
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=8, lr=0.05)
@@ -405,3 +406,36 @@ def test_the_first_step_moves_the_average_by_the_papers_first_beta():
     average, _ = fit(model, batches, CONFIG, 1, device=CPU)
     beta = 1 - 2**-0.7
     assert_close(average.line.weight, beta * start + (1 - beta) * model.line.weight)
+
+
+def test_the_next_batch_is_made_while_this_one_is_used_and_every_batch_is_the_right_one():
+    made, begun = [], threading.Event()
+
+    def make(number: int) -> tuple[int]:
+        made.append((number, threading.current_thread() is threading.main_thread()))
+        if number == 1:
+            begun.set()
+        return (number,)
+
+    ahead = Ahead(make)
+    assert ahead(0) == (0,) and begun.wait(10)
+    assert [ahead(number) for number in (1, 2, 5, 6, 3)] == [(1,), (2,), (5,), (6,), (3,)]
+    ahead.close()
+    assert not any(in_main for _, in_main in made)
+
+
+def test_a_batch_that_fails_does_so_when_it_is_asked_for():
+    def make(number: int) -> tuple[int]:
+        if number == 1:
+            raise ValueError("a broken file")
+        return (number,)
+
+    ahead = Ahead(make)
+    assert ahead(0) == (0,)
+    with pytest.raises(ValueError, match="a broken file"):
+        ahead(1)
+    ahead.close()
+
+
+def test_the_share_of_waiting_is_of_all_seconds():
+    assert waiting([{"waited": 1.0, "seconds": 4.0}, {"waited": 0.0, "seconds": 1.0}]) == 0.2
