@@ -53,17 +53,13 @@ class TCLD(nn.Module):
         Both branches go through the net in one batched call; with `paper_exact.guidance` in two, as the authors do it.
         """
         how = scale if isinstance(scale, Guidance) else Guidance(scale)
-        heard = self.unet.hear(embedding)
-
-        def plain(x: Tensor, sigma: Tensor) -> Tensor:
-            return self.unet(x, sigma, None, heard, told)
-
         if how.scale == 1:
-            return plain
-        both = self.branches(embedding, plain, told)
+            return self.hearing(embedding, told)
+        both = self.branches(embedding, told)
+        plain = None if (how.low, how.high) == (0, 1) else self.hearing(embedding, told)
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:
-            if (how.low, how.high) != (0, 1) and not how.low <= sigma[0] <= how.high:
+            if plain is not None and not how.low <= sigma[0] <= how.high:
                 return plain(x, sigma)
             v_uncond, v_cond = both(x, sigma)
             v_hat = guidance(v_uncond, v_cond, how.scale)
@@ -71,16 +67,19 @@ class TCLD(nn.Module):
 
         return net
 
-    def branches(
-        self, embedding: Embedding, plain: Net, told: Levels | None
-    ) -> Callable[[Latent, Level], tuple[Latent, ...]]:
+    def hearing(self, embedding: Embedding, told: Levels | None) -> Net:
+        """The net that hears this and nothing else."""
+        heard = self.unet.hear(embedding)
+        return lambda x, sigma: self.unet(x, sigma, None, heard, told)
+
+    def branches(self, embedding: Embedding, told: Levels | None) -> Callable[[Latent, Level], tuple[Latent, ...]]:
         """(x, sigma) -> v_hat without text, and with it."""
         null = self.null_embedding.expand_as(embedding)
         if self.config.unet.paper_exact.guidance:
-            nothing = self.unet.hear(null)
-            return lambda x, sigma: (self.unet(x, sigma, None, nothing, told), plain(x, sigma))
-        both = self.unet.hear(torch.cat([null, embedding]))
-        return lambda x, sigma: self.unet(x.repeat(2, 1, 1), sigma.repeat(2), None, both, told).chunk(2)
+            nothing, text = self.hearing(null, told), self.hearing(embedding, told)
+            return lambda x, sigma: (nothing(x, sigma), text(x, sigma))
+        both = self.hearing(torch.cat([null, embedding]), told)
+        return lambda x, sigma: both(x.repeat(2, 1, 1), sigma.repeat(2)).chunk(2)
 
     @torch.no_grad()
     def sample(

@@ -123,7 +123,7 @@ MISTAKES = [
     Mistake("diffusion.py", "as much old noise however much is fresh",
             "(beta_next**2 - fresh**2).clamp_min(0).sqrt()", "beta_next"),
     Mistake("tcld.py", "the text read once is no text",
-            "self.unet.hear(torch.cat([null, embedding]))", "self.unet.hear(torch.cat([null, null]))"),
+            "self.hearing(torch.cat([null, embedding]), told)", "self.hearing(torch.cat([null, null]), told)"),
     Mistake("unet.py", "the time layer untied",
             "self.mlp = nn.Linear(features, features) ... F.gelu(self.mlp(F.gelu(self.mlp(h))))",
             "self.mlp, self.mlp2 = nn.Linear(features, features), nn.Linear(features, features) ... "

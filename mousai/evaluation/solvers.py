@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mousai.diffusion import get_sampler
 from mousai.evaluation.distance import distance_row, frechet_distance
-from mousai.evaluation.efficiency import PROMPT, in_fresh_process, now
+from mousai.evaluation.efficiency import PROMPT, in_fresh_process, timed
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import evaluation_prompts, original_set, other_set
 from mousai.evaluation.statistics import bootstrap
@@ -143,9 +143,7 @@ def chunk_seconds(
     model = Mousai.load(profile, device, numerics)
     make = partial(model.generate, [PROMPT], profile.tcld.crop / profile.sample_rate, sampler=sampler)
     make(tcld_steps=1, dmae_steps=1)
-    started = now()
-    make(tcld_steps=steps[0], dmae_steps=steps[1])
-    return now() - started
+    return timed(lambda: make(tcld_steps=steps[0], dmae_steps=steps[1]))
 
 
 if __name__ == "__main__":
