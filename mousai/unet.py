@@ -129,7 +129,7 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Activation, context: Embedding | Heard | None = None) -> Activation:
-        y = x.transpose(1, 2)
+        y = x.transpose(1, 2).contiguous()  # once; else both norms and the sum copy it
         k, v, mask = context[self] if isinstance(context, dict) else self.listen(y if context is None else context)
         q = self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         out = self.attend(q, k, v, mask).transpose(1, 2).flatten(2)

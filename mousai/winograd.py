@@ -41,9 +41,10 @@ class Winograd(nn.Module):
         seen = padded.as_strided((POINTS, channels, batch, tiles), (1, rows[1], rows[0], 4)).reshape(POINTS, -1)
         at_points = (self.of_input @ seen).view(POINTS, channels, batch * tiles)
         products = torch.bmm(self.weight, at_points)
+        if self.bias is not None:  # what is added at point 1 is in each of the four outputs, once
+            products[1] += self.bias[:, None]
         four = (self.to_output @ products.view(POINTS, -1)).view(4, -1, batch, tiles)
-        out = four.permute(2, 1, 3, 0).reshape(batch, -1, 4 * tiles)[..., :length]
-        return out if self.bias is None else out + self.bias[:, None]
+        return four.permute(2, 1, 3, 0).reshape(batch, -1, 4 * tiles)[..., :length]
 
 
 def quicken(model: nn.Module) -> nn.Module:
