@@ -3,7 +3,9 @@
 Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
 """
 
+import errno
 import os
+import shlex
 import signal
 import sys
 import time
@@ -17,6 +19,7 @@ from mousai.arguments import (
     COUNT,
     EXAMPLE,
     FEW,
+    MINUTES,
     PROMPT,
     RESULT,
     SCALE,
@@ -36,10 +39,10 @@ from mousai.arguments import (
 
 INTERRUPTED = 130
 HELP = "Moûsai: text to music in two diffusion stages."
-PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 12 minutes, 16 GB."
+PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 18 minutes, 16 GB."
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-data = typer.Typer(rich_markup_mode=None, help="The embedded music.")
+data = typer.Typer(rich_markup_mode=None, help="The embedded music, or your own.")
 app.add_typer(data, name="data")
 
 
@@ -53,6 +56,12 @@ def reproduce(
     device: Device = "",
     paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure run all but what needs it.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="End a notebook that takes longer.")
+    ] = None,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
     from mousai.batch.lessons import UPSTREAM, select
@@ -60,7 +69,7 @@ def reproduce(
     select(list(UPSTREAM), only, start)
     from mousai.batch.reproduce import reproduce as run
 
-    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size=paper_size, dry_run=dry_run))
+    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout))
 
 
 @app.command()
@@ -123,22 +132,27 @@ def train(
     from mousai.files import home
     from mousai.precision import choose_device
     from mousai.profiles import get_profile
+    from mousai.train import is_main, main_first
 
     chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
     path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
     before = read_card(start) if start else None  # now: with --ship its file may be replaced
     if model == "judge":
+        if not is_main():
+            return  # it is small: one process trains it
         from mousai.evaluation.judge import train_judge
 
         _, history = train_judge(chosen, steps, path, str(place))
-    elif model == "dmae":
-        watch = watch_dmae(chosen, run, place, resume)
-        net, history = stages.train_dmae(chosen, steps, run, resume, place, watch, start)
-        stages.ship(chosen, model, net, history, path, before, watch.last())
     else:
-        dmae = load_dmae(chosen, place)
-        watch = watch_tcld(chosen, dmae, run, place, resume)
-        net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
+        with main_first(place):
+            dmae = load_dmae(chosen, place) if model == "tcld" else None
+            watch = watch_tcld(chosen, dmae, run, place, resume) if dmae else watch_dmae(chosen, run, place, resume)
+        if dmae:
+            net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
+        else:
+            net, history = stages.train_dmae(chosen, steps, run, resume, place, watch, start)
+        if not is_main():
+            return  # of several processes one writes
         stages.ship(chosen, model, net, history, path, before, watch.last())
     hours, waited = history["seconds"].sum() / 3600, history["waited"].sum() / history["seconds"].sum()
     made = f"{len(history)} steps, loss {history['loss'].tail(100).mean():.4f}"
@@ -208,6 +222,30 @@ def bench(
     bench.show(bench.bench(size, repeats, against), out)
 
 
+@data.command("import")
+def import_music(
+    source: Annotated[
+        Path, typer.Argument(exists=True, metavar="FROM", help="A folder, a .zip, a .tar, or a list: CSV, TSV, JSON.")
+    ],
+    out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where the data set goes.")],
+    profile: Profile = "a100",
+    jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
+    audio: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, metavar="DIR", help="Where a list's files are.")
+    ] = None,
+) -> None:
+    """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, split by artist."""
+    from mousai.data.imported import import_music as run
+    from mousai.profiles import get_profile
+
+    chosen = get_profile(profile)
+    counts = run(source, out, chosen.tcld.crop, chosen.data, jobs, audio)
+    pieces, chunks, skipped = counts.pop("pieces"), counts.pop("chunks"), sum(counts.values())
+    why = f" ({', '.join(f'{n} {reason}' for reason, n in counts.items())}): see skipped.csv" if skipped else ""
+    print(f"{out}: {pieces} pieces, {chunks} chunks, {skipped} files skipped{why}")
+    print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
+
+
 @data.command("prepare")
 def prepare(
     profile: Profile = "cpu",
@@ -259,9 +297,26 @@ def offline(profile: str) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def of_the_system(error: OSError) -> str:
+    """Which file, what happened, and the mend."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    mends = {
+        errno.ENOSPC: "free some space and run the same again: what is finished is kept",
+        errno.EDQUOT: "free some space and run the same again: what is finished is kept",
+        errno.EFBIG: "this place takes no file so large: choose another",
+        errno.EROFS: "choose a place that can be written, MOUSAI_HOME moves runs/",
+        errno.EACCES: "choose a place that can be written, MOUSAI_HOME moves runs/",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}" + (f": {mends[error.errno]}" if error.errno in mends else "")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; every expected error is one line and exit code 2, an interruption one line and 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a name may hold any bytes
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: work is saved, kernels are stopped
     try:
         code, problem = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0, ""
@@ -269,7 +324,9 @@ def main(arguments: list[str] | None = None) -> None:
         code, problem = 2, error.format_message()
         if "Invalid value" not in problem:
             problem = f"{problem.rstrip('.')}: see mousai --help"
-    except (ValueError, OSError, ImportError) as error:
+    except OSError as error:
+        code, problem = 2, of_the_system(error)
+    except (ValueError, ImportError) as error:
         code, problem = 2, str(error)
     except (KeyboardInterrupt, typer.Abort):
         code, problem = INTERRUPTED, ""

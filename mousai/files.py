@@ -2,11 +2,15 @@
 half of it.
 """
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = 2**20  # a disk with fewer bytes left is full
 
 
 def home() -> Path:
@@ -24,15 +28,41 @@ def sha256(path: Path) -> str:
 def aside(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, renamed at the end, removed where writing fails. The folder is made.
 
-    What a killed run leaves is overwritten by the next.
+    What a killed run leaves is overwritten by the next. Raises OSError, errno ENOSPC, where the disk became full,
+    whatever the library says that was writing; what was at `path` before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name without the content
         os.replace(temporary, path)
+    except Exception as error:  # soundfile, safetensors and matplotlib each have words of their own for it
+        if isinstance(error, OSError) or shutil.disk_usage(path.parent).free > FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(line: str, path: Path) -> None:
+    """One more line at the end of a file, in one write, on the disk when this returns.
+
+    It stands by itself also after a line that an interruption tore. Raises OSError where the disk is full.
+    """
+    with path.open("ab+", buffering=0) as file:
+        torn = file.seek(0, os.SEEK_END) > 0 and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+        data = b"\n" * torn + line.encode() + b"\n"
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(file.fileno())
+
+
+def foreign_data() -> Path | None:
+    """The user's own data set, a folder of `mousai data import`: `MOUSAI_DATA`, or None where it is not set."""
+    named = os.environ.get("MOUSAI_DATA")
+    return Path(named).resolve() if named else None
 
 
 def write_text(text: str, path: Path) -> None:

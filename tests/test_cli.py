@@ -26,6 +26,11 @@ BAD = [
     (["reproduce", "--device", "tpu"], "'--device': 'tpu' does not fit: choose cpu, cuda"),
     (["reproduce", "--out", "a_file"], "'a_file' is a file: choose another name"),
     (["reproduce", "--profile", "smoke", "--out", "/proc/report"], "cannot write '/proc/report'"),
+    (["reproduce", "--timeout", "0"], "'0' does not fit: say a number from 0.001 to"),
+    (["data", "import", "no_file", "--out", "new"], "'FROM': path 'no_file' does not exist"),
+    (["data", "import", "a_file", "--out", "new"], "a_file: not a whole .zip or .tar: fetch it again"),
+    (["data", "import", ".", "--out", "new"], ".: no music here: files that end in .wav"),
+    (["data", "import", "."], "Missing option '--out'"),
     (["generate", ""], "'PROMPT': '' does not fit: say what to play"),
     (["generate", " \n"], "say what to play"),
     (["generate"], "Missing argument 'PROMPT'"),
@@ -109,7 +114,9 @@ def test_every_command_explains_its_options(capsys):
         ["listen"],
         ["import-weights"],
         ["data", "prepare"],
+        ["data", "import"],
         ["report"],
+        ["verify"],
         ["bench"],
     ):
         with pytest.raises(SystemExit) as left:
@@ -191,8 +198,8 @@ def test_reproduce_passes_on_what_was_asked_and_its_exit_code(tmp_path, monkeypa
     asked = []
     monkeypatch.setattr(reproduce, "reproduce", lambda *words, **named: asked.append((words, named)) or 1)
     words = ["reproduce", "--profile", "smoke", "--only", "06", "--force", "--out", str(tmp_path / "report")]
+    words += ["--keep-going", "--timeout", "90"]
     with pytest.raises(SystemExit) as left:
         cli.main([*words, "--paper-size"] if paper_size else words)
     assert left.value.code == 1
-    named = {"paper_size": paper_size, "dry_run": False}
-    assert asked == [(("smoke", "06", "", True, tmp_path / "report", ""), named)]
+    assert asked == [(("smoke", "06", "", True, tmp_path / "report", "", paper_size, False, True, 90.0), {})]

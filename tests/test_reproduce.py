@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
+from rich.console import Console
 
-from mousai.batch import execute, reproduce
+from mousai.batch import kernel, reproduce
+from mousai.batch.board import Board
+from mousai.batch.kernel import Pulse
 from mousai.batch.ledger import Ledger
 from mousai.batch.lessons import UPSTREAM, select
 
@@ -21,7 +25,7 @@ folder.mkdir(parents=True, exist_ok=True)
 run = {"versions": {"python": "3", "torch": "2"}, "machine": "m", "threads": 1, "device": "cpu", "seconds": 1.0,
        "peak_memory_gb": 1.0}
 result = {"notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {}, "data": DATA,
-          "not_run": {}, "artefacts": {}}
+          "not_run": {}, "artefacts": globals().get("ARTEFACTS", {})}
 (folder / f"{NAME}.json").write_text(json.dumps(result))
 """
 
@@ -103,7 +107,7 @@ def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, caps
     notebook(lessons, "01_first", "x = 1", "y = 2\nraise ValueError('the sea is dry')")
     notebook(lessons, "02_second")
     notebook(lessons, "03_third")
-    assert run(lessons, graph) == 1
+    assert run(lessons, graph, keep_going=True) == 1
     printed = capsys.readouterr().out
     assert statuses(printed) == [("01_first", "failed"), ("02_second", "skipped"), ("03_third", "ok")]
     assert "cell 4: ValueError: the sea is dry" in printed
@@ -111,6 +115,24 @@ def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, caps
     report = lessons.parent / "report"
     assert "notebook 00_text2music has no result" in (report / "README.md").read_text()
     assert not (report / "notebooks" / "01_first.ipynb").exists()
+
+
+def test_without_keep_going_a_failure_ends_the_run_and_what_was_done_before_stays(lessons, capsys):
+    graph = {"01_first": (), "02_second": (), "03_third": ()}
+    for name in graph:
+        notebook(lessons, name)
+    assert run(lessons, graph) == 0
+    notebook(lessons, "02_second", "raise ValueError")
+    capsys.readouterr()
+    assert run(lessons, graph) == 1
+    printed = capsys.readouterr().out
+    assert statuses(printed) == [("01_first", "cached"), ("02_second", "failed"), ("03_third", "skipped")]
+    assert "03_third skipped: one before it failed: --keep-going runs what does not need that one" in printed
+    results = lessons.parent / "report" / "results"
+    assert (results / "03_third.json").exists() and not (results / "02_second.json").exists()
+    notebook(lessons, "02_second")
+    assert run(lessons, graph) == 0
+    assert statuses(capsys.readouterr().out) == [("01_first", "cached"), ("02_second", "ok"), ("03_third", "cached")]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +149,63 @@ def test_a_notebook_that_leaves_early_has_failed(lessons, capsys, cell, said):
     assert run(lessons, {"01_first": ()}) == 1
     assert said in re.sub(r" \d+ s:", " 1 s:", capsys.readouterr().out)
     assert not (lessons.parent / "report" / "results" / "01_first.json").exists()
+
+
+HUGE = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])\n"
+
+
+def test_a_lesson_that_takes_too_long_is_ended_with_all_that_it_started(lessons, capsys, monkeypatch):
+    monkeypatch.setattr(kernel, "TICK", 0.1)
+    notebook(lessons, "01_first", f"{HUGE}time.sleep(99)")
+    assert run(lessons, {"01_first": ()}, timeout=4 / 60) == 1
+    said = "01_first timeout 4 s: not done after 4 s: give it longer with --timeout"
+    assert said in re.sub(r"timeout \d+ s", "timeout 4 s", capsys.readouterr().out)
+    running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not any("import time; time.sleep(99)" in words for words in running)
+    [entry] = Ledger(lessons.parent / "home" / "ledgers" / "smoke.jsonl").entries()
+    assert entry["status"] == "timeout" and 3 < entry["seconds"] < 20
+
+
+def test_a_kernel_that_the_system_ended_for_want_of_memory_is_said_to_be_so(lessons, capsys, monkeypatch):
+    counter = lessons.parent / "vmstat"
+    counter.write_text("nr_free_pages 7\noom_kill 3\n")
+    monkeypatch.setattr(kernel, "COUNTERS", (counter, lessons / "not there"))
+    more = f"import os, pathlib\npathlib.Path({str(counter)!r}).write_text('oom_kill 4')\nos.kill(os.getpid(), 9)"
+    notebook(lessons, "01_first", more)
+    assert run(lessons, {"01_first": ()}) == 1
+    printed = capsys.readouterr().out
+    assert statuses(printed) == [("01_first", "killed")]
+    assert "the machine ran out of memory, last seen with" in printed and "close what else runs" in printed
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ("file.unlink()", "figures/a.png is missing: 01_first.json names it"),
+        ("file.write_bytes(b'whol')", "figures/a.png is not as the notebook wrote it: cut off"),
+        ("file.write_bytes(b'whole')", ""),
+    ],
+    ids=["missing", "truncated", "whole"],
+)
+def test_an_artefact_that_is_missing_or_cut_off_is_no_success(lessons, capsys, after, said):
+    cell = (
+        "import hashlib, pathlib\nfile = pathlib.Path(out) / 'figures' / 'a.png'\nfile.parent.mkdir(parents=True)\n"
+        f"file.write_bytes(b'whole')\nARTEFACTS = {{'figures/a.png': hashlib.sha256(b'whole').hexdigest()}}\n{after}"
+    )
+    notebook(lessons, "01_first", cell)
+    assert run(lessons, {"01_first": ()}) == bool(said)
+    printed = capsys.readouterr().out
+    assert said in printed and statuses(printed) == [("01_first", "failed" if said else "ok")]
+
+
+@pytest.mark.parametrize("content", ["", '{"artefacts": {', "[]", "{}"])
+def test_a_result_that_is_not_whole_is_no_success(lessons, capsys, content):
+    notebook(lessons, "01_first")
+    lesson = nbformat.read(lessons / "01_first.ipynb", as_version=4)
+    lesson.cells[-1].source += f'\n(folder / f"{{NAME}}.json").write_text({content!r})'
+    nbformat.write(lesson, lessons / "01_first.ipynb")
+    assert run(lessons, {"01_first": ()}) == 1
+    assert "01_first.json is not whole" in capsys.readouterr().out
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
@@ -211,10 +290,47 @@ def test_an_executed_copy_holds_no_times_and_no_paths_of_this_machine(lessons):
 
 
 def test_a_log_shows_which_cell_is_running(lessons, capsys, monkeypatch):
-    monkeypatch.setattr(execute, "TICK", 0.2)
+    monkeypatch.setattr(kernel, "TICK", 0.2)
     notebook(lessons, "01_first", "import time\ntime.sleep(1)")
     run(lessons, {"01_first": ()})
-    assert "01_first: cell 2 of 3" in capsys.readouterr().out
+    assert re.search(r"  01_first: cell 2 of 3, \d s, 0\.\d GB\n", capsys.readouterr().out)
+    notebook(lessons, "01_first", "import time\ntime.sleep(1.1)")
+    run(lessons, {"01_first": ()})
+    assert re.search(r"  01_first: cell 2 of 3, \d s, about \d s left, 0\.\d GB\n", capsys.readouterr().out)
+
+
+def test_in_a_terminal_a_table_shows_each_lesson_and_errors_stand_above_it(capsys):
+    def drawn() -> list[list[str]]:
+        with console.capture() as captured:
+            console.print(board.table())
+        return [line.split() for line in captured.get().splitlines()]
+
+    console = Console(width=100)
+    with Board({"01_first": 65.0, "02_second": 0.0, "03_third": 600.0}, terminal=True) as board:
+        board.starts("01_first")
+        board.beats("01_first", Pulse(cell=7, cells=31, seconds=5.2, memory_gb=1.26))
+        assert drawn()[1:] == [
+            ["01_first", "running", "7", "of", "31", "0:05", "0:59", "1.3", "GB"],
+            ["02_second", "waiting"],
+            ["03_third", "waiting", "10:00"],
+            ["10:00", "of", "waiting", "lessons"],
+        ]
+        board.ends("01_first", "failed", 9.0, "cell 8: ValueError: [red]the sea is dry")
+        assert drawn()[1] == ["01_first", "failed", "7", "of", "31", "0:09", "1.3", "GB"]
+    assert "01_first failed 9 s: cell 8: ValueError: [red]the sea is dry" in capsys.readouterr().out
+
+
+def test_what_a_lesson_usually_takes_is_what_it_took_else_what_it_says(lessons):
+    notebook(lessons, "01_first")
+    lesson = nbformat.read(lessons / "01_first.ipynb", as_version=4)
+    lesson.cells.insert(0, nbformat.v4.new_markdown_cell("# 01\n\nMinutes: `smoke` about 2, `cpu` 9."))
+    nbformat.write(lesson, lessons / "01_first.ipynb")
+    made = reproduce.Run(lessons.parent, Ledger(lessons.parent / "x.jsonl"))
+    parts = {"01_first": (lessons / "01_first.ipynb", {"profile": "smoke"}, ())}
+    assert reproduce.usual_seconds(parts, made) == {"01_first": 120.0}
+    made.ledger.add(notebook="01_first", status="ok", seconds=33.0)
+    made.ledger.add(notebook="01_first", status="failed", seconds=3.0)
+    assert reproduce.usual_seconds(parts, made) == {"01_first": 33.0}
 
 
 def test_a_torn_line_of_the_ledger_is_passed_over(tmp_path):
@@ -223,7 +339,11 @@ def test_a_torn_line_of_the_ledger_is_passed_over(tmp_path):
     with ledger.path.open("a") as file:
         file.write('{"notebook": "01_fi')
     assert ledger.last(notebook="01_first")["status"] == "ok"
-    assert ledger.last(notebook="02_second") is None
+    ledger.add(notebook="02_second", status="ok", why="a\u2028line \ud7ff")
+    assert [entry["notebook"] for entry in ledger.entries()] == ["01_first", "02_second"]
+    with ledger.path.open("ab") as file:
+        file.write(b"\xff\xfe[1]\n[1]\n")
+    assert len(ledger.entries()) == 2
 
 
 def test_lessons_are_chosen_by_number_and_unknown_numbers_named():

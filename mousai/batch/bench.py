@@ -52,18 +52,19 @@ def bench(size: str, repeats: int = REPEATS, against: str = AUTHORS) -> dict[str
 
     Raises ImportError, with the mend, where the authors' packages are not installed.
     """
-    sides, peak = every_side(size), machine_peak()
+    sides = every_side(size)
     parts = list(sides[AUTHORS])
     bar = progress_bar(name=f"bench {size}", total=len(parts) * (repeats + 1), show=True)
     rows = []
     for part in parts:
         ways = {way: calls[part] for way, calls in sides.items() if part in calls}
-        rows.append(measure(part, ways, repeats, peak, bar.update))
+        rows.append(measure(part, ways, repeats, bar.update))
     del sides, ways
     for row in rows:
         row["memory_gb"] = {way: fresh_memory(size, way, row["part"]) for way in row["seconds"]}
         bar.update()
     bar.close()
+    peak = quartiles([row["peak_gflop_s"] for row in rows])[1]
     machine = {"threads": torch.get_num_threads(), "peak_gflop_s": peak, "torch": torch.__version__}
     settings = {"size": size, "steps": STEPS, "guidance": SCALE, "repeats": repeats}
     result = {**settings, **machine, "rows": rows, "metrics": metrics(rows)}
@@ -80,20 +81,26 @@ def metrics(rows: list[dict]) -> dict[str, float]:
     return found | {"bench.peak_share": min(by_part[name]["peak_share"] for name in SAME)}
 
 
-def measure(part: str, ways: Calls, repeats: int, peak: float, tick: Callable[[], Any]) -> dict[str, Any]:
-    """One part: a call of each to warm up, then turn about; ratios are of neighbours in time, then their quartiles."""
+def measure(part: str, ways: Calls, repeats: int, tick: Callable[[], Any]) -> dict[str, Any]:
+    """One part: a call of each to warm up, then turn about; ratios are of neighbours in time, then their quartiles.
+
+    The machine's peak has its turn too: what else runs, or heat, takes from both.
+    """
     with FlopCounterMode(display=False) as counter:
         expected = ways[AUTHORS]()
     made = {way: ways[way]() for way in ways if way != AUTHORS}
     apart = {way: (wave - expected).abs().max().item() for way, wave in made.items()} if part in SAME else {}
-    seconds = {way: [] for way in ways}
+    seconds, peaks = {way: [] for way in ways}, []
     for _ in range(repeats):
+        peaks.append(machine_peak())
         for way, call in ways.items():
             seconds[way].append(timed(call))
         tick()
     middle = {way: quartiles(times)[1] for way, times in seconds.items()}
     gflop = counter.get_total_flops() / 1e9
-    row = {"part": part, "gflop": gflop, "seconds": middle, "peak_share": gflop / middle[EXACT] / peak}
+    shares = [gflop / took / peak for took, peak in zip(seconds[EXACT], peaks, strict=True)]
+    row = {"part": part, "gflop": gflop, "seconds": middle, "peak_share": quartiles(shares)[1]}
+    row["peak_gflop_s"] = quartiles(peaks)[1]
     for way in (EXACT, FAST):
         pairs = zip(seconds.get(way, []), seconds[AUTHORS], strict=False)
         row[f"{way}_ratio"] = quartiles([theirs / ours for ours, theirs in pairs]) if way in ways else None

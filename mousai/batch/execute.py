@@ -6,40 +6,47 @@ success is results/<notebook>.json, written in this run, beside cells that all r
 """
 
 import json
-import os
 import re
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
-from mousai.files import write_text
-
-DIED = "the kernel died"  # as where the system ran out of memory, or somebody ended it
-TICK = 5.0  # seconds between progress lines
+from mousai.batch.kernel import Ended, Watch, own_kernel
+from mousai.files import sha256, write_text
 
 
-def execute(notebook: Path, parameters: dict, out: Path) -> None:
-    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks.
+def execute(
+    notebook: Path,
+    parameters: dict,
+    out: Path,
+    tell: Callable[[Any], None] = lambda pulse: None,
+    limit: float | None = None,
+) -> None:
+    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `tell` gets a `Pulse` now and then.
 
-    Raises ValueError where a parameter is unknown to it, RuntimeError with a few lines that say what failed.
+    Raises ValueError where a parameter is unknown to it, `Ended` with a few lines that say what failed, died or took
+    longer than `limit` seconds.
     """
     check_parameters(notebook, parameters)
     forget(out, notebook.stem)
-    with TemporaryDirectory(prefix="mousai-") as folder, own_kernel(Path(folder), offline=parameters["profile"]):
-        copy = Path(folder) / notebook.name
-        ran, problem = run_cells(notebook, copy, parameters)
-        problem = problem or missing(ran, out / "results" / f"{notebook.stem}.json")
-        if problem:
-            forget(out, notebook.stem)
-            raise RuntimeError(problem)
-    write_text(nbformat.writes(clean(ran)) + "\n", out / "notebooks" / notebook.name)
+    try:
+        with (
+            TemporaryDirectory(prefix="mousai-") as folder,
+            own_kernel(Path(folder), offline=parameters["profile"]),
+            Watch(notebook, tell, limit) as watch,
+        ):
+            ran = run_cells(notebook, Path(folder) / notebook.name, parameters, watch)
+        if problem := missing(ran, out / "results" / f"{notebook.stem}.json"):
+            raise Ended("failed", problem)
+        write_text(nbformat.writes(clean(ran)) + "\n", out / "notebooks" / notebook.name)
+    except BaseException:  # also an interruption: half a result is none
+        forget(out, notebook.stem)
+        raise
 
 
 def check_parameters(notebook: Path, parameters: dict) -> None:
@@ -58,27 +65,25 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def run_cells(notebook: Path, copy: Path, parameters: dict) -> tuple[NotebookNode, str]:
-    """The executed notebook, and what went wrong, in a few lines ("" for nothing)."""
+def run_cells(notebook: Path, copy: Path, parameters: dict, watch: Watch) -> NotebookNode:
+    """The executed notebook. Raises `Ended` where a cell failed or the kernel is no more."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    with progress(notebook) as cell_started:
-        try:
-            ran = papermill.execute_notebook(
-                str(notebook),
-                str(copy),
-                parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(notebook.parent),
-                on_cell_start=cell_started,
-            )
-        except papermill.PapermillExecutionError as error:
-            return NotebookNode(cells=[]), first_lines(error)
-        except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
-            return NotebookNode(cells=[]), f"{DIED}: {str(error).splitlines()[0]}"
-    return ran, ""
+    try:
+        return papermill.execute_notebook(
+            str(notebook),
+            str(copy),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(notebook.parent),
+            on_cell_start=watch.cell_started,
+        )
+    except papermill.PapermillExecutionError as error:
+        raise Ended("failed", first_lines(error)) from None
+    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
+        raise watch.death((str(error).splitlines() or [type(error).__name__])[0]) from None
 
 
 def first_lines(error) -> str:
@@ -97,9 +102,15 @@ def missing(ran: NotebookNode, result: Path) -> str:
                 return f"cell {index}: {output.ename}: {output.evalue}: a lesson runs to its last cell"
     if not result.exists():
         return f"{result.name} was not written: is report.done() the last cell?"
-    for file in json.loads(result.read_text(encoding="utf-8"))["artefacts"]:
+    try:
+        artefacts = dict(json.loads(result.read_text(encoding="utf-8"))["artefacts"])
+    except (ValueError, KeyError, TypeError):
+        return f"{result.name} is not whole: did something else write to it?"
+    for file, digest in artefacts.items():
         if not (result.parent.parent / file).is_file():
             return f"{file} is missing: {result.name} names it"
+        if sha256(result.parent.parent / file) != digest:
+            return f"{file} is not as the notebook wrote it: cut off, or something else wrote to it"
     return ""
 
 
@@ -109,58 +120,12 @@ def forget(out: Path, name: str) -> None:
     if result.exists():
         try:
             files = json.loads(result.read_text(encoding="utf-8"))["artefacts"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             files = []
         for file in [out / file for file in files]:
             file.unlink(missing_ok=True)
     result.unlink(missing_ok=True)
     copy.unlink(missing_ok=True)
-
-
-@contextmanager
-def own_kernel(folder: Path, offline: str) -> Iterator[None]:
-    """The kernel is this very interpreter, whatever kernels are installed, with no start-up files of the user's.
-
-    Every profile but a100 is kept from asking a hub for anything.
-    """
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
-    changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
-    changes |= {} if offline == "a100" else {"HF_HUB_OFFLINE": "1"}
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-@contextmanager
-def progress(notebook: Path) -> Iterator:
-    """A line every few seconds, "cell 7 of 31", so that a log shows that it lives."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    place, stop, start = [0], threading.Event(), time.monotonic()
-
-    def tick() -> None:
-        while not stop.wait(TICK):
-            seconds = time.monotonic() - start
-            print(f"  {notebook.stem}: cell {place[0]} of {len(cells)}, {seconds:.0f} s", flush=True)
-
-    def cell_started(cell: NotebookNode, cell_index: int) -> None:
-        place[0] = max(1, cell_index)  # papermill adds one cell, the parameters, so the count runs from 1
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield cell_started
-    finally:
-        stop.set()
-        thread.join()
 
 
 def clean(ran: NotebookNode) -> NotebookNode:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mousai.files import append_line
+
 
 class Ledger:
     """A file of statuses; a line that an interruption tore is passed over."""
@@ -13,16 +15,15 @@ class Ledger:
         self.path = path
 
     def add(self, **entry: Any) -> None:
-        """Append one entry; the time is added."""
+        """Append one entry; the time is added, only for people to read. Raises OSError where the disk is full."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        append_line(json.dumps(entry), self.path)
 
     def entries(self) -> list[dict]:
         """All of them, oldest first."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        return [entry for line in lines if (entry := parsed(line)) is not None]
+        text = self.path.read_bytes().decode(errors="replace") if self.path.exists() else ""
+        return [entry for line in text.split("\n") if (entry := parsed(line)) is not None]
 
     def last(self, **wanted: Any) -> dict | None:
         """The newest entry whose fields are `wanted`, or None."""

@@ -2,24 +2,40 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from filelock import FileLock, Timeout
 
 from mousai.batch import execute, fingerprint
+from mousai.batch.board import Board
 from mousai.batch.build import build
+from mousai.batch.kernel import Ended
 from mousai.batch.ledger import Ledger
 from mousai.batch.lessons import DATA, UPSTREAM, select
-from mousai.files import home
+from mousai.files import foreign_data, home
 from mousai.precision import choose_device
 from mousai.profiles import get_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 Lessons = dict[str, tuple[Path, dict, tuple[str, ...]]]  # name -> notebook, its parameters, what it depends on
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where it writes, what it remembers, and how it goes on."""
+
+    out: Path
+    ledger: Ledger
+    force: bool = False
+    keep_going: bool = False
+    limit: float | None = None  # seconds a lesson may take
 
 
 def reproduce(
@@ -31,14 +47,16 @@ def reproduce(
     device: str = "",
     paper_size: bool = False,
     dry_run: bool = False,
+    keep_going: bool = False,
+    timeout: float | None = None,
     notebooks: Path = NOTEBOOKS,
     upstream: dict[str, tuple[str, ...]] = UPSTREAM,
 ) -> int:
     """Run the lessons of `upstream` into `out` (reports/<profile> by default); 0 where none failed, else 1.
 
     `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too, `paper_size` has
-    notebook 09 run the paper's sizes (13 GB). A lesson whose upstream failed is skipped. `dry_run` says what would run,
-    and writes nothing.
+    notebook 09 run the paper's sizes (13 GB). After one that failed the others are skipped; with `keep_going` only
+    those that need it. `timeout`: minutes that a lesson may take. `dry_run` says what would run, and writes nothing.
     Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
     """
     settings = {"profile": get_profile(profile).name, "seed": get_profile(profile).seed}
@@ -51,6 +69,7 @@ def reproduce(
         raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
     out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
     settings["out"], ledger = os.path.relpath(out, notebooks), Ledger(home() / "ledgers" / f"{profile}.jsonl")
+    run = Run(out, ledger, force, keep_going, None if timeout is None else 60 * timeout)
     lessons = {
         name: (
             notebooks / f"{name}.ipynb",
@@ -60,11 +79,12 @@ def reproduce(
         for name in names
     }
     if dry_run:
-        return preview(lessons, out, ledger, force)
+        return preview(lessons, run)
     with alone(out):
         out.mkdir(parents=True, exist_ok=True)
         prepare_data(names, upstream, profile)
-        failed = run_all(lessons, out, ledger, force)
+        with Board(usual_seconds(lessons, run)) as board:
+            failed = run_all(lessons, run, board)
         if any((out / "results").glob("*_*.json")):
             print(f"report: {os.path.relpath(build(out, profile))}", flush=True)
     return 1 if failed else 0
@@ -82,26 +102,40 @@ def alone(out: Path) -> Iterator[None]:
         raise ValueError(f"{out}: another run writes there: wait for it, or choose another --out") from None
 
 
-def preview(lessons: Lessons, out: Path, ledger: Ledger, force: bool) -> int:
+def preview(lessons: Lessons, run: Run) -> int:
     """Say of each lesson whether it would run, itself or because what it depends on would; 0."""
     changed: set[str] = set()
     for name, (lesson, parameters, upstream) in lessons.items():
-        kept = not force and not changed.intersection(upstream)
-        kept = kept and still_good(lesson, parameters, upstream, out, ledger)[1]
+        kept = not run.force and not changed.intersection(upstream)
+        kept = kept and still_good(lesson, parameters, upstream, run)[1]
         changed |= set() if kept else {name}
         print(f"{name} {'is still good' if kept else 'would run'}", flush=True)
     return 0
 
 
-def run_all(lessons: Lessons, out: Path, ledger: Ledger, force: bool) -> set[str]:
+def usual_seconds(lessons: Lessons, run: Run) -> dict[str, float]:
+    """What each took when it last ended well here, else the minutes that the notebook says of the profile, else 0."""
+    usual = {}
+    for name, (lesson, parameters, _) in lessons.items():
+        before = run.ledger.last(notebook=name, status="ok")
+        head = nbformat.read(lesson, as_version=4).cells[0].source
+        said = re.search(rf"`{parameters['profile']}` (?:about )?(\d+)", head)
+        usual[name] = before["seconds"] if before else 60.0 * int(said[1]) if said else 0.0
+    return usual
+
+
+def run_all(lessons: Lessons, run: Run, board: Board) -> set[str]:
     """Run them in order; returns the names of those that failed, or were skipped because another had."""
     failed: set[str] = set()
     for name, (lesson, parameters, upstream) in lessons.items():
         cause = next((other for other in upstream if other in failed), None)
         if cause:
-            say(ledger, name, out, "skipped", error=f"{cause} failed")
-            execute.forget(out, name)
-        if cause or not run(lesson, parameters, upstream, out, ledger, force):
+            execute.forget(run.out, name)
+            say(run, board, name, "skipped", why=f"{cause} failed")
+        elif failed and not run.keep_going:  # what it wrote earlier may be good still
+            say(run, board, name, "skipped", why="one before it failed: --keep-going runs what does not need that one")
+            continue
+        if cause or not run_one(lesson, parameters, upstream, run, board):
             failed.add(name)
     return failed
 
@@ -112,7 +146,7 @@ def prepare_data(names: list[str], upstream: dict[str, tuple[str, ...]], profile
 
     chosen = get_profile(profile)
     needed = any(DATA in (name, *upstream[name]) for name in names)
-    if needed and not (data_dir(chosen) / "manifest.jsonl").is_file():
+    if needed and not foreign_data() and not (data_dir(chosen) / "manifest.jsonl").is_file():
         print(f"data: rendering {chosen.data.pieces} pieces", flush=True)
         prepare(chosen, os.cpu_count() or 1)
 
@@ -124,36 +158,36 @@ def check_there(names: list[str], notebooks: Path) -> None:
             raise FileNotFoundError(f"notebook {name}.ipynb: not in {notebooks}: run from a checkout of the repository")
 
 
-def run(lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, ledger: Ledger, force: bool) -> bool:
+def run_one(lesson: Path, parameters: dict, upstream: tuple[str, ...], run: Run, board: Board) -> bool:
     """Run one lesson unless its result is still good; whether it is good now."""
-    name, (key, kept) = lesson.stem, still_good(lesson, parameters, upstream, out, ledger)
-    if kept and not force:
-        say(ledger, name, out, "cached")
+    name, (key, kept) = lesson.stem, still_good(lesson, parameters, upstream, run)
+    if kept and not run.force:
+        say(run, board, name, "cached")
         return True
     started = time.monotonic()
-    print(f"{name} starts", flush=True)
+    board.starts(name)
     try:
-        execute.execute(lesson, parameters, out)
-    except (RuntimeError, ValueError) as error:
-        status = "killed" if str(error).startswith(execute.DIED) else "failed"
-        say(ledger, name, out, status, time.monotonic() - started, error=str(error))
+        execute.execute(lesson, parameters, run.out, lambda pulse: board.beats(name, pulse), run.limit)
+    except (Ended, ValueError, OSError) as error:
+        status = error.status if isinstance(error, Ended) else "failed"
+        say(run, board, name, status, time.monotonic() - started, why=str(error))
         return False
-    files = fingerprint.written(out, name)
-    say(ledger, name, out, "ok", time.monotonic() - started, key=key, files=files)
+    files = fingerprint.written(run.out, name)
+    say(run, board, name, "ok", time.monotonic() - started, key=key, files=files)
     return True
 
 
-def still_good(
-    lesson: Path, parameters: dict, upstream: tuple[str, ...], out: Path, ledger: Ledger
-) -> tuple[str, bool]:
+def still_good(lesson: Path, parameters: dict, upstream: tuple[str, ...], run: Run) -> tuple[str, bool]:
     """The lesson's key, and whether a run with it is in the ledger whose files are all as it left them."""
-    key = fingerprint.fingerprint(lesson, parameters, upstream, out)
-    old = ledger.last(notebook=lesson.stem, out=str(out), status="ok", key=key)
-    return key, bool(old and fingerprint.unchanged(out, old["files"]))
+    key = fingerprint.fingerprint(lesson, parameters, upstream, run.out)
+    old = run.ledger.last(notebook=lesson.stem, out=str(run.out), status="ok", key=key)
+    return key, bool(old and fingerprint.unchanged(run.out, old["files"]))
 
 
-def say(ledger: Ledger, name: str, out: Path, status: str, seconds: float | None = None, **more) -> None:
-    """One plain line for the log, one entry for the ledger: "04_dmae_training ok 143 s"."""
-    took = "" if seconds is None else f" {seconds:.0f} s"
-    print(f"{name} {status}{took}" + (f": {more['error']}" if "error" in more else ""), flush=True)
-    ledger.add(notebook=name, out=str(out), status=status, seconds=round(seconds or 0, 1), **more)
+def say(
+    run: Run, board: Board, name: str, status: str, seconds: float | None = None, why: str = "", **more: object
+) -> None:
+    """To whoever watches, "04_dmae_training ok 143 s", and to the ledger."""
+    board.ends(name, status, seconds, why)
+    more |= {"error": why} if why else {}
+    run.ledger.add(notebook=name, out=str(run.out), status=status, seconds=round(seconds or 0, 1), **more)

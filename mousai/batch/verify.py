@@ -14,6 +14,7 @@ from typing import Any
 from mousai.batch import execute
 from mousai.batch.build import build
 from mousai.batch.fingerprint import code_cells
+from mousai.batch.kernel import Ended
 from mousai.batch.report import profile_sha256, weights_sha256
 from mousai.batch.reproduce import NOTEBOOKS
 from mousai.batch.results import Results
@@ -84,7 +85,11 @@ def run_again(name: str, results: Results, notebooks: Path) -> Iterator[str]:
         return
     with TemporaryDirectory(prefix="mousai-") as folder:
         parameters = {"profile": results.profile, "seed": before["seed"], "out": folder}
-        execute.execute(notebooks / f"{name}.ipynb", parameters, Path(folder))
+        try:
+            execute.execute(notebooks / f"{name}.ipynb", parameters, Path(folder))
+        except Ended as error:
+            yield f"{name}, run again: {error.status}: {error}"
+            return
         now = json.loads((Path(folder) / "results" / f"{name}.json").read_text(encoding="utf-8"))
     for part in ("metrics", "data", "artefacts"):
         for key in sorted(before[part].keys() | now[part].keys()):
