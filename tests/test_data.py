@@ -25,6 +25,7 @@ from mousai.data.records import (
 )
 from mousai.data.sound import KNEE, PEAK, limit, render
 from mousai.data.tunes import Tune, clean_title, headers, read_tune
+from mousai.data.workers import Workers
 from mousai.profiles import GENRES, PROFILES, SMOKE, DataConfig
 
 TINY = replace(SMOKE, name="tiny", data=DataConfig(pieces=12, piece_samples=2**16, valid_share=0.3, test_share=0.3))
@@ -41,7 +42,7 @@ def prepared(tunes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tunes() -> list[Tune]:
-    return embedded._tunes(TINY.data, embedded._workers(1), False)
+    return embedded._tunes(TINY.data, Workers(1), False)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_no_tune_is_in_two_splits_and_every_genre_is_in_every_split(records):
 
 def test_a_tune_that_must_come_twice_stays_in_its_split(prepared, tunes, monkeypatch):
     monkeypatch.setattr(embedded, "_tunes", lambda *_: tunes[:5])
-    jobs = list(embedded._plan(TINY.data, prepared, embedded._workers(1), False))
+    jobs = list(embedded._plan(TINY.data, prepared, Workers(1), False))
     splits = {}
     for job in jobs:
         splits.setdefault(job.record.source, set()).add(job.record.split)
@@ -168,7 +169,7 @@ def test_the_seed_changes_what_is_made():
     other = replace(TINY, data=replace(TINY.data, seed=1))
     assert embedded.data_dir(TINY) != embedded.data_dir(other)
     few = [replace(profile.data, pieces=2) for profile in (TINY, other)]
-    one, two = ({tune.header.title for tune in embedded._tunes(data, embedded._workers(1), False)} for data in few)
+    one, two = ({tune.header.title for tune in embedded._tunes(data, Workers(1), False)} for data in few)
     assert not one & two
 
 

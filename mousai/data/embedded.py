@@ -6,20 +6,18 @@ that an interrupted run goes on where it was; `manifest.jsonl` is written last.
 
 import hashlib
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
 
 from mousai.data.arranger import arrange
-from mousai.data.records import Record, read_manifest, write_manifest
+from mousai.data.records import Record, lines_of, parsed, read_manifest, write_manifest
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
-from mousai.files import home, sha256
+from mousai.data.workers import Workers
+from mousai.files import foreign_data, home, sha256
 from mousai.profiles import GENRES, DataConfig, Profile
 from mousai.progress import progress_bar
 
@@ -38,7 +36,12 @@ class Job:
 
 
 def data_dir(profile: Profile) -> Path:
-    """Where a profile's data lives: one folder for each DataConfig and version of the arranger."""
+    """Where a profile's data lives: one folder for each DataConfig and version of the arranger.
+
+    `MOUSAI_DATA`, a folder of `mousai data import`, takes its place.
+    """
+    if foreign := foreign_data():
+        return foreign
     text = json.dumps([asdict(profile.data), VERSION], sort_keys=True)
     return home() / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -51,7 +54,7 @@ def load_records(profile: Profile, split: str | None = None) -> list[Record]:
     if split not in (None, "train", "valid", "test"):
         raise ValueError(f"unknown split {split!r}: choose train, valid or test")
     manifest = data_dir(profile) / "manifest.jsonl"
-    if not manifest.is_file():
+    if not manifest.is_file() and not foreign_data():
         prepare(profile)
     return [record for record in read_manifest(manifest) if split in (None, record.split)]
 
@@ -60,8 +63,10 @@ def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:
     """Render the profile's pieces over `jobs` processes and return their folder.
 
     Whole files that are already there are kept, missing and broken ones are rendered; the same seed gives the same
-    bytes whatever `jobs` is. Raises ValueError if there are no jobs or too few tunes.
+    bytes whatever `jobs` is. Raises ValueError if there are no jobs or too few tunes, or for `MOUSAI_DATA`.
     """
+    if foreign := foreign_data():
+        raise ValueError(f"{foreign}: a data set of your own, nothing is rendered into it: unset MOUSAI_DATA")
     if jobs < 1:
         raise ValueError(f"jobs {jobs}: at least 1 is needed")
     root = data_dir(profile)
@@ -70,7 +75,7 @@ def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:
     if len(done) < profile.data.pieces:
         write_manifest(list(done.values()), root / "journal.jsonl")
         (root / "manifest.jsonl").unlink(missing_ok=True)
-        with _workers(jobs) as pool:
+        with Workers(jobs) as pool:
             todo = [job for job in _plan(profile.data, root, pool, progress) if job.record.id not in done]
             _render_all(todo, root, pool, done, progress)
     write_manifest([done[id] for id in sorted(done)], root / "manifest.jsonl")
@@ -78,42 +83,13 @@ def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:
     return root
 
 
-class Here:
-    """What we use of a pool, in this process: a single job starts at once and stops at once."""
-
-    def __enter__(self) -> "Here":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def imap(self, function: Callable, items: Iterable, chunksize: int = 1) -> Iterator:
-        return map(function, items)
-
-    imap_unordered = imap
-
-
-def _workers(jobs: int) -> Pool | Here:
-    """`jobs` processes, or this one."""
-    return Here() if jobs == 1 else multiprocessing.get_context("spawn").Pool(jobs, _quiet)
-
-
-def _quiet() -> None:
-    """Ctrl-C is the parent's business: it stops the pool."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _kept(root: Path) -> dict[str, Record]:
     """Pieces of an earlier run whose file still hashes to what was noted."""
-    lines = []
-    for name in ("manifest.jsonl", "journal.jsonl"):
-        if (root / name).is_file():
-            lines += (root / name).read_text("utf-8").splitlines()
     kept = {}
-    for line in lines:
+    for line in [*lines_of(root / "manifest.jsonl"), *lines_of(root / "journal.jsonl")]:
         try:
-            record = Record(**json.loads(line))
-        except (ValueError, TypeError):  # the line that was being written when the run was cut off
+            record = parsed(line)
+        except ValueError:  # the line that was being written when the run was cut off
             continue
         path = root / record.file
         if path.is_file() and sha256(path) == record.sha256:
@@ -121,7 +97,7 @@ def _kept(root: Path) -> dict[str, Record]:
     return kept
 
 
-def _plan(config: DataConfig, root: Path, pool: Pool | Here, progress: bool) -> Iterator[Job]:
+def _plan(config: DataConfig, root: Path, pool: Workers, progress: bool) -> Iterator[Job]:
     """Every piece of the data set: tunes in a seeded order, genres in turn, splits by tune."""
     tunes = _tunes(config, pool, progress)
     splits = _splits(config, len(tunes))
@@ -131,7 +107,7 @@ def _plan(config: DataConfig, root: Path, pool: Pool | Here, progress: bool) -> 
         yield Job(record, tune, (config.seed, i), root)
 
 
-def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
+def _tunes(config: DataConfig, pool: Workers, progress: bool) -> list[Tune]:
     """As many readable tunes as there are pieces, or all there are, in an order drawn from the seed."""
     order = np.random.default_rng(config.seed).permutation(len(headers()))
     bar = progress_bar(None, "tunes", config.pieces, 0, "tune", progress)
@@ -140,7 +116,7 @@ def _tunes(config: DataConfig, pool: Pool | Here, progress: bool) -> list[Tune]:
     while len(tunes) < config.pieces and first < len(order):
         # Just as many as are still missing: the choice must not depend on how many processes read ahead.
         chosen = order[first : first + config.pieces - len(tunes)]
-        for tune in pool.imap(read_tune, [headers()[i] for i in chosen], chunksize=4):
+        for _, tune in pool.each(read_tune, [headers()[i] for i in chosen]):
             tunes += [tune] if tune is not None else []
             bar.update(tune is not None)
         first += len(chosen)
@@ -189,11 +165,11 @@ def render_piece(job: Job) -> Record:
     return replace(record, key=arrangement.key, tempo=round(arrangement.tempo, 2), sha256=digest)
 
 
-def _render_all(jobs: list[Job], root: Path, pool: Pool | Here, done: dict[str, Record], progress: bool) -> None:
+def _render_all(jobs: list[Job], root: Path, pool: Workers, done: dict[str, Record], progress: bool) -> None:
     """Render what is left, noting each finished piece at once."""
     bar = progress_bar(None, "pieces", len(jobs) + len(done), len(done), "piece", progress)
     with bar, (root / "journal.jsonl").open("a", encoding="utf-8") as journal:
-        for record in pool.imap_unordered(render_piece, jobs):
+        for _, record in pool.each(render_piece, jobs):
             journal.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
             journal.flush()
             done[record.id] = record

@@ -5,7 +5,7 @@ A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Whe
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -46,27 +46,49 @@ def write_manifest(records: Sequence[Record], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Record]:
-    """The records of a manifest, in its order. Raises FileNotFoundError, or ValueError that names the torn line."""
+    """The records of a manifest, in its order. Raises FileNotFoundError, or ValueError that names the line at fault."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no manifest: run `mousai data prepare` first")
+        raise FileNotFoundError(f"{path}: no manifest: run `mousai data prepare` or `mousai data import` first")
     records = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         try:
-            records.append(Record(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            records.append(parsed(line))
+        except ValueError as error:
             raise ValueError(f"{path}, line {number}: not a record: delete the file and prepare again") from error
     return records
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a JSON Lines file, or none where there is no file; a letter that Unicode calls a line end is not."""
+    return path.read_bytes().decode(errors="replace").removesuffix("\n").split("\n") if path.is_file() else []
+
+
+def parsed(line: str) -> Record:
+    """The record of one line, a stranger's perhaps. Raises ValueError unless every field is what it should be."""
+    try:
+        record = Record(**json.loads(line))
+    except (TypeError, RecursionError) as error:  # other names; brackets in brackets
+        raise ValueError("not the fields of a record") from error
+    for field in fields(Record):
+        value, kind = getattr(record, field.name), field.type
+        if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
+            raise ValueError(f"{field.name} is {value!r}")
+    inside = not Path(record.file).is_absolute() and ".." not in Path(record.file).parts and "\0" not in record.file
+    if not inside or not 1 <= record.chunks <= record.samples or record.split not in ("train", "valid", "test"):
+        raise ValueError("a file outside the folder, no samples, or an unknown split")
+    return record
 
 
 def elements(record: Record, k: int) -> list[str]:
     """What can stand in a caption: title, artist, album, genre, year (where known), chunk tag "k of n" ([B/M]).
 
-    Raises ValueError if k is not in 1..n.
+    The title is always known. Raises ValueError if k is not in 1..n.
     """
     if not 1 <= k <= record.chunks:
         raise ValueError(f"chunk {k} of {record.id}: there are chunks 1 to {record.chunks}")
-    year = [] if record.year is None else [str(record.year)]
-    return [record.title, record.artist, record.album, record.genre, *year, f"{k} of {record.chunks}"]
+    year = "" if record.year is None else str(record.year)
+    known = [text for text in (record.artist, record.album, record.genre, year) if text]
+    return [record.title, *known, f"{k} of {record.chunks}"]
 
 
 def caption(record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP) -> str:
@@ -105,7 +127,7 @@ def load_crop(record: Record, start: int, length: int, root: Path) -> Sound:
     return np.ascontiguousarray(wave)
 
 
-_MEND = "not readable as sound: run `mousai data prepare` again, it renders broken files anew"
+_MEND = "not readable as sound: run `mousai data prepare`, or `import`, again: broken files are made anew"
 
 
 def load_chunk(record: Record, k: int, root: Path) -> Sound:

@@ -1,0 +1,92 @@
+"""Processes that share work. One that dies takes only its own item with it, and nobody waits for it for ever."""
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+AHEAD = 8  # items a process that are begun before their results are asked for
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """`jobs` processes, or for a single job this very one, which starts and stops at once."""
+
+    def __init__(self, jobs: int):
+        self.jobs, self.pool = jobs, new_pool(jobs) if jobs > 1 else None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)  # after an interruption nothing more is begun
+
+    def each(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        dead: Callable[[Item], Result] | None = None,
+    ) -> Iterator[tuple[Item, Result]]:
+        """(item, function(item)) in order; `dead(item)` where the item kills its process, each time it is tried.
+
+        Without `dead` that raises ChildProcessError.
+        """
+        if self.pool is None:
+            yield from ((item, function(item)) for item in items)
+            return
+        waiting: deque[tuple[Item, Future]] = deque()
+        for item in items:
+            waiting.append((item, self.begun(function, item)))
+            if len(waiting) >= AHEAD * self.jobs:
+                yield self.finished(function, waiting, dead)
+        while waiting:
+            yield self.finished(function, waiting, dead)
+
+    def begun(self, function: Callable, item: Any) -> Future:
+        """The item is some process's next; where all of them are gone, the future says so."""
+        try:
+            return self.pool.submit(function, item)  # type: ignore[union-attr]
+        except BrokenProcessPool as error:
+            future: Future = Future()
+            future.set_exception(error)
+            return future
+
+    def finished(self, function: Callable, waiting: deque, dead: Callable | None) -> tuple[Any, Any]:
+        """The first that waits. Where the processes died, by it or by another, it is tried alone, the others anew."""
+        item, future = waiting.popleft()
+        try:
+            return item, future.result()
+        except BrokenProcessPool:
+            self.pool = new_pool(self.jobs)
+            result = alone(function, item, dead)
+            others = [other for other, _ in waiting]
+            waiting.clear()
+            waiting.extend((other, self.begun(function, other)) for other in others)
+            return item, result
+
+
+def new_pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, get_context("spawn"), deaf)
+
+
+def deaf() -> None:
+    """Ctrl-C is the parent's business: it stops the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def alone(function: Callable, item: Any, dead: Callable | None) -> Any:
+    """The result from a process of its own."""
+    with new_pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            if dead is None:
+                mend = "run the same again, with fewer --jobs where memory is short: what is finished is kept"
+                raise ChildProcessError(f"a process that works on the data was ended: {mend}") from None
+            return dead(item)

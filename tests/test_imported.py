@@ -1,0 +1,367 @@
+"""Strangers' music: used where it can be, else listed with the reason; nothing stops an import or leaves its folder."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import mutagen
+import numpy as np
+import pytest
+import soundfile
+from torch.testing import assert_close
+
+from mousai import cli
+from mousai.data import archives, imported
+from mousai.data.clips import RandomCrops
+from mousai.data.imported import clean, import_music, resampled_blocks, split_of
+from mousai.data.records import caption, load_chunk, read_manifest
+from mousai.profiles import SMOKE
+from mousai.stages import load_records
+
+CHUNK, RATE = 2**15, 48_000
+LONG_NAME = "é" * 125 + ".flac"  # 255 bytes
+ODD_NAMES = [
+    "two words.wav",
+    'it\'s "quoted".wav',
+    "a\nnew line.wav",
+    "\u202eright to left.wav",
+    LONG_NAME,
+    os.fsdecode(b"\xff\xfe.wav"),
+]
+
+
+def tone(seconds: float, rate: int, channels: int = 2, level: float = 0.3, pitch: float = 440.0) -> np.ndarray:
+    wave = level * np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)
+    return np.stack([wave * (1 - 0.1 * channel) for channel in range(channels)], axis=1)
+
+
+def write(path: Path, wave: np.ndarray, rate: int = RATE, **form) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(os.fsencode(path), wave, rate, **form)
+    return path
+
+
+def skipped(out: Path) -> dict[str, str]:
+    with (out / "skipped.csv").open(newline="") as file:
+        return {row["file"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def run(source: Path, jobs: int = 1) -> tuple[dict[str, int], Path]:
+    out = source.with_name(f"{source.name}-out")
+    return import_music(source, out, CHUNK, SMOKE.data, jobs), out
+
+
+@pytest.fixture
+def music(tmp_path) -> Path:
+    return tmp_path / "music"
+
+
+def test_tags_become_a_record_and_whole_chunks_its_sound(music):
+    path = write(music / "a.flac", tone(1.5, RATE))
+    tags = mutagen.File(path, easy=True)
+    tags.update(title="A Tune", artist="Somebody", album="Songs", genre="Pop", date="1987-03-01")
+    tags.save()
+    counts, out = run(music)
+    assert counts == {"pieces": 1, "chunks": 2}
+    [record] = read_manifest(out / "manifest.jsonl")
+    assert (record.title, record.artist, record.album) == ("A Tune", "Somebody", "Songs")
+    assert (record.genre, record.year) == ("Pop", 1987)
+    assert (record.samples, record.chunks, record.source) == (2 * CHUNK, 2, "a.flac")
+    chunk = load_chunk(record, 2, out)
+    assert_close(chunk, tone(1.5, RATE)[CHUNK : 2 * CHUNK].T.astype(np.float32), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_127, 22_050, 44_100, 96_000, 192_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_every_rate_and_number_of_channels_becomes_48_khz_stereo(music, rate, channels):
+    write(music / "a.wav", tone(1, rate, channels), rate, subtype="FLOAT")
+    _, out = run(music)
+    [record] = read_manifest(out / "manifest.jsonl")
+    wave, found = soundfile.read(out / record.file)
+    assert (wave.shape, found) == ((CHUNK, 2), RATE)
+    expected = tone(1, RATE, min(channels, 2))[:CHUNK]
+    middle = slice(2_000, CHUNK - 2_000)  # a resampler rings at the edges
+    assert_close(wave[middle], np.broadcast_to(expected, wave.shape)[middle].copy(), atol=2e-3, rtol=0)
+
+
+def test_blocks_are_the_same_as_one_piece(music, monkeypatch):
+    path = write(music / "a.wav", tone(2, 44_100), 44_100, subtype="FLOAT")
+    whole = np.concatenate(list(resampled_blocks(path)), axis=1)
+    monkeypatch.setattr(imported, "BLOCK", 1_000)
+    parts = np.concatenate(list(resampled_blocks(path)), axis=1)
+    assert whole.shape == (2, 2 * RATE)
+    assert_close(parts, whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("ending", ["mp3", "ogg", "aiff"])
+def test_other_kinds_of_files_are_read(music, ending):
+    write(music / f"a.{ending}", tone(1, 44_100), 44_100)
+    assert run(music)[0]["pieces"] == 1
+
+
+def test_what_cannot_be_used_is_listed_with_the_reason(music):
+    good = write(music / "good.flac", tone(2, RATE))
+    whole = good.read_bytes()
+    (music / "empty.wav").touch()
+    (music / "text.mp3").write_text("not a sound")
+    (music / "cut off.flac").write_bytes(whole[:100])
+    (music / "cut later.flac").write_bytes(whole[: len(whole) // 2])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3 : len(whole) // 3 + 4000] = os.urandom(4000)
+    (music / "damaged.flac").write_bytes(damaged)
+    write(music / "short.wav", tone(0.1, RATE))
+    write(music / "silent.wav", 0 * tone(1, RATE))
+    broken = tone(1, RATE)
+    broken[30_000] = np.nan
+    write(music / "nan.wav", broken, subtype="FLOAT")
+    write(music / "loud.wav", 30_000 * tone(1, RATE), subtype="FLOAT")
+    write(music / "twice.flac", tone(2, RATE))
+    os.mkfifo(music / "pipe.wav")  # reading it would wait for ever
+    (music / "gone.wav").symlink_to("nowhere")
+    (music / "cover.jpg").write_bytes(b"no music")
+    counts, out = run(music)
+    reasons = skipped(out)
+    assert reasons["empty.wav"] == "empty"
+    assert reasons["text.mp3"].startswith("not readable as sound")
+    assert reasons["cut off.flac"].startswith("not readable as sound")
+    assert reasons["short.wav"] == "shorter than a chunk of 0.7 s: 0.1 s"
+    assert reasons["silent.wav"] == "silent"
+    assert reasons["nan.wav"] == "holds numbers that are not finite: after 0 s"
+    assert reasons["loud.wav"].startswith("not in -1 to 1: its peak is")
+    assert reasons["twice.flac"] == "the same sound: good.flac"
+    assert not {"good.flac", "pipe.wav", "gone.wav", "cover.jpg"} & reasons.keys()
+    assert {record.source for record in read_manifest(out / "manifest.jsonl")} >= {"good.flac"}
+    assert counts["not readable as sound"] >= 2 and counts["the same sound"] == 1
+    assert not list((out / "audio").glob(".*"))
+
+
+def test_odd_names_are_used_and_written_as_text(music):
+    music.mkdir()
+    for i, name in enumerate(ODD_NAMES):
+        write(music / name, tone(1, RATE, pitch=300 + 10 * i))
+    counts, out = run(music)
+    assert counts["pieces"] == len(ODD_NAMES)
+    titles = {record.title for record in read_manifest(out / "manifest.jsonl")}
+    assert {"two words", 'it\'s "quoted"', "a new line"} < titles and len(titles) == len(ODD_NAMES)
+    assert all(title.isprintable() for title in titles)
+
+
+def test_wrong_tags_are_no_reason_to_leave_music_out(music):
+    path = write(music / "a.mp3", tone(1, 44_100), 44_100)
+    path.write_bytes(b"ID3\x04\x00\xff\x7f\x7f\x7f\x7f" + path.read_bytes())
+    wav = write(music / "b.mp3", tone(1, RATE, pitch=500), format="WAV")  # the ending lies
+    counts, out = run(music)
+    records = read_manifest(out / "manifest.jsonl") if counts.get("pieces") else []
+    assert wav.name in {record.source for record in records}
+    assert counts["pieces"] + sum(n for reason, n in counts.items() if reason not in ("pieces", "chunks")) == 2
+
+
+def test_a_second_import_reads_only_what_is_new(music, monkeypatch):
+    write(music / "a.wav", tone(1, RATE))
+    (music / "bad.wav").write_text("x")
+    _, out = run(music)
+    before = (out / "manifest.jsonl").read_text()
+    with (out / "journal.jsonl").open("a") as file:
+        file.write('{"torn')
+    asked, ours = [], imported.import_one
+    monkeypatch.setattr(imported, "import_one", lambda job: asked.append(job.file.name) or ours(job))
+    assert run(music)[0]["pieces"] == 1
+    assert asked == [] and (out / "manifest.jsonl").read_text() == before
+    write(music / "b.wav", tone(1, RATE, pitch=600))
+    [path] = (out / "audio").iterdir()
+    path.write_bytes(b"damaged since")
+    assert run(music)[0]["pieces"] == 2
+    assert asked == ["a.wav", "b.wav"]
+
+
+def test_a_decoder_that_crashes_takes_only_its_own_file_with_it(music, monkeypatch):
+    for i, name in enumerate(("a.wav", "crash.wav", "z.wav")):
+        write(music / name, tone(1, RATE, pitch=300 + 100 * i))
+    monkeypatch.setattr(imported, "import_one", crashing)
+    counts, out = run(music, jobs=2)
+    assert counts == {"pieces": 2, "chunks": 2, "its decoder crashed": 1}
+    assert skipped(out) == {"crash.wav": "its decoder crashed"}
+
+
+def crashing(job):
+    if job.file.name == "crash.wav":
+        os._exit(11)
+    return imported.import_one(job)
+
+
+def test_an_artist_is_in_one_split_and_the_shares_are_the_profiles():
+    assert split_of("Somebody", SMOKE.data) == split_of("SOMEBODY", SMOKE.data)
+    splits = [split_of(f"artist {i}", SMOKE.data) for i in range(2_000)]
+    assert abs(splits.count("test") / 2_000 - SMOKE.data.test_share) < 0.03
+    assert abs(splits.count("valid") / 2_000 - SMOKE.data.valid_share) < 0.03
+
+
+def test_text_from_tags_is_one_short_printable_line():
+    assert clean(" a\n\tb\x00c\u202e ") == "a b c"
+    assert len(clean("x" * 10_000)) == 200
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_archives_are_read_and_refused_whole_where_a_member_points_outside(tmp_path, pack):
+    sound = io.BytesIO()
+    soundfile.write(sound, tone(1, RATE), RATE, format="WAV")
+    good = pack(tmp_path / "good", {"album/a.wav": sound.getvalue()})
+    assert import_music(good, tmp_path / "out", CHUNK, SMOKE.data, 1) == {"pieces": 1, "chunks": 1}
+    for name in ("../evil.wav", "/tmp/mousai-evil.wav", "a/../../evil.wav", "..\\evil.wav", "C:\\evil.wav"):
+        bad = pack(tmp_path / "bad", {"a.wav": sound.getvalue(), name: b"x"})
+        with pytest.raises(ValueError, match="points outside the folder: nothing of it is used"):
+            import_music(bad, tmp_path / "new", CHUNK, SMOKE.data, 1)
+        assert not list(tmp_path.rglob("*evil*")) and not (tmp_path / "new" / "unpacked").exists()
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+
+
+def test_links_in_a_tar_that_lead_outside_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        info = tarfile.TarInfo("a.wav")
+        info.type, info.linkname = tarfile.SYMTYPE, "../../../etc/passwd"
+        file.addfile(info)
+    with pytest.raises(ValueError, match="nothing of it is used"):
+        import_music(tmp_path / "a.tar", tmp_path / "out", CHUNK, SMOKE.data, 1)
+    assert not (tmp_path / "out" / "unpacked").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"plain text"])
+def test_a_damaged_archive_is_one_clear_line(tmp_path, content):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.zip: not a whole \.zip or \.tar"):
+        import_music(tmp_path / "a.zip", tmp_path / "out", CHUNK, SMOKE.data, 1)
+
+
+def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
+    zipped(tmp_path / "a.zip", {"a.wav": bytes(5_000)})
+    usage = shutil.disk_usage(tmp_path)._replace(free=4_000)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match="unpacked it is more than fits on this disk"):
+        import_music(tmp_path / "a.zip", tmp_path / "out", CHUNK, SMOKE.data, 1)
+
+
+FMA_LIST = """,album,album,artist,track,track,track
+,date_released,title,name,genre_top,title,license
+track_id,,,,,,
+2,2009-01-05 00:00:00,AWOL,AWOL,Hip-Hop,Food,CC BY
+137,,"Songs, old",Somebody,,Walls,
+"""
+JAMENDO_LIST = """TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS
+track_0000948\tartist_000087\talbum_000149\t48/948.mp3\t212.7\tgenre---hiphop\tgenre---rap
+"""
+JAMENDO_NAMES = """TRACK_ID\tARTIST_ID\tALBUM_ID\tTRACK_NAME\tARTIST_NAME\tALBUM_NAME\tRELEASEDATE\tURL
+track_0000948\tartist_000087\talbum_000149\tThe Tune\tThe Band\tThe Album\t2005-03-01\thttp
+"""
+
+
+def test_the_list_of_fma_is_read(music):
+    for i, name in enumerate(("000/000002.mp3", "000/000137.mp3")):
+        write(music / "audio" / name, tone(1, 44_100, pitch=300 + 50 * i), 44_100)
+    (music / "tracks.csv").write_text(FMA_LIST)
+    out = music / "out"
+    assert import_music(music / "tracks.csv", out, CHUNK, SMOKE.data, 1, music / "audio")["pieces"] == 2
+    found = {(r.title, r.artist, r.album, r.genre, r.year, r.licence) for r in read_manifest(out / "manifest.jsonl")}
+    assert found == {
+        ("Food", "AWOL", "AWOL", "Hip-Hop", 2009, "CC BY"),
+        ("Walls", "Somebody", "Songs, old", "", None, ""),
+    }
+
+
+def test_the_list_of_mtg_jamendo_is_read(music):
+    write(music / "48" / "948.low.mp3", tone(1, 44_100), 44_100)
+    (music / "raw_30s.tsv").write_text(JAMENDO_LIST)
+    (music / "raw.meta.tsv").write_text(JAMENDO_NAMES)
+    assert import_music(music / "raw_30s.tsv", music / "out", CHUNK, SMOKE.data, 1)["pieces"] == 1
+    [record] = read_manifest(music / "out" / "manifest.jsonl")
+    assert (record.title, record.artist, record.album) == ("The Tune", "The Band", "The Album")
+    assert (record.genre, record.year) == ("hiphop", 2005)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", "File,Title,Year,more\na.wav,Another,1999,x\nnot there.wav,No,2000,y\n"),
+        ("list.tsv", "path\ttitle\tdate\na.wav\tAnother\t1999\n"),
+        ("list.json", '[{"file": "a.wav", "title": "Another", "year": 1999}]'),
+        ("list.jsonl", '{"file": "a.wav", "title": "Another", "date": "1999-01-01"}\n'),
+    ],
+)
+def test_other_lists_are_read_by_their_columns_and_go_before_the_files_own_tags(music, name, content):
+    path = write(music / "a.wav", tone(1, RATE))
+    (music / name).write_text(content)
+    assert import_music(music / name, music / "out", CHUNK, SMOKE.data, 1)["pieces"] == 1
+    [record] = read_manifest(music / "out" / "manifest.jsonl")
+    assert (record.title, record.year, record.source) == ("Another", 1999, path.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("list.csv", "title\nA\n", "not a list of music"),
+        ("list.csv", "", "not a list of music"),
+        ("list.csv", "file\n../evil.wav\n", "'../evil.wav' points outside"),
+        ("list.json", "{", "not a list of music"),
+        ("list.json", '[{"file": "/etc/passwd"}]', "'/etc/passwd' points outside"),
+        ("list.json", "[" * 50_000, "not a list of music"),
+        ("list.tsv", "\0\0\0", "not a list of music"),
+    ],
+)
+def test_a_list_that_is_none_or_points_outside_is_one_clear_line(music, name, content, said):
+    music.mkdir()
+    (music / name).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        import_music(music / name, music / "out", CHUNK, SMOKE.data, 1)
+    assert not (music / "out").exists()
+
+
+def test_no_music_at_all_and_no_usable_music_are_one_clear_line(music):
+    music.mkdir()
+    with pytest.raises(ValueError, match="no music here"):
+        run(music)
+    (music / "a.wav").write_text("x")
+    with pytest.raises(ValueError, match=r"none of 1 files can be used: the first, a\.wav: not readable as sound"):
+        run(music)
+
+
+def test_the_command_makes_a_data_set_that_training_reads(music, monkeypatch, capsys):
+    for i in range(12):
+        write(music / f"artist {i}" / "a.wav", tone(12, 8_000, pitch=300 + 10 * i), 8_000)
+    (music / "bad.wav").write_text("x")
+    out = music.with_name("my data")
+    with pytest.raises(SystemExit) as left:
+        cli.main(["data", "import", str(music), "--out", str(out), "--profile", "smoke"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{out}: 12 pieces, 48 chunks, 1 files skipped (1 not readable as sound): see skipped.csv"
+    assert said[1] == f"MOUSAI_DATA='{out}' mousai train dmae --profile smoke"
+    monkeypatch.setenv("MOUSAI_DATA", str(out))
+    records = load_records(SMOKE, "train")
+    assert 0 < len(records) < 12
+    assert RandomCrops(records, out, SMOKE.dmae.crop, 2, 0)(0).shape == (2, 2, SMOKE.dmae.crop)
+    assert json.loads((out / "manifest.jsonl").read_text().splitlines()[0])["title"] == "a"
+    words = caption(records[0], 1, np.random.default_rng(0), title_drop=0)
+    assert set(words.replace(",", "").split()) <= {"a", "1", "of", "4"}
+    monkeypatch.setenv("MOUSAI_DATA", str(music))
+    with pytest.raises(FileNotFoundError, match="no manifest"):
+        load_records(SMOKE)

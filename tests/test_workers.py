@@ -1,0 +1,59 @@
+"""Shared work: in order, and a process that dies is an error or a stand-in, never a wait without end."""
+
+import os
+
+import pytest
+
+from mousai.data.workers import Workers
+
+
+def squared(n: int) -> int:
+    if n == 13:
+        os._exit(9)
+    if n == 99:
+        raise ValueError("too many")
+    return n * n
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_come_in_order_each_with_its_item(jobs):
+    numbers = range(12 if jobs == 1 else 40)
+    numbers = [n for n in numbers if n != 13]
+    with Workers(jobs) as pool:
+        assert list(pool.each(squared, iter(numbers))) == [(n, n * n) for n in numbers]
+        assert list(pool.each(squared, [])) == []
+
+
+@pytest.mark.parametrize("place", [0, 5, 30])
+def test_an_item_that_kills_its_process_has_a_stand_in_and_the_others_their_results(place):
+    numbers = [n for n in range(30) if n != 13]
+    numbers.insert(place, 13)
+    with Workers(2) as pool:
+        found = dict(pool.each(squared, numbers, lambda n: -n))
+        assert found == {n: n * n for n in numbers if n != 13} | {13: -13}
+        assert list(found) == numbers
+
+
+def test_without_a_stand_in_it_is_one_clear_line():
+    with Workers(2) as pool, pytest.raises(ChildProcessError, match="was ended: run the same again, with fewer --jobs"):
+        list(pool.each(squared, [1, 13, 2]))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_an_item_raises_is_raised(jobs):
+    with Workers(jobs) as pool, pytest.raises(ValueError, match="too many"):
+        list(pool.each(squared, [1, 99, 2]))
+
+
+def test_items_are_taken_as_they_are_needed():
+    taken = []
+
+    def many():
+        for n in range(10_000):
+            taken.append(n)
+            yield 1
+
+    with Workers(2) as pool:
+        results = pool.each(squared, many())
+        next(results)
+        assert len(taken) < 100
