@@ -50,26 +50,41 @@ def load_weights(model: nn.Module, path: Path) -> dict:
     card = read_card(path)
     if card.get("sha256", sha256(path)) != sha256(path):
         raise ValueError(f"{path} does not match the sha256 in its card: fetch it again")
-    try:
-        with safe_open(path, "pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch it again") from error
+    found = shapes_in(path)
     check_shapes(model, found, path.name)
     model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return card
 
 
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, from the header alone. Raises ValueError where the file is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}): fetch it again") from error
+
+
 def read_card(path: Path) -> dict:
-    """The card beside a file of weights; empty where there is none."""
-    card = path.with_suffix(".json")
-    return json.loads(card.read_text()) if card.is_file() else {}
+    """The card beside a file of weights; empty where there is none. Raises ValueError for one that is no card."""
+    place = path.with_suffix(".json")
+    try:
+        card = json.loads(place.read_bytes()) if place.is_file() else {}
+        runs = [card]
+        while runs[-1].get("start") is not None:  # each keeps that of the run it went on from
+            runs.append(runs[-1]["start"])
+        numbers = [run.get(name, 0) for run in runs for name in ("steps", "hours", "hours_in_all", "parameters")]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("a number is none")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{place} is not the card of these weights: fetch both again, or delete the card") from error
+    return card
 
 
 def read_runs(path: Path) -> list[dict]:
     """The cards of all runs behind a file of weights, the oldest first: each card keeps that of its start."""
     runs = [read_card(path)]
-    while "start" in runs[0]:
+    while runs[0].get("start") is not None:
         runs.insert(0, runs[0]["start"])
     return runs
 

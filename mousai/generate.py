@@ -4,13 +4,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import soundfile
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mousai.checkpoint import load_dmae, load_tcld
+from mousai import hub
+from mousai.checkpoint import load_dmae, load_tcld, weights_path
 from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
 from mousai.files import aside
@@ -30,8 +32,8 @@ FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG
 class Mousai:
     """The whole stack: text encoder, TCLD, DMAE."""
 
-    def __init__(self, profile: Profile, text: TextEncoder, tcld: TCLD, dmae: DMAE):
-        self.profile, self.text, self.tcld, self.dmae = profile, text, tcld, dmae
+    def __init__(self, profile: Profile, text: TextEncoder, tcld: TCLD, dmae: DMAE, weights: Path | None = None):
+        self.profile, self.text, self.tcld, self.dmae, self.weights = profile, text, tcld, dmae, weights
 
     @classmethod
     def load(
@@ -48,16 +50,52 @@ class Mousai:
         profile = get_profile(profile) if isinstance(profile, str) else profile
         place = choose_device(str(device) if device else None)
         text = load_text_encoder(profile.tcld.text, place)
-        music = cls(profile, text, load_tcld(profile, place), load_dmae(profile, place))
+        folder = weights_path(profile, "dmae").parent
+        return cls(profile, text, load_tcld(profile, place), load_dmae(profile, place), folder).counting(numerics)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str | torch.device | None = None,
+        numerics: Numerics | None = None,
+        revision: str | None = None,
+    ) -> "Mousai":
+        """What `save_pretrained` wrote to a folder, or `push_to_hub` to a repository "name/of-it".
+
+        Raises FileNotFoundError or ValueError where a file is missing, damaged or does not fit the others.
+        """
+        folder, place = hub.fetch(source, revision), choose_device(str(device) if device else None)
+        profile = hub.read_profile(folder)
+        tcld, dmae = hub.stages(profile, folder)
+        text = load_text_encoder(profile.tcld.text, place)
+        return cls(profile, text, tcld.to(place), dmae.to(place), folder).counting(numerics)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """The weights it was loaded from, to the bit, with the profile and a page; returns the folder.
+
+        Raises ValueError for nets that were made by hand."""
+        if self.weights is None:
+            raise ValueError("these nets come from no file: save them with `mousai.checkpoint.save_weights`")
+        return hub.write_folder(self.profile, self.weights, Path(folder))
+
+    def push_to_hub(self, repository: str, private: bool = True) -> str:
+        """The same to a repository of the hub, "name/of-it"; returns its address."""
+        with TemporaryDirectory() as folder:
+            return hub.push(self.save_pretrained(folder), repository, private)
+
+    def counting(self, numerics: Numerics | None) -> "Mousai":
+        """Itself, made ready to sample with these numerics."""
         if numerics is not None:
             set_numerics(numerics)
             precision = "float32" if numerics == "exact" else "fast"
-            music.tcld.config = replace(music.tcld.config, precision=precision)
-            music.dmae.config = replace(music.dmae.config, precision=precision)
-        for stage in (music.tcld, music.dmae):
-            if place.type == "cpu" and stage.config.precision == "float32":
+            self.tcld.config = replace(self.tcld.config, precision=precision)
+            self.dmae.config = replace(self.dmae.config, precision=precision)
+        for stage in (self.tcld, self.dmae):
+            on_cpu = next(stage.parameters()).device.type == "cpu"
+            if on_cpu and stage.config.precision == "float32":
                 quicken(stage)
-        return music
+        return self
 
     def generate(
         self,

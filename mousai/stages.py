@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ from mousai.progress import progress_bar
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
-from mousai.train import Batches, Watch, fit
+from mousai.train import Batches, Watch, fit, main_first, over_processes
 
 PCA_CROPS = 128  # about 8,000 latent steps in `cpu`
 PCA_SPREAD = 0.4
@@ -48,7 +50,9 @@ def train_dmae(
     if start is not None:
         dmae, train = replace(profile.dmae, warm_start_steps=0), replace(profile.dmae_train, restart=0)
         profile = replace(profile, dmae=dmae, dmae_train=train)
-    config, records = profile.dmae_train, load_records(profile, "train")
+    config = over_processes(profile.dmae_train)
+    with main_first(device):
+        records = load_records(profile, "train")
     crops = RandomCrops(records, data_dir(profile), profile.dmae.crop, config.batch, profile.seed)
     model = DMAE(profile.dmae)
     if start is not None:
@@ -108,8 +112,9 @@ def train_tcld(
     same profile, with a schedule of their own.
     """
     torch.manual_seed(profile.seed)
-    config = profile.tcld_train
-    z = encode_split(profile, dmae, "train", pieces)
+    config = over_processes(profile.tcld_train)
+    with main_first(device):
+        z = encode_split(profile, dmae, "train", pieces)
     model = new_tcld(profile)
     if start is not None:
         load_weights(model, start)
@@ -187,13 +192,15 @@ def training_caption(record: Record, k: int, rng: np.random.Generator, title_dro
 def encode_split(profile: Profile, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:
     """Latents of every chunk of a split, or of its first `pieces`: [chunks, 32, crop / 1024], in the records' order.
 
-    Cached on disk; the cache's name holds the encoder's hash, so other weights never read it.
+    Cached on disk; the cache's name holds the hashes of encoder and sounds, so others never read it.
     """
     records = load_records(profile, split)[:pieces]
-    name = f"{data_dir(profile).name}-{split}-{len(records)}-{encoder_hash(dmae)}"
+    sounds = hashlib.sha256(" ".join(record.sha256 for record in records).encode()).hexdigest()[:8]
+    name = f"{data_dir(profile).name}-{split}-{len(records)}-{sounds}-{encoder_hash(dmae)}"
     path = home() / "latents" / f"{name}.safetensors"
     if path.is_file():
-        return load_file(path)["z"].float()
+        with suppress(SafetensorError):  # damaged: made again
+            return load_file(path)["z"].float()
     device = next(dmae.parameters()).device
     chunks = Chunks(records, data_dir(profile))
     bar = progress_bar(chunks, f"latents of {split}")

@@ -48,9 +48,12 @@ class TextEncoder(nn.Module):
 
 
 def check_texts(texts: list[str]) -> None:
-    """Raises ValueError for an empty list or an empty prompt."""
+    """Raises ValueError for an empty list, an empty prompt, or one with halves of letters, as bytes of no text have."""
     if not texts or not all(text.strip() for text in texts):
         raise ValueError("a prompt is empty: say what to play, for example 'Metal, 1883, 2 of 4'")
+    for text in texts:
+        if text.encode(errors="replace").decode() != text:
+            raise ValueError(f"prompt {text[:40]!a} is not text: write it in UTF-8")
 
 
 def minilm_folder() -> Path:

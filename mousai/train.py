@@ -1,4 +1,4 @@
-"""One plain training loop for both stages, on accelerate; EMA; save and resume.
+"""One plain training loop for both stages, on accelerate; EMA; save and resume; one process or several.
 
 Everything random in step i is a function of (seed, i): the batch, the noise, the levels. So a resumed run repeats what
 an uninterrupted one would have done, and no random state needs saving.
@@ -8,16 +8,22 @@ import copy
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -33,16 +39,20 @@ Watch = Callable[[int, nn.Module], None]  # (steps done, averaged model) -> what
 
 
 class Ahead:
-    """Batches of which the next is made by a thread while the net works on this one, so that no step waits for data."""
+    """Batches of which the next is made by a thread while the net works on this one, so that no step waits for data.
 
-    def __init__(self, batches: Batches):
-        self.batches, self.pool, self.next = batches, ThreadPoolExecutor(1), (-1, Future())
+    `stride`: the next is so many further on; other processes make those between.
+    """
+
+    def __init__(self, batches: Batches, stride: int = 1):
+        self.batches, self.pool, self.next, self.stride = batches, ThreadPoolExecutor(1), (-1, Future()), stride
 
     def __call__(self, number: int) -> tuple:
         """That batch; what making it raised is raised here."""
         asked, future = self.next
         batch = (future if asked == number else self.pool.submit(self.batches, number)).result()
-        self.next = number + 1, self.pool.submit(self.batches, number + 1)
+        after = number + self.stride
+        self.next = after, self.pool.submit(self.batches, after)
         return batch
 
     def close(self) -> None:
@@ -86,6 +96,35 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
 
+def processes() -> int:
+    """How many train together, as `accelerate launch` says it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main_first(device: torch.device | None) -> AbstractContextManager:
+    """Inside, the main process is done before the others begin: they find what it has written."""
+    if processes() == 1:
+        return nullcontext()
+    place, long = device or choose_device(), timedelta(days=2)  # to render or encode a data set takes hours
+    return PartialState(cpu=place.type == "cpu", timeout=long).main_process_first()
+
+
+def over_processes(config: TrainConfig) -> TrainConfig:
+    """The same global batch as smaller ones, so many that every process has as many of them.
+
+    Raises ValueError where the batch does not divide.
+    """
+    by = processes() // math.gcd(processes(), config.accumulate)
+    if config.batch % by:
+        raise ValueError(f"batch {config.batch} does not divide over {processes()} processes: start fewer")
+    return replace(config, batch=config.batch // by, accumulate=config.accumulate * by)
+
+
 def fit(
     model: nn.Module,
     batches: Batches,
@@ -100,36 +139,59 @@ def fit(
     """Train `model` for `steps` steps; returns its EMA and the history (step, loss, lr, gradient, seconds, waited).
 
     With `run`, saves there every `save_minutes`, at the end, and when interrupted; `resume` goes on from what is there.
-    `watch` is called every `watch_steps` and at the end. Raises ValueError when loss or gradient is no longer finite.
+    `watch` is called every `watch_steps` and at the end. Of several processes each takes its share of the `accumulate`
+    batches of a step, and the main one saves and watches. Raises ValueError when loss or gradient is no longer finite.
     """
-    place = device or choose_device()
-    accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no")
+    place, main = device or choose_device(), is_main()
+    partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # a warm start trains a part of the net
+    accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no", kwargs_handlers=[partly])
     optimizer = torch.optim.AdamW(
         parameter_groups(model, config), config.lr, config.betas, config.eps, weight_decay=config.weight_decay
     )
     model.to(accelerator.device).train()
     ema = EMA(model, config.ema_beta, config.ema_power)
-    history = load_run(run, model, ema, optimizer) if run and resume else []
+    with accelerator.main_process_first():
+        history = load_run(run, model, ema, optimizer) if run and resume else []
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    saved, fresh, ahead = time.monotonic(), not history, Ahead(batches)
-    bar = progress_bar(None, type(model).__name__, steps, len(history), "step")
+    saved, fresh, ahead = time.monotonic(), not history, Ahead(batches, accelerator.num_processes)
+    bar = progress_bar(None, type(model).__name__, steps, len(history), "step", show=main)
     try:
         for step in range(len(history), steps):
             history.append(train_step(wrapped, ahead, config, step, steps, seed, optimizer, accelerator))
             ema.update(model, step + 1)
             bar.set_postfix(loss=f"{recent(history):.3f}", waiting=f"{waiting(history[-50:]):.0%}", refresh=False)
             bar.update()
-            if watch and ((step + 1) % config.watch_steps == 0 or step + 1 == steps):
+            if watch and main and ((step + 1) % config.watch_steps == 0 or step + 1 == steps):
                 watch(step + 1, ema.model)
-            if run and time.monotonic() - saved > 60 * config.save_minutes:
+            if run and main and time.monotonic() - saved > 60 * config.save_minutes:
                 save_run(run, model, ema, optimizer, history, fresh)
                 saved, fresh = time.monotonic(), False
+    except RuntimeError as error:
+        if accelerator.num_processes == 1 or isinstance(error, torch.OutOfMemoryError):
+            raise
+        gone = f"one of the {accelerator.num_processes} processes failed or is gone"
+        raise ValueError(f"{gone}: what was trained is kept, go on with --resume ({error})") from error
     finally:  # also when interrupted: what was learned is kept
         bar.close()
         ahead.close()
-        if run:
-            save_run(run, model, ema, optimizer, history, fresh)
+        if run and main:
+            with undisturbed():
+                save_run(run, model, ema, optimizer, history, fresh)
     return ema.model, pd.DataFrame(history)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whoever ends the run once more, as `torchrun` does when another process died, waits until it is saved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
@@ -142,24 +204,34 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
 
 
 def train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerator) -> dict:
-    """`accumulate` batches, their mean gradient, one update; returns the row of the history."""
+    """`accumulate` batches, this process its share, their mean gradient, one update; returns the row of the history."""
     start, lr, value, waited = time.perf_counter(), learning_rate(config, step, steps), 0.0, 0.0
+    rank, world = accelerator.process_index, accelerator.num_processes
     for group in optimizer.param_groups:
         group["lr"] = lr * group["share"]
-    for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+    for number in range(step * config.accumulate + rank, (step + 1) * config.accumulate, world):
         asked = time.perf_counter()
         batch = [tensor.to(accelerator.device) for tensor in batches(number)]
         waited += time.perf_counter() - asked
         with autocast(config.precision, accelerator.device):
-            loss = wrapped(*batch, step_generator(seed, number), step) / config.accumulate
-        value += check_finite("loss", loss.item(), step, config)
+            loss = wrapped(*batch, step_generator(seed, number), step) * world / config.accumulate  # mean of all grads
+        value += loss.item() / world
         accelerator.backward(loss)
+    value = check_finite("loss", summed(value, accelerator), step, config)
     norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip or math.inf)
     gradient = check_finite("gradient", float(norm), step, config)
     optimizer.step()
     optimizer.zero_grad()
     seconds = time.perf_counter() - start
     return {"step": step, "loss": value, "lr": lr, "gradient": gradient, "seconds": seconds, "waited": waited}
+
+
+def summed(value: float, accelerator: Accelerator) -> float:
+    """Over all processes, the same number in each."""
+    if accelerator.num_processes == 1:
+        return value
+    total = accelerator.reduce(torch.tensor(value, device=accelerator.device, dtype=torch.float64), "sum")
+    return float(total)  # type: ignore[arg-type]
 
 
 def check_finite(name: str, value: float, step: int, config: TrainConfig) -> float:
@@ -184,16 +256,17 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
 
     The one before stays as previous.safetensors, except where `fresh`: that would be another run's.
     """
-    last, previous = run / "last.safetensors", run / "previous.safetensors"
+    last, previous, new = (run / f"{name}.safetensors" for name in ("last", "previous", "new"))
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    save_tensors(tensors, new, {"history": json.dumps(history)})  # first: where the disk is full, both old ones stay
     if fresh:
         previous.unlink(missing_ok=True)
     elif last.is_file():
         os.replace(last, previous)
-    save_tensors(tensors, last, {"history": json.dumps(history)})
+    os.replace(new, last)
     write_text(pd.DataFrame(history).to_csv(index=False), run / "history.csv")
 
 

@@ -285,7 +285,7 @@ def check_unet_config(config: UNetConfig) -> None:
     if len(set(lengths.values())) != 1:
         raise ValueError(f"one entry per depth, but the lists have lengths {lengths}")
     for width in config.channels:
-        if width % config.groups:
+        if config.groups < 1 or width % config.groups:
             raise ValueError(f"{width} channels do not divide by {config.groups} GroupNorm groups")
 
 
