@@ -55,8 +55,8 @@ def plain(value: Any) -> Any:
 class Report:
     """Collects one notebook's results under `out`: results/, figures/, audio/. Nothing counts before `done()`.
 
-    `out` "" is a scratch folder of this profile under `runs/lessons`, for a reader in JupyterLab.
-    Raises ValueError where the profile or the device is unknown.
+    `out` "" is a scratch folder of this profile under `runs/lessons`, for a reader in JupyterLab. numpy's global
+    generator begins at `seed`. Raises ValueError where the profile or the device is unknown.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Report:
         self.device = str(choose_device(device or None))
         self.out = Path(out) if str(out) else home() / "lessons" / self.profile.name
         self.started = time.perf_counter()
+        np.random.seed(seed % 2**32)  # seaborn's jitter: a second run is to draw the same
         self.metrics: dict[str, dict] = {}
         self.tables: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
