@@ -59,6 +59,11 @@ def append_line(line: str, path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def lines_of(path: Path) -> list[str]:
+    """The lines of a JSON Lines file, or none where there is no file; a letter that Unicode calls a line end is not."""
+    return path.read_bytes().decode(errors="replace").removesuffix("\n").split("\n") if path.is_file() else []
+
+
 def foreign_data() -> Path | None:
     """The user's own data set, a folder of `mousai data import`: `MOUSAI_DATA`, or None where it is not set."""
     named = os.environ.get("MOUSAI_DATA")

@@ -1,7 +1,6 @@
 """What a run shows while it works: in a terminal one table that is drawn again and again, in a log plain lines."""
 
 import sys
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -25,7 +24,7 @@ class Board:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.live:
             self.live.stop()
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mousai.files import append_line
+from mousai.files import append_line, lines_of
 
 
 class Ledger:
@@ -22,8 +22,7 @@ class Ledger:
 
     def entries(self) -> list[dict]:
         """All of them, oldest first."""
-        text = self.path.read_bytes().decode(errors="replace") if self.path.exists() else ""
-        return [entry for line in text.split("\n") if (entry := parsed(line)) is not None]
+        return [entry for line in lines_of(self.path) if (entry := parsed(line)) is not None]
 
     def last(self, **wanted: Any) -> dict | None:
         """The newest entry whose fields are `wanted`, or None."""

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from mousai.data.arranger import arrange
-from mousai.data.records import Record, lines_of, parsed, read_manifest, write_manifest
+from mousai.data.records import Record, parsed, read_manifest, write_manifest
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
-from mousai.files import foreign_data, home, sha256
+from mousai.files import append_line, foreign_data, home, lines_of, sha256
 from mousai.profiles import GENRES, DataConfig, Profile
 from mousai.progress import progress_bar
 
@@ -168,9 +168,8 @@ def render_piece(job: Job) -> Record:
 def _render_all(jobs: list[Job], root: Path, pool: Workers, done: dict[str, Record], progress: bool) -> None:
     """Render what is left, noting each finished piece at once."""
     bar = progress_bar(None, "pieces", len(jobs) + len(done), len(done), "piece", progress)
-    with bar, (root / "journal.jsonl").open("a", encoding="utf-8") as journal:
+    with bar:
         for _, record in pool.each(render_piece, jobs):
-            journal.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-            journal.flush()
+            append_line(json.dumps(asdict(record)), root / "journal.jsonl")
             done[record.id] = record
             bar.update()

@@ -22,10 +22,10 @@ from filelock import FileLock, Timeout
 
 from mousai.data.archives import unpacked
 from mousai.data.catalogues import KINDS, is_file, read_catalogue
-from mousai.data.records import Record, Sound, lines_of, write_manifest
+from mousai.data.records import Record, Sound, write_manifest
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
-from mousai.files import append_line, aside, sha256, write_text
+from mousai.files import append_line, aside, lines_of, sha256, write_text
 from mousai.profiles import DataConfig
 from mousai.progress import progress_bar
 

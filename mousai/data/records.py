@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from mousai.files import write_text
+from mousai.files import lines_of, write_text
 
 Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
 
@@ -56,11 +56,6 @@ def read_manifest(path: Path) -> list[Record]:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: not a record: delete the file and prepare again") from error
     return records
-
-
-def lines_of(path: Path) -> list[str]:
-    """The lines of a JSON Lines file, or none where there is no file; a letter that Unicode calls a line end is not."""
-    return path.read_bytes().decode(errors="replace").removesuffix("\n").split("\n") if path.is_file() else []
 
 
 def parsed(line: str) -> Record:
