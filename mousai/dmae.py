@@ -19,7 +19,7 @@ from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, level
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
-from mousai.shapes import Latent, Level, Magnitude, Signal, Wave
+from mousai.shapes import Latent, Level, Magnitude, Part, Signal, Wave
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
 from mousai.windows import noise_in_pieces, sample_in_pieces
@@ -230,7 +230,7 @@ class DMAE(nn.Module):
         length: int | None = None,
         progress: str | None = None,
         sampler: Sampler = ddim,
-    ) -> Iterator[Wave]:
+    ) -> Iterator[Part]:
         """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
 
         GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
@@ -246,7 +246,7 @@ class DMAE(nn.Module):
 
     def waves(
         self, z: Latent, steps: int, generator: torch.Generator, progress: str | None, sampler: Sampler
-    ) -> Iterator[Wave]:
+    ) -> Iterator[Part]:
         """The diffusion alone: parts of w as windows of the training crop let them go."""
         stride, crop, length = self.config.latent_stride, self.config.crop, z.shape[-1] * self.config.latent_stride
         noise, w = noise_in_pieces((len(z), 2, length), generator), None
@@ -263,7 +263,7 @@ class DMAE(nn.Module):
             yield w
 
     @torch.no_grad()
-    def polished(self, waves: Iterable[Wave], z: Latent) -> Iterator[Wave]:
+    def polished(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:
         """The same wave with its magnitude brought to what is read from z, its phase kept, `polish` times (ours).
 
         Steps of Griffin and Lim (1984), from the diffusion's phases where they start from random ones. Two channels
@@ -316,7 +316,7 @@ class DMAE(nn.Module):
         return read
 
 
-def cut(parts: Iterator[Wave], length: int) -> Iterator[Wave]:
+def cut(parts: Iterator[Part], length: int) -> Iterator[Part]:
     """The first `length` samples of what the parts make together."""
     for part in parts:
         if length > 0:

@@ -18,7 +18,7 @@ from mousai.dmae import DMAE
 from mousai.files import aside
 from mousai.precision import Numerics, choose_device, set_numerics
 from mousai.profiles import Profile, get_profile
-from mousai.shapes import Latent, Wave
+from mousai.shapes import Latent, Part, Wave
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, check_texts, load_text_encoder
 from mousai.winograd import quicken
@@ -122,7 +122,7 @@ class Mousai:
         guidance: float | Guidance | None = None,
         progress: bool = False,
         sampler: str | None = None,
-    ) -> Iterator[Wave]:
+    ) -> Iterator[Part]:
         """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
 
         Nothing is clipped or normalised. The same seed gives the same sound.

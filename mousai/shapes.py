@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Wave = Float[Tensor, "batch 2 time"]  # waveform w, nominally in [-1, 1]
+Part = Float[Tensor, "batch 2 _"]  # of a wave; one after another they differ in length
 Magnitude = Float[Tensor, "batch magnitude frames"]  # m_w >= 0, channel-major: left bins, then right bins
 Latent = Float[Tensor, "batch latent_channels latent_time"]  # z in [-1, 1]
 Level = Float[Tensor, " batch"]  # noise level sigma in [0, 1]
