@@ -7,6 +7,7 @@
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
     windows      sound of any length, in pieces, in flat memory
     unet         the one 1-D U-Net of both stages
+    products     matrix products by the faster of two libraries
     winograd     wide convolutions on a CPU with half the multiplications
     envelope     what z tells of the spectrum, and the linear denoiser that follows
     dmae         stage 1: encode, decode, loss

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousai.products import Pointwise, Product, product
+
 WIDE = 512  # channels; with fewer, what is saved is lost again on the sums (`mousai bench`)
 POINTS = 6  # polynomials at 0, 1, -1, 2, -2 and infinity
 OF_INPUT = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0]]
@@ -40,7 +42,7 @@ class Winograd(nn.Module):
         rows = padded.stride()
         seen = padded.as_strided((POINTS, channels, batch, tiles), (1, rows[1], rows[0], 4)).reshape(POINTS, -1)
         at_points = (self.of_input @ seen).view(POINTS, channels, batch * tiles)
-        products = torch.bmm(self.weight, at_points)
+        products = torch.stack([product(w, x.mT) for w, x in zip(self.weight, at_points, strict=True)])
         if self.bias is not None:  # what is added at point 1 is in each of the four outputs, once
             products[1] += self.bias[:, None]
         four = (self.to_output @ products.view(POINTS, -1)).view(4, -1, batch, tiles)
@@ -48,18 +50,24 @@ class Winograd(nn.Module):
 
 
 def quicken(model: nn.Module) -> nn.Module:
-    """The model with its wide 3-tap convolutions replaced, in place; narrow ones and those of another kind stay.
+    """The model with its products and its wide 3-tap convolutions replaced, in place; other layers stay.
 
     For sampling alone: it can no longer be trained, nor its weights be saved.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv1d) and fits(child):
-                setattr(module, name, Winograd(child))
+            if quick := quicker(child):
+                setattr(module, name, quick)
     return model
 
 
-def fits(conv: nn.Conv1d) -> bool:
-    """Three taps, one apart, the length kept, and wide enough to gain."""
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return shape == ((3,), (1,), (1,), (1,), 1) and min(conv.in_channels, conv.out_channels) >= WIDE
+def quicker(layer: nn.Module) -> nn.Module | None:
+    """What does the same in less time, where there is such a thing."""
+    if isinstance(layer, nn.Linear):
+        return Product(layer)
+    if not isinstance(layer, nn.Conv1d) or (layer.stride, layer.dilation, layer.groups) != ((1,), (1,), 1):
+        return None
+    if (layer.kernel_size, layer.padding) == ((1,), (0,)):
+        return Pointwise(layer)
+    wide = min(layer.in_channels, layer.out_channels) >= WIDE
+    return Winograd(layer) if wide and (layer.kernel_size, layer.padding) == ((3,), (1,)) else None

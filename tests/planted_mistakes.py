@@ -282,6 +282,10 @@ MISTAKES = [
     Mistake("windows.py", "all noise drawn before the first piece is done",
             "for a, b in pairwise([*starts, length]):", "for a, b, noise in "
             "[(a, b, lambda *_, x=noise(a, b): x) for a, b in pairwise([*starts, length])]:"),
+    Mistake("products.py", "the bias of a one-tap convolution left out",
+            "return made if self.bias is None else made.add_(self.bias[:, None])", "return made"),
+    Mistake("products.py", "the other library given what it cannot multiply",
+            "x.dtype != torch.float32 or ", ""),
     Mistake("winograd.py", "a wrong sign in the polynomials",
             "[0, 1, -1, 2, -2, 0]", "[0, 1, 1, 2, -2, 0]"),
     Mistake("winograd.py", "narrow convolutions replaced too",
