@@ -4,14 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from test_reproduce import notebook
 
 from mousai.batch import verify as module
 from mousai.batch.build import build
 from mousai.batch.report import Report
-from mousai.batch.verify import same, verify
+from mousai.batch.verify import LEVELS, same, same_picture, verify
 from mousai.cli import main
 
 NAME = "01_v_diffusion"
@@ -88,6 +90,23 @@ def test_a_number_that_a_second_run_does_not_find_is_named(report, monkeypatch):
     assert found(report, (NAME, "02_ddim")) == []
     run_as({"x": [1.001, {"y": 2}], "z": 0})
     assert found(report, (NAME,)) == [f"{NAME}, run again: {key} is another one" for key in "xz"]
+
+
+@pytest.mark.parametrize(("off", "equal"), [(0, True), (LEVELS, True), (LEVELS + 1, False)])
+def test_pictures_are_the_same_where_no_colour_is_further_off_than_another_processor_rounds(tmp_path, off, equal):
+    picture = np.full((3, 4, 4), 100, dtype=np.uint8)
+    for name, more in (("a", 0), ("b", off)):
+        picture[1, 2, 0] = 100 + more
+        imsave(tmp_path / f"{name}.png", picture)
+    assert same_picture(tmp_path / "a.png", tmp_path / "b.png") is equal
+
+
+def test_pictures_of_another_size_missing_ones_and_other_files_are_not_the_same(tmp_path):
+    for name, height in (("a", 3), ("b", 4)):
+        imsave(tmp_path / f"{name}.png", np.zeros((height, 4, 4), dtype=np.uint8))
+    (tmp_path / "a.csv").write_text("1")
+    for a, b in (("a.png", "b.png"), ("a.png", "c.png"), ("c.png", "a.png"), ("a.csv", "a.csv")):
+        assert not same_picture(tmp_path / a, tmp_path / b)
 
 
 def test_same_is_equal_but_for_rounding():
