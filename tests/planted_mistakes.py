@@ -1,6 +1,6 @@
 """Mutation check: mistakes are planted in a copy of the package, one at a time, and the tests must go red for each.
 
-python tests/planted_mistakes.py [--only PART] [--quick] [--write CONTRIBUTING.md]
+python tests/planted_mistakes.py [--only PART] [--quick] [--write tests/PLANTED.md]
 
 Run by `make test-slow`. Exits with 1 where a mistake survives. A file's own tests come first, then parity with the
 authors' packages, then the rest; `--quick` leaves out the rest. Progress is a line a mistake.
