@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 
 import pytest
 from lessons import ANSWER, NAMES, NUMBERED, answers, blocks, cells, exercises, in_order
@@ -114,8 +115,8 @@ def test_where_the_prose_promises_the_same_an_assertion_follows(name):
     rows = in_order(name)
     for i, (kind, source) in enumerate(rows):
         if kind == "markdown" and PROMISE.search(source):
-            next_two = [code for other, code in rows[i:] if other == "code"][:2]
-            assert any(True for code in next_two for _ in assertions(ast.parse(code))), source
+            below = takewhile(lambda row: row[0] == "code", rows[i + 1 :])
+            assert any(True for _, code in below for _ in assertions(ast.parse(code))), source
 
 
 @lesson
