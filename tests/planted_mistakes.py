@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = "tests/test_parity.py"
-LEFT_OUT = ("notebooks", "reports", "reproduce", "environment")  # of the test files: not about the method
+LEFT_OUT = ("notebooks", "lessons", "lab", "pages", "reports", "reproduce", "environment")  # not about the method
 HANG = 300  # seconds beyond what the clean tree takes; then a mistake counts as caught
 BEGIN, END = "<!-- planted mistakes: drawn by tests/planted_mistakes.py -->", "<!-- end of planted mistakes -->"
 
