@@ -71,8 +71,9 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python tests/planted_mistakes.py
 
+# From the repository's root, so that the lessons' links to the README work.
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_text2music.ipynb
 
 # Data and checkpoints in runs/ stay.
 clean:

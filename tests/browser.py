@@ -1,5 +1,6 @@
 """Headless Chromium by its DevTools protocol, for tests that click: real keys, a real mouse, real files."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -53,8 +54,8 @@ class Page:
         assert "error" not in message, message
         return message["result"]
 
-    def wait(self, true: Callable[[], Any]) -> None:
-        end = time.monotonic() + SECONDS
+    def wait(self, true: Callable[[], Any], seconds: float = SECONDS) -> None:
+        end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "waited too long"
             time.sleep(0.05)
@@ -65,8 +66,8 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def until(self, expression: str) -> None:
-        self.wait(lambda: self.get(expression))
+    def until(self, expression: str, seconds: float = SECONDS) -> None:
+        self.wait(lambda: self.get(expression), seconds)
 
     def open(self, url: str) -> None:
         """Go there, also where the page is there already."""
@@ -88,6 +89,10 @@ class Page:
 
         self.wait(there)
 
+    def photograph(self, path: Path) -> None:
+        """What is in the window now, as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
     def press(self, *keys: str) -> None:
         """Real key presses: "1", " ", "Enter"."""
         for key in keys:
@@ -103,5 +108,6 @@ class Page:
         self.get(f"{element}.scrollIntoView({{block: 'center'}})")
         box = self.get(f"{element}.getBoundingClientRect().toJSON()")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)  # a menu marks what the mouse is over
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)

@@ -1,6 +1,6 @@
 """Mutation check: mistakes are planted in a copy of the package, one at a time, and the tests must go red for each.
 
-python tests/planted_mistakes.py [--only PART] [--quick] [--write CONTRIBUTING.md]
+python tests/planted_mistakes.py [--only PART] [--quick] [--write tests/PLANTED.md]
 
 Run by `make test-slow`. Exits with 1 where a mistake survives. A file's own tests come first, then parity with the
 authors' packages, then the rest; `--quick` leaves out the rest. Progress is a line a mistake.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = "tests/test_parity.py"
-LEFT_OUT = ("notebooks", "reports", "reproduce", "environment")  # of the test files: not about the method
+LEFT_OUT = ("notebooks", "lessons", "lab", "pages", "reports", "reproduce", "environment")  # not about the method
 HANG = 300  # seconds beyond what the clean tree takes; then a mistake counts as caught
 BEGIN, END = "<!-- planted mistakes: drawn by tests/planted_mistakes.py -->", "<!-- end of planted mistakes -->"
 

@@ -8,19 +8,13 @@ from statistics import median
 
 import nbformat
 import pytest
+from lessons import NAMES, cells, with_answers
 
 from mousai.batch.build import SECTIONS
 from mousai.batch.execute import declared
-from mousai.batch.lessons import UPSTREAM
 from mousai.batch.reproduce import NOTEBOOKS, reproduce
 
-NAMES = list(UPSTREAM)
 lesson = pytest.mark.parametrize("name", NAMES)
-
-
-def cells(name: str, kind: str) -> list[str]:
-    content = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    return [cell.source for cell in content.cells if cell.cell_type == kind]
 
 
 def test_the_folder_holds_the_lessons_and_nothing_else():
@@ -83,14 +77,15 @@ TIMED = ("09_time_and_memory", "10_paper_report")  # what takes how long, and th
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, session_home: Path) -> Path:
-    """All lessons in the smoke profile."""
+    """All lessons in the smoke profile, each followed by the code of its exercises' answers."""
     out = tmp_path_factory.mktemp("smoke") / "report"
-    assert reproduce("smoke", out=out, keep_going=True) == 0
+    lessons = with_answers(tmp_path_factory.mktemp("lessons"))
+    assert reproduce("smoke", out=out, keep_going=True, notebooks=lessons) == 0
     return out
 
 
 @pytest.mark.notebooks
-def test_all_lessons_run_in_the_smoke_profile(report: Path):
+def test_all_lessons_and_their_answers_run_in_the_smoke_profile(report: Path):
     assert sorted(path.stem for path in (report / "notebooks").glob("*.ipynb")) == NAMES
     page = (report / "README.md").read_text()
     assert "it failed or was not run" not in page

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_a_report_is_redrawn_byte_for_byte(tmp_path):
     build(tmp_path, "smoke")
     assert hashes(tmp_path) == first
     assert {"README.md", "tables/table_4.csv", "tables/table_4.md", "figures/figure_5.png"} <= first.keys()
+
+
+def test_the_page_begins_with_links_to_all_its_sections(tmp_path):
+    write_all(tmp_path)
+    page = build(tmp_path, "smoke").read_text("utf-8")
+    links = page.partition("\n## ")[0].splitlines()[-1].split(" · ")
+    assert [link.partition("]")[0].lstrip("[") for link in links] == re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert links[0] == "[Table 1. Text2Music](#table-1-text2music)"
 
 
 def test_the_summary_indexes_every_metric_with_its_file(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mousai.batch import bars, figures, tables
-from mousai.batch.readme import excerpt, readme
+from mousai.batch.readme import excerpt, readme, with_contents
 from mousai.batch.report import write_json
 from mousai.batch.results import Results
 from mousai.batch.verdicts import Row
@@ -48,7 +48,7 @@ def build(out: str | Path, profile: str) -> Path:
     for key in FIGURES:
         draw(key, results, out)
     write_json(summary(results), out / "results" / "summary.json")
-    write_text(readme(results, sections), out / "README.md")
+    write_text(with_contents(readme(results, sections)), out / "README.md")
     return out / "README.md"
 
 

@@ -1,5 +1,6 @@
 """The page of a report: paper | ours | verdict, then every number, what was not run, and where it was run."""
 
+import re
 from collections import Counter
 
 import pandas as pd
@@ -135,3 +136,11 @@ def table(rows: list[list], columns: list[str]) -> str:
     """A Markdown table; a bar within a cell is escaped."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     return pd.DataFrame(cells, columns=pd.Index(columns)).to_markdown(index=False, disable_numparse=True)
+
+
+def with_contents(page: str) -> str:
+    """The page with links to its sections before the first of them; an anchor is what the web makes of a heading."""
+    titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+    links = [f"[{title}](#{anchor})" for title, anchor in zip(titles, anchors, strict=True)]
+    return page.replace("\n## ", "\n" + " · ".join(links) + "\n\n## ", 1)

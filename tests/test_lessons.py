@@ -1,0 +1,138 @@
+"""What a lesson promises its reader: a question, one idea at a time, a check, something broken, answers that run."""
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import takewhile
+
+import pytest
+from lessons import ANSWER, NAMES, NUMBERED, answers, blocks, cells, exercises, in_order
+
+lesson = pytest.mark.parametrize("name", NAMES)
+PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
+
+
+def statements(name: str) -> ast.Module:
+    """All code of a lesson, as one program."""
+    return ast.parse("\n".join(cells(name, "code")))
+
+
+def named(*nodes: ast.AST) -> set[str]:
+    return {node.id for part in nodes for node in ast.walk(part) if isinstance(node, ast.Name)}
+
+
+def assertions(tree: ast.AST) -> Iterator[ast.AST]:
+    """`assert ...`, and calls of `assert_close` and its like."""
+    for node in ast.walk(tree):
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(node, ast.Assert) or (isinstance(called, ast.Attribute) and called.attr.startswith("assert_")):
+            yield node
+
+
+def bindings(tree: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """What is set and what it is set from, of every assignment and loop; `a, b = c, d` is two of them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.For):
+            yield node.target, node.iter
+        elif isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            both = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            yield from zip(target.elts, value.elts, strict=True) if both else [(target, value)]
+
+
+def rests_on(names: set[str], tree: ast.AST) -> set[str]:
+    """These names, and all that they are made from."""
+    more = names.union(*(named(value) for target, value in bindings(tree) if named(target) & names))
+    return names if more == names else rests_on(more, tree)
+
+
+def of_the_package(tree: ast.AST) -> set[str]:
+    """What is imported from `mousai`, less what every lesson needs to run, and what is made by calling it."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("mousai")]
+    known = {alias.name for node in imports for alias in node.names} - {"Report", "get_profile", "load_records"}
+    for target, value in bindings(tree):
+        if isinstance(value, ast.Call) and named(value.func) & known:
+            known |= named(target)
+    return known
+
+
+@lesson
+def test_it_opens_with_a_question_its_place_in_the_paper_and_minutes(name):
+    title, question, *rest = cells(name, "markdown")[0].split("\n\n")
+    assert title.startswith(f"# {name[:2]} · ")
+    assert re.fullmatch(r"\*\*[^*]+\?\*\*", question)
+    said = " ".join(rest)
+    assert said.startswith("In the paper: ")
+    minutes = said.partition("Minutes")[2]
+    assert re.search(r"`smoke` \d+, `cpu` (about )?\d+", minutes) and re.search(r"`a100` \w", minutes)
+
+
+@lesson
+def test_its_parts_stand_in_order(name):
+    kinds, sources = zip(*in_order(name), strict=True)
+    assert kinds[:2] == ("markdown", "code") and kinds[-2:] == ("markdown", "code")
+    assert "from mousai" in cells(name, "code")[1]
+    prose = "\n".join(source for kind, source in zip(kinds, sources, strict=True) if kind == "markdown")
+    places = [prose.find(part) for part in ("\n## ", "\n## Exercises\n", "\n## Recap\n", "\nPrevious: ")]
+    if name == NAMES[0]:
+        places.pop()
+    assert -1 not in places and places == sorted(places)
+    assert re.search(r"\bbreak it\b", prose.partition("\n## Exercises\n")[0], re.IGNORECASE)
+
+
+@lesson
+def test_every_figure_says_where_to_look(name):
+    prose, pending = "", ""
+    for kind, source in in_order(name):
+        if kind == "markdown":
+            assert not pending or "look" in f"{prose} {source}".lower(), pending
+            prose, pending = source, ""
+        elif figures := re.findall(r'report\.figure\(\w+, "(\w+)"\)', source):
+            pending = figures[0]
+    assert not pending
+
+
+@lesson
+def test_a_derivation_is_at_most_fifteen_lines(name):
+    for source in cells(name, "code"):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef):
+                assert len([line for line in ast.unparse(node).splitlines() if line.strip()]) <= 15, node.name
+
+
+@lesson
+def test_what_is_derived_is_held_against_the_package(name):
+    tree = statements(name)
+    checked = [rests_on(named(node), tree) for node in assertions(tree)]
+    assert any(named(node) & of_the_package(tree) for node in assertions(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith(("my_", "naive_")):
+            assert any(node.name in names for names in checked), f"{node.name} is derived and never checked"
+
+
+@lesson
+def test_where_the_prose_promises_the_same_an_assertion_follows(name):
+    rows = in_order(name)
+    for i, (kind, source) in enumerate(rows):
+        if kind == "markdown" and PROMISE.search(source):
+            below = takewhile(lambda row: row[0] == "code", rows[i + 1 :])
+            assert any(True for _, code in below for _ in assertions(ast.parse(code))), source
+
+
+@lesson
+def test_every_exercise_has_a_folded_answer(name):
+    text = exercises(name)
+    questions, folded = NUMBERED.findall(ANSWER.sub("", text)), answers(name)
+    assert 2 <= len(questions) <= 3
+    said = folded if len(folded) > 1 else NUMBERED.split(folded[0])[1:]
+    assert len(said) == len(questions) and all(answer.strip() for answer in said)
+
+
+@lesson
+def test_code_in_an_answer_can_be_run(name):
+    code = [block for answer in answers(name) for block in blocks(answer)]
+    assert "<code>" not in exercises(name), "only ```python is run by the tests"
+    assert code, "no answer has code to run"
+    for block in code:
+        compile(block, name, "exec")
+        assert "report." not in block and max(map(len, block.splitlines())) <= 120
