@@ -17,6 +17,9 @@
     checkpoint   weights to and from disk
     train        one plain loop; EMA; save, resume
     stages       what each stage trains on; weights with a card
+    codec        any sound -> z, to a file and back
+    edit         sound that begins from sound: varied, continued, inpainted
+    recipe       what a sound is made by, in its file's tags
     generate     prompt -> z -> w, any length
     interop      the authors' weights to ours and back
     arguments    what the shell may pass

@@ -44,9 +44,47 @@ def matching(text: str, pattern: str, mend: str) -> str:
     return text
 
 
+def seeds(text: str) -> str:
+    """Whole numbers with commas between."""
+    for one in text.split(","):
+        number(one, int, 0, 2**63 - 1)
+    return text
+
+
+def edited(
+    init_audio: Path | None,
+    onward: Path | None,
+    inpaint: Path | None,
+    noise_level: float | None,
+    regions: tuple[list[float], list[float]],
+    seconds: float | None,
+) -> tuple[str, Path | None]:
+    """Which sound is edited, and how: init-audio, continue or inpaint. Raises BadParameter for what does not fit it."""
+    files = {"init-audio": init_audio, "continue": onward, "inpaint": inpaint}
+    task, *more = [name for name, file in files.items() if file] or [""]
+    if more:
+        raise typer.BadParameter(f"'--{task}' and '--{more[0]}' at once: edit with one, then the result with the other")
+    if len(regions[0]) != len(regions[1]) or (task == "inpaint") != bool(regions[0]):
+        raise typer.BadParameter("'--inpaint' wants pairs of '--from' and '--to', seconds, and nothing else does")
+    if noise_level is not None and task not in ("init-audio", "inpaint"):
+        raise typer.BadParameter("'--noise-level' is for '--init-audio' and '--inpaint': name a file to begin from")
+    if seconds is not None and task in ("init-audio", "inpaint"):
+        raise typer.BadParameter(f"'--seconds' with '--{task}': the result is as long as the file, leave it out")
+    return task, files.get(task)
+
+
+def alone(context: typer.Context, *allowed: str) -> None:
+    """Raises BadParameter where more is given than these parameters."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"'--again' takes all from the file: leave {parameter.opts[0]!r} out")
+
+
 COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
 FEW = partial(number, kind=int, low=1, high=100)
 SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
+SEEDS, TIME = seeds, partial(number, kind=float, low=0, high=3600)
 SHARE = partial(number, kind=float, low=0, high=1)
 MINUTES = partial(number, kind=float, low=0.001, high=100_000)
 RESULT = partial(writable, endings=(".json",))
@@ -57,6 +95,7 @@ PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for e
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
+Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
 Rivals = Literal["authors", "authors,riffusion"]
 Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]

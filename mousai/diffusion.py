@@ -53,15 +53,29 @@ def gaussian_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
 
 
-def levels(steps: int) -> Float[Tensor, " levels"]:
-    """steps + 1 noise levels, evenly spaced from 1 to 0. Raises ValueError for steps < 1."""
+def v_towards(x_0: Signal, x_sigma: Signal, sigma: Level) -> Signal:
+    """The v that leads from x_sigma to this x_0: (alpha x_sigma - x_0) / beta, for sigma > 0 (ours).
+
+    Told it, every sampler passes through add_noise(x_0, eps, sigma) with the eps it began with, and ends in x_0.
+    """
+    alpha, beta = alpha_beta(sigma)
+    return (alpha * x_sigma - x_0) / beta
+
+
+def levels(steps: int, start: float = 1.0) -> Float[Tensor, " levels"]:
+    """steps + 1 noise levels, evenly spaced from `start` to 0.
+
+    Raises ValueError for steps < 1, or a start that is not in (0, 1].
+    """
     if steps < 1:
         raise ValueError(f"steps is {steps}: a sampler needs at least 1")
-    return torch.linspace(1.0, 0.0, steps + 1)
+    if not 0 < start <= 1:
+        raise ValueError(f"sampling cannot start at noise level {start}: choose more than 0 and at most 1")
+    return torch.linspace(start, 0.0, steps + 1)
 
 
 Asking = Generator[tuple[Signal, Level], Signal, Signal]  # asks with (x_sigma, sigma), is told v_hat, ends with x_0
-Sampler = Callable[[Signal, int], Asking]  # (eps, steps): eps [batch, channels, length], standard normal
+Sampler = Callable[..., Asking]  # (x, steps, start=1.0): x [batch, channels, length] at level `start`, noise at 1
 
 
 @torch.no_grad()
@@ -98,23 +112,22 @@ class Walk:
         return 0.0 if self.done else self.sigma[0].item()
 
 
-def ddim(eps: Signal, steps: int) -> Asking:
+def ddim(x: Signal, steps: int, start: float = 1.0) -> Asking:
     """DDIM, the paper's: where v_hat points to, as clean signal and noise, mixed anew for the next level."""
-    x = eps
-    for sigma, sigma_next in level_pairs(x, steps):
+    for sigma, sigma_next in level_pairs(x, steps, start):
         v_hat = yield x, sigma
         x = add_noise(*x_0_hat_eps_hat(x, v_hat, sigma), sigma_next)
     return x
 
 
-def multistep(eps: Signal, steps: int) -> Asking:
+def multistep(x: Signal, steps: int, start: float = 1.0) -> Asking:
     """DDIM of second order in as many calls: v_hat goes on in line with what the call before says (ours).
 
     The guess before, turned to the present level, stands a whole step behind; the middle of the coming step is half
     a step ahead. Two-step Adams-Bashforth on the angle.
     """
-    x, before = eps, None
-    for sigma, sigma_next in level_pairs(x, steps):
+    before = None
+    for sigma, sigma_next in level_pairs(x, steps, start):
         v_hat = yield x, sigma
         ahead = v_hat if before is None else v_hat + (v_hat - v_target(*before, sigma)) / 2
         before = x_0_hat_eps_hat(x, v_hat, sigma)
@@ -122,13 +135,12 @@ def multistep(eps: Signal, steps: int) -> Asking:
     return x
 
 
-def heun(eps: Signal, steps: int) -> Asking:
+def heun(x: Signal, steps: int, start: float = 1.0) -> Asking:
     """Heun's method: a DDIM step, a second look from where it ends, then the step with both; 2 steps - 1 calls (ours).
 
     The last step is plain: at sigma = 0 nothing is left of the noise, so a look from there tells nothing of it.
     """
-    x = eps
-    for sigma, sigma_next in level_pairs(x, steps):
+    for sigma, sigma_next in level_pairs(x, steps, start):
         v_hat = yield x, sigma
         there = add_noise(*x_0_hat_eps_hat(x, v_hat, sigma), sigma_next)
         if sigma_next[0] > 0:
@@ -144,9 +156,8 @@ def noisy_ddim(eta: float, generator: torch.Generator) -> Sampler:
     The share of eps_hat that is replaced has standard deviation eta beta'/beta sqrt(1 - (alpha/alpha')^2).
     """
 
-    def sampler(eps: Signal, steps: int) -> Asking:
-        x = eps
-        for sigma, sigma_next in level_pairs(x, steps):
+    def sampler(x: Signal, steps: int, start: float = 1.0) -> Asking:
+        for sigma, sigma_next in level_pairs(x, steps, start):
             x_0_hat, eps_hat = x_0_hat_eps_hat(x, (yield x, sigma), sigma)
             (alpha, beta), (alpha_next, beta_next) = alpha_beta(sigma), alpha_beta(sigma_next)
             fresh = eta * beta_next / beta * (1 - (alpha / alpha_next) ** 2).clamp_min(0).sqrt()
@@ -167,9 +178,9 @@ def get_sampler(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
-def level_pairs(x: Signal, steps: int) -> Iterator[tuple[Level, Level]]:
+def level_pairs(x: Signal, steps: int, start: float = 1.0) -> Iterator[tuple[Level, Level]]:
     """(sigma, sigma_next) of each step, one number an item of x."""
-    for now, then in pairwise(levels(steps).to(x)):
+    for now, then in pairwise(levels(steps, start).to(x)):
         yield now.expand(len(x)), then.expand(len(x))
 
 

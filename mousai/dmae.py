@@ -22,7 +22,7 @@ from mousai.profiles import DMAEConfig, EncoderConfig
 from mousai.shapes import Latent, Level, Magnitude, Part, Signal, Wave
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
-from mousai.windows import noise_in_pieces, sample_in_pieces
+from mousai.windows import Given, noise_in_pieces, sample_in_pieces
 
 POLISH_PART = 2**19  # samples, 10.9 s
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
@@ -230,8 +230,11 @@ class DMAE(nn.Module):
         length: int | None = None,
         progress: str | None = None,
         sampler: Sampler = ddim,
+        given: Given | None = None,
     ) -> Iterator[Part]:
         """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
+
+        `given`: of what `to_signal` makes of w, where some of it is there already.
 
         GroupNorm's statistics run over time, so the windows keep the length the net was trained on; they overlap by a
         quarter and are blended at every step. The authors' `decode` rounds to a power of two, or fails.
@@ -242,23 +245,29 @@ class DMAE(nn.Module):
         if not 0 < length <= n * stride:
             raise ValueError(f"length {length} is not within the {n * stride} samples that {n} latent steps describe")
         z = F.pad(z, (0, to_stride(n, self.config.stride // stride, self.config.unet.paper_exact.lengths) - n))
-        return cut(self.polished(self.waves(z, steps, generator, progress, sampler), z), length)
+        return cut(self.polished(self.waves(z, steps, generator, progress, sampler, given), z), length)
 
     def waves(
-        self, z: Latent, steps: int, generator: torch.Generator, progress: str | None, sampler: Sampler
+        self,
+        z: Latent,
+        steps: int,
+        generator: torch.Generator,
+        progress: str | None,
+        sampler: Sampler,
+        given: Given | None = None,
     ) -> Iterator[Part]:
         """The diffusion alone: parts of w as windows of the training crop let them go."""
         stride, crop, length = self.config.latent_stride, self.config.crop, z.shape[-1] * self.config.latent_stride
         noise, w = noise_in_pieces((len(z), 2, length), generator), None
         with torch.no_grad(), autocast(self.config.precision, z.device):
-            told = self.unet.tell(levels(steps).to(z))
+            told = self.unet.tell(levels(steps, given.level if given else 1.0).to(z))
 
         def predict(x: Wave, sigma: Level, a: int, b: int) -> Wave:
             with torch.no_grad(), autocast(self.config.precision, z.device):
                 return self.net(x, sigma, z[..., a // stride : b // stride], told)
 
         on_device = lambda a, b: noise(a, b).to(z)  # noqa: E731
-        for x_0 in sample_in_pieces(predict, on_device, length, steps, sampler, crop, 3 * crop // 4, progress):
+        for x_0 in sample_in_pieces(predict, on_device, length, steps, sampler, crop, 3 * crop // 4, progress, given):
             w = self.to_wave(x_0, w)
             yield w
 

@@ -1,30 +1,34 @@
 """prompt -> embedding -> z -> w: both stages in a row, any length."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import soundfile
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mousai import hub
+from mousai import codec, hub
 from mousai.checkpoint import load_dmae, load_tcld, weights_path
+from mousai.codec import Stereo
 from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
+from mousai.edit import Edit
 from mousai.files import aside
 from mousai.precision import Numerics, choose_device, set_numerics
 from mousai.profiles import Profile, get_profile
+from mousai.recipe import Recipe, Sampling, write_recipe
 from mousai.shapes import Latent, Part, Wave
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, check_texts, load_text_encoder
+from mousai.unet import to_stride
+from mousai.windows import Given
 from mousai.winograd import quicken
 
 MAX_SECONDS = 3600
-Stereo = Float[Tensor, "2 _"]
 PART = re.compile(r"\b\d+ of \d+\b")
 FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 
@@ -86,57 +90,108 @@ class Mousai:
 
     def counting(self, numerics: Numerics | None) -> "Mousai":
         """Itself, made ready to sample with these numerics."""
-        if numerics is not None:
-            set_numerics(numerics)
-            precision = "float32" if numerics == "exact" else "fast"
-            self.tcld.config = replace(self.tcld.config, precision=precision)
-            self.dmae.config = replace(self.dmae.config, precision=precision)
         for stage in (self.tcld, self.dmae):
-            on_cpu = next(stage.parameters()).device.type == "cpu"
-            if on_cpu and stage.config.precision == "float32":
-                quicken(stage)
+            made_ready(stage, numerics)
         return self
+
+    def sampling(
+        self,
+        tcld_steps: int | None = None,
+        dmae_steps: int | None = None,
+        guidance: float | Guidance | None = None,
+        sampler: str | tuple[str | None, str | None] | None = None,
+        negative: str = "",
+    ) -> Sampling:
+        """How to sample, what is None as the profile says. `sampler`: names in `diffusion.SAMPLERS`, one for both
+        stages or stage 2's and stage 1's. Raises ValueError for a negative prompt where guidance is 1.
+        """
+        usual = self.profile.sampling
+        scale = usual.guidance if guidance is None else guidance
+        names = sampler if isinstance(sampler, tuple) else (sampler, sampler)
+        return Sampling(
+            usual.tcld_steps if tcld_steps is None else tcld_steps,
+            usual.dmae_steps if dmae_steps is None else dmae_steps,
+            names[0] or usual.sampler,
+            names[1] or usual.sampler,
+            scale if isinstance(scale, Guidance) else Guidance(scale),
+            negative,
+        )
 
     def generate(
         self,
         prompts: list[str],
-        seconds: float,
-        seed: int = 0,
+        seconds: float | None = None,
+        seed: int | Sequence[int] = 0,
         tcld_steps: int | None = None,
         dmae_steps: int | None = None,
         guidance: float | Guidance | None = None,
         progress: bool = False,
-        sampler: str | None = None,
+        sampler: str | tuple[str | None, str | None] | None = None,
+        negative: str = "",
+        edit: Edit | None = None,
     ) -> Wave:
-        """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once."""
-        parts = self.stream(prompts, seconds, seed, tcld_steps, dmae_steps, guidance, progress, sampler)
-        return torch.cat([*parts], dim=-1)
+        """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once.
+
+        Of several seeds each gives all prompts, one after another: [seeds * n, 2, time]. The settings are `sampling`'s.
+        """
+        how = self.sampling(tcld_steps, dmae_steps, guidance, sampler, negative)
+        seeds = seed if isinstance(seed, Sequence) else [seed]
+        if not seeds:
+            raise ValueError("no seed is given: choose at least one number")
+        waves = [torch.cat([*self.stream(prompts, seconds, s, how, progress, edit)], dim=-1) for s in seeds]
+        return torch.cat(waves)
 
     def stream(
         self,
         prompts: list[str],
-        seconds: float,
+        seconds: float | None = None,
         seed: int = 0,
-        tcld_steps: int | None = None,
-        dmae_steps: int | None = None,
-        guidance: float | Guidance | None = None,
+        how: Sampling | None = None,
         progress: bool = False,
-        sampler: str | None = None,
+        edit: Edit | None = None,
     ) -> Iterator[Part]:
         """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
 
-        Nothing is clipped or normalised. The same seed gives the same sound.
+        Nothing is clipped or normalised. The same seed gives the same sound. `how`: by `sampling`; None is the profile.
+        Either `seconds`, for a sound from nothing, or an `edit` of one that is there, as long as that says.
 
         Longer than a chunk, stage 2 blends windows, and each follows the prompt with a "k of n" of its own, unless the
-        prompt says one. `sampler`: a name in `diffusion.SAMPLERS`, for both stages. What is None is the profile's.
-        Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown sampler.
+        prompt says one. Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown
+        sampler.
         """
-        samples = sample_count(seconds, self.profile.sample_rate)
-        generator = torch.Generator().manual_seed(seed)
-        z = self.latents(prompts, samples, generator, tcld_steps, guidance, progress, sampler)
-        steps = self.profile.sampling.dmae_steps if dmae_steps is None else dmae_steps
-        solver, bar = get_sampler(sampler or self.profile.sampling.sampler), "z -> w" if progress else None
-        return self.dmae.stream(z, steps, generator, samples, bar, solver)
+        how, generator = how or self.sampling(), torch.Generator().manual_seed(seed)
+        samples = self.length_of(seconds, edit)
+        draw = partial(
+            self.latents,
+            prompts,
+            samples,
+            generator,
+            guidance=how.guidance,
+            progress=progress,
+            sampler=how.tcld_sampler,
+            negative=how.negative,
+        )
+        z = self.begun(edit, len(prompts), how.tcld_steps, draw) if edit else draw(how.tcld_steps)
+        bar, solver = "z -> w" if progress else None, get_sampler(how.dmae_sampler)
+        decode = partial(self.dmae.stream, steps=how.dmae_steps, generator=generator, progress=bar, sampler=solver)
+        return edit.sound(self.dmae, z, decode) if edit else decode(z, length=samples)
+
+    def length_of(self, seconds: float | None, edit: Edit | None) -> int:
+        """Samples of what is asked for. Raises ValueError as `sample_count`, or where both or neither is given."""
+        if edit is not None and seconds is None:
+            seconds = edit.samples / self.profile.sample_rate
+        elif edit is not None or seconds is None:
+            raise ValueError("give either seconds, or an edit, which says how long: not both, and not neither")
+        return sample_count(seconds, self.profile.sample_rate)
+
+    def begun(self, edit: Edit, n: int, steps: int, draw: Callable[..., Latent]) -> Latent:
+        """n latents of an edit: at noise level 0 its sound's own, else drawn from there, in so much of the steps."""
+        z, stride = codec.encode(self.dmae, edit.w, self.profile.tcld.crop), self.profile.dmae.latent_stride
+        if edit.noise_level == 0:
+            return z.expand(n, -1, -1)
+        length = to_stride(-(-edit.samples // stride), self.profile.tcld.unet.stride)
+        given = edit.given(z, self.tcld.latent_std, stride, length)
+        return draw(max(1, round(edit.noise_level * steps)), given=given)
 
     def latents(
         self,
@@ -147,19 +202,31 @@ class Mousai:
         guidance: float | Guidance | None = None,
         progress: bool = False,
         sampler: str | None = None,
+        negative: str = "",
+        given: Given | None = None,
     ) -> Latent:
         """Stage 2 alone: enough latent steps for that many samples."""
-        settings, chunks = self.profile.sampling, self.profile.data.chunks
+        how, chunks = self.sampling(steps, None, guidance, sampler, negative), self.profile.data.chunks
         length = -(-samples // self.profile.dmae.latent_stride)
-        steps = settings.tcld_steps if steps is None else steps
-        scale = settings.guidance if guidance is None else guidance
         check_texts(prompts)
         parts = [prompts]
         if length > self.tcld.window and with_part(prompts, 1, chunks) != prompts:
             parts = [with_part(prompts, k, chunks) for k in range(1, chunks + 1)]
         embeddings = [self.text(texts) for texts in parts]
-        solver, bar = get_sampler(sampler or settings.sampler), "text -> z" if progress else None
-        return self.tcld.sample(embeddings, length, steps, scale, generator, bar, solver)
+        away = self.text([negative]) if negative else None
+        solver, bar = get_sampler(how.tcld_sampler), "text -> z" if progress else None
+        return self.tcld.sample(embeddings, length, how.tcld_steps, how.guidance, generator, bar, solver, away, given)
+
+
+def made_ready(stage: TCLD | DMAE, numerics: Numerics | None) -> None:
+    """Ready to sample with these numerics; without, as its profile says."""
+    if numerics is not None:
+        set_numerics(numerics)
+        precision = "float32" if numerics == "exact" else "fast"
+        stage.config = replace(stage.config, precision=precision)  # type: ignore[reportAttributeAccessIssue]
+    on_cpu = next(stage.parameters()).device.type == "cpu"
+    if on_cpu and stage.config.precision == "float32":
+        quicken(stage)
 
 
 def with_part(prompts: list[str], k: int, n: int) -> list[str]:
@@ -174,11 +241,13 @@ def sample_count(seconds: float, sample_rate: int = 48_000) -> int:
     return round(seconds * sample_rate)
 
 
-def write_audio(w: Stereo | Iterable[Stereo], path: Path, sample_rate: int = 48_000) -> int:
+def write_audio(
+    w: Stereo | Iterable[Stereo], path: Path, sample_rate: int = 48_000, recipe: Recipe | None = None
+) -> int:
     """WAV, FLAC (24 bit) or OGG by the file's ending, written aside and renamed; returns how many samples were clipped.
 
     w [2, time], or its parts from left to right, written as they come. Samples outside [-1, 1] are clipped, as every
-    such file must. Raises ValueError for another ending.
+    such file must. `recipe`: what goes into the tags. Raises ValueError for another ending.
     """
     path, clipped = Path(path), 0
     if path.suffix.lower() not in FORMATS:
@@ -186,9 +255,12 @@ def write_audio(w: Stereo | Iterable[Stereo], path: Path, sample_rate: int = 48_
             f"{path.name}: cannot write {path.suffix or 'a file without ending'}, use {', '.join(FORMATS)}"
         )
     kind, subtype = FORMATS[path.suffix.lower()]
-    with aside(path) as name, soundfile.SoundFile(name, "w", sample_rate, 2, subtype, format=kind) as file:
-        for part in [w] if isinstance(w, Tensor) else w:
-            clipped += int((part.abs() > 1).sum())
-            for second in part.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at a time
-                file.write(second.numpy())
+    with aside(path) as name:
+        with soundfile.SoundFile(name, "w", sample_rate, 2, subtype, format=kind) as file:
+            for part in [w] if isinstance(w, Tensor) else w:
+                clipped += int((part.abs() > 1).sum())
+                for second in part.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at once
+                    file.write(second.numpy())
+        if recipe is not None:
+            write_recipe(recipe, name, path.suffix.lower())
     return clipped

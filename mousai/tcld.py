@@ -11,7 +11,9 @@ from mousai.precision import autocast
 from mousai.profiles import TCLDConfig
 from mousai.shapes import Embedding, Latent, Level
 from mousai.unet import Levels, UNet, to_stride
-from mousai.windows import sample_in_pieces, window_starts
+from mousai.windows import Given, sample_in_pieces, window_starts
+
+Away = Float[Tensor, "1 tokens embedding_features"]  # a text to be led away from, the same for all of a batch
 
 
 class TCLD(nn.Module):
@@ -47,15 +49,22 @@ class TCLD(nn.Module):
         """Guided v_hat; scale 1 needs no second branch."""
         return self.guided(embedding, scale)(x, sigma)
 
-    def guided(self, embedding: Embedding, scale: float | Guidance, told: Levels | None = None) -> Net:
+    def guided(
+        self,
+        embedding: Embedding,
+        scale: float | Guidance,
+        told: Levels | None = None,
+        negative: Away | None = None,
+    ) -> Net:
         """The net that hears this text, read once for all steps, as what `told` says is from `UNet.tell`.
 
+        `negative`, [1, 64, features], is what guidance leads away from, in place of no text (common practice).
         Both branches go through the net in one batched call; with `paper_exact.guidance` in two, as the authors do it.
         """
         how = scale if isinstance(scale, Guidance) else Guidance(scale)
         if how.scale == 1:
             return self.hearing(embedding, told)
-        both = self.branches(embedding, told)
+        both = self.branches(embedding, told, negative)
         plain = None if (how.low, how.high) == (0, 1) else self.hearing(embedding, told)
 
         def net(x: Tensor, sigma: Tensor) -> Tensor:
@@ -72,9 +81,11 @@ class TCLD(nn.Module):
         heard = self.unet.hear(embedding)
         return lambda x, sigma: self.unet(x, sigma, None, heard, told)
 
-    def branches(self, embedding: Embedding, told: Levels | None) -> Callable[[Latent, Level], tuple[Latent, ...]]:
-        """(x, sigma) -> v_hat without text, and with it."""
-        null = self.null_embedding.expand_as(embedding)
+    def branches(
+        self, embedding: Embedding, told: Levels | None, negative: Away | None = None
+    ) -> Callable[[Latent, Level], tuple[Latent, ...]]:
+        """(x, sigma) -> v_hat without text, or with the negative one, and with it."""
+        null = (self.null_embedding if negative is None else negative).expand_as(embedding)
         if self.config.unet.paper_exact.guidance:
             nothing, text = self.hearing(null, told), self.hearing(embedding, told)
             return lambda x, sigma: (nothing(x, sigma), text(x, sigma))
@@ -91,11 +102,14 @@ class TCLD(nn.Module):
         generator: torch.Generator,
         progress: str | None = None,
         sampler: Sampler = ddim,
+        negative: Away | None = None,
+        given: Given | None = None,
     ) -> Latent:
         """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
 
         One embedding for all windows, or the parts of a piece in order, "1 of n" to "n of n": each window hears the one
-        that `part_heard` says. With `paper_exact.lengths`, ValueError where the length does not divide by the stride.
+        that `part_heard` says. `given`: of z / latent_std, to the next multiple of the stride, its steps those of its
+        level. With `paper_exact.lengths`, ValueError where the length does not divide by the stride.
         """
         padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
         parts, hop = [embedding] if isinstance(embedding, Tensor) else embedding, 3 * self.window // 4
@@ -103,13 +117,13 @@ class TCLD(nn.Module):
         starts = window_starts(padded, self.window, hop)
         noise = lambda a, b: eps[..., a:b]  # noqa: E731
         with autocast(self.config.precision, eps.device):  # around all steps: weights are cast once
-            told = self.unet.tell(levels(steps).to(eps))
-            nets = [self.guided(part, scale, told) for part in parts]
+            told = self.unet.tell(levels(steps, given.level if given else 1.0).to(eps))
+            nets = [self.guided(part, scale, told, negative) for part in parts]
 
             def predict(x: Latent, sigma: Level, a: int, b: int) -> Latent:
                 return nets[part_heard(starts.index(a), len(starts), len(nets))](x, sigma)
 
-            pieces = sample_in_pieces(predict, noise, padded, steps, sampler, self.window, hop, progress)
+            pieces = sample_in_pieces(predict, noise, padded, steps, sampler, self.window, hop, progress, given)
             return (self.latent_std * torch.cat([*pieces], dim=-1))[..., :length]
 
     def null(self, n: int) -> Embedding:

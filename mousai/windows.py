@@ -5,20 +5,68 @@ The signal goes through the steps piece by piece from the left, each as far as t
 not grow with length.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from mousai.diffusion import Sampler, Walk
+from mousai.diffusion import Sampler, Walk, add_noise, v_towards
 from mousai.progress import progress_bar
 from mousai.shapes import Level, Signal
 
 Predict = Callable[[Signal, Level, int, int], Signal]  # (x_sigma[..., a:b], sigma, a, b) -> v_hat of that window
 DRAWN = 2**20  # numbers drawn at a time on the way to the next row
 Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b], asked once each, from left to right
+
+
+@dataclass(frozen=True)
+class Given:
+    """A signal that is there before sampling: what is in the `kept` spans stays, the rest begins from it at `level`.
+
+    `x_0`: (a, b) -> that part of it, [1 or batch, channels, b - a]; asked for kept windows, below level 1 for all.
+    """
+
+    x_0: Callable[[int, int], Tensor]
+    kept: Sequence[tuple[int, int]] = ()
+    level: float = 1.0
+
+    def noised(self, noise: Noise) -> Noise:
+        """Where sampling begins: x_0 with that noise, at `level`; at 1 the noise alone, to the bit."""
+        if self.level == 1:
+            return noise
+
+        def begin(a: int, b: int) -> Signal:
+            eps = noise(a, b)
+            return add_noise(self.x_0(a, b).expand_as(eps), eps, eps.new_full((len(eps),), self.level))
+
+        return begin
+
+    def holding(self, predict: Predict) -> Predict:
+        """`predict`, but what is kept is led to x_0: at each step it is x_0 with the noise of the beginning.
+
+        That is replacement (Song et al. 2021; Lugmayr et al. 2022), said as a v, so that every sampler understands it.
+        Where all of a window is kept, the net is not asked.
+        """
+
+        def hold(x: Signal, sigma: Level, a: int, b: int) -> Signal:
+            kept = self.mask(a, b)
+            if not kept.any():
+                return predict(x, sigma, a, b)
+            towards = v_towards(self.x_0(a, b).expand_as(x), x, sigma)
+            return towards if kept.all() else torch.where(kept.to(x.device), towards, predict(x, sigma, a, b))
+
+        return hold
+
+    def mask(self, a: int, b: int) -> Bool[Tensor, " _"]:
+        """Which of [a, b) is kept."""
+        kept = torch.zeros(b - a, dtype=torch.bool)
+        for start, end in self.kept:
+            kept[max(0, start - a) : max(0, end - a)] = True
+        return kept
 
 
 def window_starts(length: int, window: int, hop: int) -> list[int]:
@@ -38,16 +86,20 @@ def sample_in_pieces(
     window: int,
     hop: int,
     progress: str | None = None,
+    given: Given | None = None,
 ) -> Iterator[Signal]:
     """x_0 of that length, its pieces from left to right, as `diffusion.sample` of the whole would give it with a net
-    that blends windows. A piece is what lies between the starts of two windows.
+    that blends windows. A piece is what lies between the starts of two windows. `steps` lead down from the level at
+    which what is `given` begins.
     """
-    starts, calls = window_starts(length, window, hop), []
+    starts, calls, level = window_starts(length, window, hop), [], 1.0
+    if given is not None:
+        noise, predict, level = given.noised(noise), given.holding(predict), given.level
     fade = cross_fade(window) if length > window else torch.ones(length)
     with progress_bar(None, progress, len(starts) * steps, show=progress is not None) as bar:
-        predict = watched(predict, bar, steps) if progress else predict
+        predict = watched(predict, bar, steps, level) if progress else predict
         for a, b in pairwise([*starts, length]):
-            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps)))]
+            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps, level)))]
             for i in count():  # as many calls of the net as the sampler asks for
                 if not ready or ready[0].walk.done:
                     break
@@ -58,12 +110,12 @@ def sample_in_pieces(
         bar.update(bar.total - bar.n)
 
 
-def watched(predict: Predict, bar: Any, steps: int) -> Predict:
-    """predict, moving the bar on by the steps that a window has behind it."""
+def watched(predict: Predict, bar: Any, steps: int, level: float) -> Predict:
+    """predict, moving the bar on by the steps that a window has behind it on its way down from `level`."""
     behind = {}
 
     def watching(x: Signal, sigma: Level, a: int, b: int) -> Signal:
-        now = steps - round(steps * sigma[0].item())
+        now = steps - round(steps * sigma[0].item() / level)
         bar.update(now - behind.get(a, 0))
         behind[a] = now
         return predict(x, sigma, a, b)

@@ -149,3 +149,19 @@ def t5_folder(tmp_path_factory) -> Path:
     config = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=2)
     T5EncoderModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def stack(tiny, t5_folder):
+    """Both stages of the tiny profile, untrained, reading prompts with the tiny T5."""
+    from mousai.checkpoint import new_tcld
+    from mousai.dmae import DMAE
+    from mousai.generate import Mousai
+    from mousai.profiles import TextConfig
+    from mousai.text import load_text_encoder
+
+    tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))
+    profile = replace(tiny, tcld=replace(tcld, unet=replace(tcld.unet, embedding_features=16)))
+    torch.manual_seed(0)
+    dmae, net = DMAE(profile.dmae).eval(), new_tcld(profile).eval()
+    return Mousai(profile, load_text_encoder(profile.tcld.text), net, dmae)

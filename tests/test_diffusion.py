@@ -1,5 +1,6 @@
 """The rotation between signal and noise, DDIM on a case with an exact answer, guidance."""
 
+from functools import partial
 from math import cos, pi, prod, sin
 
 import pytest
@@ -18,6 +19,7 @@ from mousai.diffusion import (
     rescaled,
     sample,
     v_target,
+    v_towards,
     x_0_hat_eps_hat,
 )
 
@@ -84,6 +86,26 @@ def test_levels_go_evenly_from_one_to_zero_both_included():
 def test_no_steps_is_refused_by_name():
     with pytest.raises(ValueError, match="steps is 0"):
         levels(0)
+
+
+def test_levels_can_start_lower_and_are_as_even():
+    assert_close(levels(3, 0.6), torch.tensor([0.6, 0.4, 0.2, 0.0]))
+
+
+@pytest.mark.parametrize("start", [0.0, -0.1, 1.1, float("nan")])
+def test_a_start_that_is_no_level_is_refused_by_number(start):
+    with pytest.raises(ValueError, match=r"sampling cannot start at noise level .*: choose more than 0 and at most 1"):
+        levels(4, start)
+
+
+def test_towards_the_signal_itself_is_the_velocity(draws):
+    x_0, eps, sigma = (draw[1:] for draw in draws)  # without level 0
+    assert_close(v_towards(x_0, add_noise(x_0, eps, sigma), sigma), v_target(x_0, eps, sigma), **EXACT)
+
+
+def test_towards_another_signal_the_next_estimate_is_that(draws):
+    x_0, x, sigma = (draw[1:] for draw in draws)
+    assert_close(x_0_hat_eps_hat(x, v_towards(x_0, x, sigma), sigma)[0], x_0, **EXACT)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -163,6 +185,16 @@ def test_every_sampler_is_right_where_the_net_knows_the_answer(draws, name):
     for steps in (1, 2, 5):
         net = lambda x, s: v_target(x_0, eps, s)  # noqa: E731
         assert_close(sample(net, eps, steps, sampler=SAMPLERS[name]), x_0, **EXACT)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_can_begin_on_the_way(draws, name):
+    x_0, eps, _ = draws
+    x, net = add_noise(x_0, eps, torch.full((7,), 0.3, dtype=torch.float64)), lambda x, s: v_target(x_0, eps, s)
+    seen, sampler = [], partial(SAMPLERS[name], start=0.3)
+    found = sample(lambda x, s: seen.append(s[0].item()) or net(x, s), x, 3, sampler=sampler)
+    assert_close(found, x_0, atol=1e-7, rtol=0)  # the level is a float32
+    assert_close(sorted({round(s, 6) for s in seen}), [0.1, 0.2, 0.3])
 
 
 @pytest.mark.parametrize(("name", "calls"), [("ddim", 6), ("multistep", 6), ("heun", 11)])

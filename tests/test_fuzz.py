@@ -15,6 +15,7 @@ from mousai import checkpoint, cli
 from mousai.batch.lessons import UPSTREAM, select
 from mousai.checkpoint import load_weights, read_card, save_weights
 from mousai.data.records import Record, read_manifest, write_manifest
+from mousai.generate import Mousai
 from mousai.hub import read_profile
 from mousai.profiles import PROFILES, get_profile
 from mousai.text import check_texts
@@ -218,7 +219,12 @@ def test_a_profile_and_the_notebooks_of_it(name, only, start):
 
 
 OPTIONS = {
-    "generate": ["--seconds", "--seed", "--out", "--profile", "--tcld-steps", "--guidance", "--guidance-interval"],
+    "generate": [
+        *("--seconds", "--seed", "--out", "--profile", "--tcld-steps", "--guidance", "--guidance-interval"),
+        *("--negative-prompt", "--init-audio", "--noise-level", "--inpaint", "--from", "--to", "--again"),
+    ],
+    "encode": ["--out", "--profile"],
+    "decode": ["--out", "--steps", "--seed"],
     "reproduce": ["--profile", "--only", "--from", "--out", "--device", "--timeout", "--force", "--keep-going"],
     "train": ["--profile", "--steps", "--out", "--resume", "--start", "--device"],
     "bench": ["--size", "--repeats", "--against", "--json"],
@@ -243,10 +249,11 @@ def command_lines(draw) -> list[str]:
     return words
 
 
-class Music:
+class Music(Mousai):
     """Takes what `generate` would and makes nothing."""
 
-    profile = PROFILES["smoke"]
+    def __init__(self):
+        self.profile, self.weights = PROFILES["smoke"], None
 
     @classmethod
     def load(cls, *_):
@@ -262,7 +269,7 @@ class Music:
 def test_arguments_of_the_command_line(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mousai.generate.Mousai", Music)
-    monkeypatch.setattr("mousai.generate.write_audio", lambda parts, out: 0 * len(list(parts)))
+    monkeypatch.setattr("mousai.batch.making.write_audio", lambda parts, out, **_: 0 * len(list(parts)))
     for heavy in ("batch.reproduce.reproduce", "batch.people.hold", "batch.people.collect"):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_, **__: 0)
     for heavy in ("batch.verify.verify", "batch.bench.show", "batch.bench.bench"):

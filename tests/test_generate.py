@@ -1,7 +1,5 @@
 """prompt -> sound: exactly as long as asked, the same for the same seed, and a file that reads back."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import soundfile
@@ -10,24 +8,16 @@ from torch.testing import assert_close
 
 from mousai import checkpoint
 from mousai.checkpoint import new_tcld, save_weights
+from mousai.diffusion import Guidance
 from mousai.dmae import DMAE
+from mousai.edit import varied
 from mousai.generate import Mousai, sample_count, write_audio
-from mousai.profiles import Profile, TextConfig
-from mousai.text import load_text_encoder
+from mousai.profiles import Profile
 
 
 @pytest.fixture(scope="module")
-def profile(tiny, t5_folder) -> Profile:
-    """The tiny profile, reading prompts with the tiny T5."""
-    tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))
-    return replace(tiny, tcld=replace(tcld, unet=replace(tcld.unet, embedding_features=16)))
-
-
-@pytest.fixture(scope="module")
-def stack(profile) -> Mousai:
-    torch.manual_seed(0)
-    dmae, tcld = DMAE(profile.dmae).eval(), new_tcld(profile).eval()
-    return Mousai(profile, load_text_encoder(profile.tcld.text), tcld, dmae)
+def profile(stack) -> Profile:
+    return stack.profile
 
 
 # A sample, a latent step and one more, within a chunk, exactly a chunk (0.68 s), longer than a chunk.
@@ -59,7 +49,7 @@ def test_longer_than_a_chunk_each_part_is_asked_for_unless_the_prompt_asks_for_o
 
 def test_what_is_streamed_is_what_is_generated_and_written_as_it_comes_it_is_the_same_file(stack, tmp_path):
     w = stack.generate(["metal"], 1.5, tcld_steps=1, dmae_steps=2)[0]
-    parts = [part[0] for part in stack.stream(["metal"], 1.5, tcld_steps=1, dmae_steps=2)]
+    parts = [part[0] for part in stack.stream(["metal"], 1.5, how=stack.sampling(1, 2))]
     assert torch.equal(torch.cat(parts, dim=-1), w)
     clipped = [write_audio(40 * w, tmp_path / "a.wav"), write_audio((40 * part for part in parts), tmp_path / "b.wav")]
     assert clipped[0] == clipped[1] == int((40 * w).abs().gt(1).sum()) > 0
@@ -108,6 +98,44 @@ def test_the_sampler_is_used_in_both_stages(stack):
         assert not torch.equal(*sounds)
     with pytest.raises(ValueError, match="unknown sampler 'euler'"):
         stack.generate(["metal"], 0.1, sampler="euler")
+
+
+def test_each_stage_has_a_sampler_of_its_own(stack):
+    steps = {"tcld_steps": 3, "dmae_steps": 3}
+    both = [stack.generate(["metal"], 0.1, sampler=name, **steps) for name in ("ddim", "multistep")]
+    mixed = [stack.generate(["metal"], 0.1, sampler=pair, **steps) for pair in ((None, "heun"), ("multistep", None))]
+    assert len({w.numpy().tobytes() for w in (*both, *mixed)}) == 4
+    assert torch.equal(stack.generate(["metal"], 0.1, sampler=("multistep",) * 2, **steps), both[1])
+
+
+def test_of_several_seeds_each_gives_what_it_gives_alone(stack):
+    together = stack.generate(["metal", "pop"], 0.1, seed=[5, 6])
+    alone = [stack.generate(["metal", "pop"], 0.1, seed=seed) for seed in (5, 6)]
+    assert torch.equal(together, torch.cat(alone))
+    with pytest.raises(ValueError, match="no seed is given"):
+        stack.generate(["metal"], 0.1, seed=[])
+
+
+def test_guidance_leads_away_from_a_negative_prompt_and_from_the_prompt_itself_nowhere(stack):
+    plain, away = (stack.generate(["metal"], 0.1, guidance=3.0, negative=text) for text in ("", "pop"))
+    assert (plain - away).abs().max() > 1e-4
+    itself = stack.generate(["metal", "pop"], 0.1, guidance=3.0, negative="pop")[1]
+    assert_close(itself, stack.generate(["metal", "pop"], 0.1, guidance=1.0)[1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="guidance is 1, so 'pop' is not heard: choose another, 3 for example"):
+        stack.generate(["metal"], 0.1, guidance=1.0, negative="pop")
+
+
+def test_settings_not_said_are_the_profiles(stack, profile):
+    usual = profile.sampling
+    how = stack.sampling()
+    assert (how.tcld_steps, how.dmae_steps, how.guidance) == (usual.tcld_steps, usual.dmae_steps, Guidance(3.0))
+    assert how.tcld_sampler == how.dmae_sampler == usual.sampler and usual.guidance == 3.0
+
+
+@pytest.mark.parametrize(("seconds", "edits"), [(None, 0), (1.0, 1)])
+def test_either_seconds_or_an_edit_says_how_long(stack, seconds, edits):
+    with pytest.raises(ValueError, match="give either seconds, or an edit, which says how long"):
+        stack.generate(["metal"], seconds, edit=varied(torch.zeros(2, 9), 0.5) if edits else None)
 
 
 @pytest.mark.parametrize("which", ["tcld_steps", "dmae_steps"])

@@ -56,6 +56,14 @@ def test_one_batched_call_is_two_calls_mixed(model, text):
     assert_close(model.velocity(x, sigma, text, 0.0), uncond, **CLOSE)
 
 
+@torch.no_grad()
+def test_a_negative_prompt_takes_the_place_of_no_text(model, text):
+    x, sigma, away = noise(2, 32, model.window), torch.tensor([0.3, 0.8]), noise(1, *text.shape[1:], seed=5)
+    cond, uncond = (model.unet(x, sigma, embedding=said) for said in (text, away.expand(2, -1, -1)))
+    for net in (model, paper_exact(model, guidance=True)):
+        assert_close(net.guided(text, 3.0, None, away)(x, sigma), guidance(uncond, cond, 3.0), **CLOSE)
+
+
 def paper_exact(model: TCLD, **switches) -> TCLD:
     """The same weights, with the authors' way switched on."""
     unet = replace(model.config.unet, paper_exact=PaperExact(**switches))
@@ -200,8 +208,8 @@ def test_each_window_hears_its_own_part(model, text, monkeypatch):
     parts, heard = [text + k for k in range(4)], []
     guided = model.guided
 
-    def listening(embedding, scale, told=None):
-        net, k = guided(embedding, scale, told), next(k for k in range(4) if embedding is parts[k])
+    def listening(embedding, scale, told=None, negative=None):
+        net, k = guided(embedding, scale, told, negative), next(k for k in range(4) if embedding is parts[k])
         return lambda x, sigma: heard.append(k) or net(x, sigma)
 
     monkeypatch.setattr(model, "guided", listening)

@@ -1,13 +1,14 @@
 """Sound of any length in pieces: what the definition gives, from the noise one call draws, in flat memory."""
 
 from itertools import pairwise
+from math import cos, pi, sin
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mousai.diffusion import SAMPLERS, add_noise, ddim, sample, v_target
-from mousai.windows import noise_in_pieces, sample_in_pieces, window_starts
+from mousai.windows import Given, noise_in_pieces, sample_in_pieces, window_starts
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -79,6 +80,52 @@ def test_where_windows_disagree_the_blend_moves_smoothly_from_one_to_the_other()
     assert_close(result[:48], torch.zeros(48), check_dtype=False)
     assert_close(result[64:], torch.ones(48), check_dtype=False)
     assert (result[48:64].diff() > 0).all()
+
+
+KEPT = [(0, 70), (100, 150), (190, 300)]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_and_at_the_end(name):
+    eps, x_0, seen = noise(333), noise(333).flip(-1), []
+    given = Given(lambda a, b: x_0[..., a:b], KEPT)
+
+    def predict(x, sigma, a, b):
+        kept = given.mask(a, b)
+        assert_close(x[..., kept], add_noise(x_0[..., a:b], eps[..., a:b], sigma)[..., kept], atol=1e-10, rtol=0)
+        seen.append((a, b))
+        return x.sin()
+
+    made = in_pieces(predict, eps, 4, SAMPLERS[name], given=given)
+    kept = given.mask(0, 333)
+    assert kept.sum() == 70 + 50 + 110 and kept[69] and not kept[70] and kept[100] and not kept[150]
+    assert_close(made[..., kept], x_0[..., kept], atol=1e-10, rtol=0)
+    assert (made[..., ~kept] - x_0[..., ~kept]).abs().min(dim=-1).values.max() > 0
+    asked = {(a, a + 64) for a in window_starts(333, 64, 48)} - {(0, 64), (192, 256)}  # of these all is kept
+    assert set(seen) == asked
+
+
+def test_what_is_not_kept_follows_from_what_is():
+    eps, x_0 = noise(64), noise(64).flip(-1)
+    given = [Given(lambda a, b, y=y: y[..., a:b], [(0, 32)]) for y in (x_0, x_0 + 1)]
+    made = [in_pieces(lambda x, s, a, b: x.mean(dim=-1, keepdim=True) + x, eps, given=one) for one in given]
+    assert (made[0] - made[1])[..., 32:].abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("level", [0.3, 0.7])
+def test_below_level_one_sampling_begins_from_what_is_there(level):
+    """A net that says 0 leaves x at its angle: each step keeps cos of the angle between two levels of it."""
+    eps, x_0 = noise(200), noise(200).flip(-1)
+    made = in_pieces(lambda x, s, a, b: torch.zeros_like(x), eps, 2, given=Given(lambda a, b: x_0[..., a:b], (), level))
+    expected = cos(pi / 4 * level) ** 2 * (cos(pi / 2 * level) * x_0 + sin(pi / 2 * level) * eps)
+    assert_close(made, expected, atol=1e-6, rtol=0)  # levels are float32
+
+
+def test_at_level_one_nothing_is_left_of_it_to_the_bit():
+    eps, given = noise(200), Given(lambda a, b: pytest.fail("asked"), (), 1.0)
+    assert torch.equal(
+        in_pieces(lambda x, s, a, b: x.sin(), eps, given=given), in_pieces(lambda x, s, a, b: x.sin(), eps)
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,0 +1,166 @@
+"""Sound that begins from sound: what is kept is kept to the bit, what is new follows from it, and levels mean far."""
+
+from functools import partial
+from math import cos, pi, sin
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mousai import codec
+from mousai.edit import FADE, Edit, continued, inpainted, varied
+from mousai.generate import Mousai
+
+
+@pytest.fixture
+def w() -> torch.Tensor:
+    """1.3 s, no multiple of anything."""
+    return 0.1 * torch.randn(2, 62_401, generator=torch.Generator().manual_seed(3))
+
+
+QUICK = {"tcld_steps": 2, "dmae_steps": 1}
+
+
+def outside(n: int, *gaps: tuple[int, int]) -> torch.Tensor:
+    """Samples [n] that are in no gap and in no cross-fade."""
+    kept = torch.ones(n, dtype=torch.bool)
+    for start, end in gaps:
+        kept[max(0, start - FADE) : end + FADE] = False
+    return kept
+
+
+@pytest.mark.parametrize("regions", [[(0.4, 0.6)], [(0.9, 1.2), (0.1, 0.3)], [(0, 0.2)], [(1.0, 1.3)], [(0.02, 1.29)]])
+def test_outside_of_regions_and_their_cross_fades_a_sound_is_itself_to_the_bit(stack, w, regions):
+    made = stack.generate(["metal", "pop"], seed=1, edit=inpainted(w, regions), **QUICK)
+    gaps = [(round(48_000 * start), round(48_000 * end)) for start, end in regions]
+    assert made.shape == (2, 2, 62_401) and made.isfinite().all()
+    kept = outside(62_401, *gaps)
+    assert torch.equal(made[..., kept], w[:, kept].expand(2, -1, -1))
+    for start, end in gaps:
+        assert ((made[..., start:end] - w[:, start:end]).abs() > 1e-4).float().mean() > 0.9
+
+
+def test_a_sound_goes_on_to_exactly_the_length_asked_for(stack, w):
+    made = stack.generate(["metal"], edit=continued(w, 100_001), **QUICK)
+    assert made.shape == (1, 2, 100_001) and made.isfinite().all()
+    assert torch.equal(made[0, :, : 62_401 - FADE], w[:, :-FADE])
+    assert made[0, :, 62_401:].abs().max() > 1e-3
+
+
+def test_at_noise_level_0_a_sound_is_its_reconstruction_to_the_bit(stack, w):
+    """Within a chunk, which is encoded at once."""
+    made = stack.generate(["metal", "pop"], seed=4, edit=varied(w[:, :30_001], 0.0), **QUICK)
+    z = stack.dmae.encode(w[None, :, :30_001]).expand(2, -1, -1)
+    assert torch.equal(made, stack.dmae.decode(z, 1, torch.Generator().manual_seed(4), 30_001))
+
+
+def test_at_noise_level_1_nothing_is_left_of_a_sound_to_the_bit(stack, w):
+    made = stack.generate(["metal"], seed=4, edit=varied(w, 1.0), **QUICK)
+    assert torch.equal(made, stack.generate(["metal"], 62_401 / 48_000, seed=4, **QUICK))
+
+
+def begun(stack: Mousai, w: torch.Tensor, level: float, steps: int) -> torch.Tensor:
+    """The latent of a variation, prompts and seed always the same."""
+    draw = partial(stack.latents, ["metal"], w.shape[-1], torch.Generator().manual_seed(7))
+    return stack.begun(varied(w, level), 1, steps, draw)
+
+
+def test_the_latent_begins_as_far_away_as_the_level_says_and_goes_down_in_so_much_of_the_steps(stack, w, monkeypatch):
+    """A net that says 0 leaves the mixture at its angle, so all that happens is known."""
+    monkeypatch.setattr(stack.tcld.unet, "forward", lambda x, *_: torch.zeros_like(x))
+    z, padded, far = codec.encode(stack.dmae, w, stack.profile.tcld.crop), 64, []
+    eps = torch.randn(1, 32, padded, generator=torch.Generator().manual_seed(7))[..., :61]
+    for level, steps in ((0.01, 1), (0.2, 2), (0.4, 4), (0.6, 6), (0.8, 8)):  # of 10
+        found = begun(stack, w, level, 10)
+        kept = cos(pi / 2 * level / steps) ** steps
+        assert_close(found, kept * (cos(pi / 2 * level) * z + sin(pi / 2 * level) * eps), atol=1e-5, rtol=0)
+        far.append((found - z).square().mean().item())
+    assert far == sorted(far)
+
+
+def test_latent_steps_are_kept_where_all_of_them_lies_in_what_is_kept():
+    edit = Edit(torch.zeros(2, 15_000), ((2500, 5000), (10_240, 11_264)))
+    assert edit.kept == [(0, 2500), (5000, 10_240), (11_264, 15_000)]
+    given = edit.given(torch.ones(1, 32, 15), torch.tensor(2.0), 1024, 16)
+    assert given.kept == [(0, 2), (5, 10), (11, 15)]  # the last one is padded with silence, as it was encoded
+    assert_close(given.x_0(0, 16), torch.full((1, 32, 16), 0.5))
+    onward = Edit(torch.zeros(2, 2500), ((2500, 9000),))
+    assert onward.given(torch.ones(1, 32, 3), torch.tensor(1.0), 1024, 12).kept == [(0, 2)]
+
+
+def silence_filled(dmae, n: int, gaps: tuple[tuple[int, int], ...], cuts: int = 700) -> tuple[torch.Tensor, list]:
+    """Silence whose gaps a decoder of ones fills, handing them on in pieces; and what that decoder was asked for."""
+    asked, edit = [], Edit(torch.zeros(2, n), gaps)
+
+    def decode(z, length, given):
+        asked.append((z.shape[-1], length, given.kept))
+        yield from torch.ones(1, 2, length).split(cuts, dim=-1)
+
+    parts = edit.sound(dmae, torch.zeros(1, 32, -(-edit.samples // 1024)), decode)
+    return torch.cat([*parts], dim=-1)[0, 0], asked
+
+
+def test_the_cross_fade_is_a_straight_line_inside_of_what_is_kept(stack):
+    made, _ = silence_filled(stack.dmae, 60_000, ((10_000, 20_000), (50_000, 60_000)))
+    ramp = (torch.arange(FADE) + 0.5) / FADE
+    for place, expected in ((10_000 - FADE, ramp), (20_000, 1 - ramp), (50_000 - FADE, ramp)):
+        assert_close(made[place : place + FADE], expected)
+    assert (made[10_000:20_000] == 1).all() and (made[50_000:] == 1).all()
+    assert (made[outside(60_000, (10_000, 20_000), (50_000, 60_000))] == 0).all()
+
+
+def test_only_what_lies_around_a_gap_is_decoded_and_the_decoder_is_told_what_it_knows(stack):
+    """Half a training crop of 16,384 on either side, in whole latent steps."""
+    _, asked = silence_filled(stack.dmae, 500_000, ((200_000, 210_000), (215_000, 216_000)))
+    first = (200_000 - FADE - 8192) // 1024
+    last = -(-(210_000 + FADE + 8192) // 1024)
+    kept = [(0, 200_000), (210_000, 215_000), (216_000, 500_000)]
+    shifted = [(a - 1024 * first, b - 1024 * first) for a, b in kept]
+    assert asked[0] == (last - first, 1024 * (last - first), shifted) and len(asked) == 2
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 500), (1, 500), (1000, 5000), (62_000, 65_536), (70_000, 71_000)])
+def test_the_known_signal_is_cut_from_that_of_the_whole_with_silence_behind(stack, w, a, b):
+    whole = stack.dmae.to_signal(torch.nn.functional.pad(w, (0, 20_000))[None])
+    assert_close(varied(w, 1.0).signal(stack.dmae, a, b), whole[..., a:b], atol=0, rtol=0)
+
+
+def test_in_the_cross_fade_new_and_old_are_one_where_no_gap_is(stack, w):
+    """Stage 1 holds the waveform it knows, so what it decodes there is the waveform."""
+    heard = []
+    edit, decode = inpainted(w, [(0.5, 0.7)]), partial(stack.dmae.stream, steps=2, generator=torch.Generator())
+
+    def listening(z, length, given):
+        heard.append(torch.cat([*decode(z, length=length, given=given)], dim=-1))
+        yield heard[0]
+
+    torch.cat([*edit.sound(stack.dmae, stack.dmae.encode(w[None]), listening)], dim=-1)
+    begin = (24_000 - FADE - 8192) // 1024 * 1024
+    known = slice(2000, 24_000 - begin)  # pre-emphasis has forgotten where it began
+    assert_close(heard[0][0, :, known], w[:, begin + 2000 : 24_000], atol=1e-4, rtol=0)
+
+
+def test_what_is_new_follows_from_what_is_kept(stack, w):
+    made = [stack.generate(["metal"], edit=continued(sound, 80_000), **QUICK) for sound in (w, w.flip(-1))]
+    assert (made[0] - made[1])[..., 62_401:].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda w: Edit(w, ()), "gaps"),
+        (lambda w: Edit(w, ((70_000, 80_000),)), "are not within 62401 samples"),
+        (lambda w: Edit(w, ((500, 500),)), "say where each begins and ends"),
+        (lambda w: Edit(w, ((500, 1000), (5000, 9000))), "make them one, or leave 4800 between"),
+        (lambda w: inpainted(w, [(0.5, 0.7), (0.6, 0.8)]), "gaps follow at samples 33600 and 28800"),
+        (lambda w: inpainted(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
+        (lambda w: inpainted(w, [(0.5, float("nan"))]), "is no region"),
+        (lambda w: varied(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),
+        (lambda w: varied(w, float("nan")), "noise level is nan"),
+        (lambda w: Edit(w, ((62_401, 70_000),), 0.5), "beyond the end there is nothing to begin from"),
+        (lambda w: continued(w, 62_401), "1.30002 s in all, but the sound has 1.30002 s already"),
+    ],
+)
+def test_what_cannot_be_is_one_line(w, edit, said):
+    with pytest.raises(ValueError, match=said):
+        edit(w)
