@@ -48,6 +48,7 @@ COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind
 FEW = partial(number, kind=int, low=1, high=100)
 SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
 SHARE = partial(number, kind=float, low=0, high=1)
+MEGABYTES = partial(number, kind=int, low=1, high=100_000)
 MINUTES = partial(number, kind=float, low=0.001, high=100_000)
 RESULT = partial(writable, endings=(".json",))
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
