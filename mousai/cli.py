@@ -18,6 +18,7 @@ from mousai.arguments import (
     COUNT,
     EXAMPLE,
     FEW,
+    MEGABYTES,
     MINUTES,
     PROMPT,
     RESULT,
@@ -327,6 +328,41 @@ def prepare(
     from mousai.profiles import get_profile
 
     print(run(get_profile(profile), jobs))
+
+
+@data.command("shards")
+def shards(
+    out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where the shards go.")],
+    profile: Profile = "cpu",
+    shard_size: Annotated[int, typer.Option(parser=MEGABYTES, metavar="MB", help="At most so large, each.")] = 512,
+    jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
+) -> None:
+    """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""
+    from mousai.data.packing import write_shards
+    from mousai.profiles import get_profile
+
+    index = write_shards(get_profile(profile), out, shard_size, jobs)
+    written = [shard for split in index.splits.values() for shard in split]
+    print(f"{out}: {sum(shard.records for shard in written)} records in {len(written)} shards")
+    print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
+
+
+@data.command("latents")
+def latents(profile: Profile = "cpu", device: Device = "") -> None:
+    """Encode the data set in use with the trained stage 1, for `train tcld`; of several processes each its share."""
+    offline(profile)
+    from mousai.checkpoint import load_dmae
+    from mousai.precision import choose_device
+    from mousai.profiles import get_profile
+    from mousai.stages import cache_latents
+
+    rank, world, gpu = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    place = choose_device(device or None)
+    chosen, place = get_profile(profile), choose_device(f"cuda:{gpu}") if str(place) == "cuda" else place
+    dmae = load_dmae(chosen, place)
+    for split in ("train", "valid"):
+        folder, left = cache_latents(chosen, dmae, split, rank=rank, world=max(1, world))
+        print(f"{folder}: " + (f"{left} parts are left to the other processes" if left else "whole"))
 
 
 @app.command()

@@ -65,7 +65,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def foreign_data() -> Path | None:
-    """The user's own data set, a folder of `mousai data import`: `MOUSAI_DATA`, or None where it is not set."""
+    """The user's own data set, a folder of `mousai data import` or `data shards`: `MOUSAI_DATA`, or None."""
     named = os.environ.get("MOUSAI_DATA")
     return Path(named).resolve() if named else None
 

@@ -2,27 +2,25 @@
 
 import hashlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mousai.checkpoint import load_weights, new_tcld, save_tensors, save_weights, weights_path
-from mousai.data.clips import Chunks, RandomCrops
-from mousai.data.embedded import data_dir, load_records
+from mousai.checkpoint import load_weights, new_tcld, save_weights, weights_path
+from mousai.data.clips import open_chunks, open_crops
+from mousai.data.embedded import data_dir
+from mousai.data.latents import Latents, write_latents
 from mousai.data.records import Record, caption
+from mousai.data.shards import Epochs, sharded
 from mousai.dmae import DMAE
 from mousai.evaluation.yardstick import fit_pca
 from mousai.files import home
 from mousai.precision import choose_device
 from mousai.profiles import Profile
-from mousai.progress import progress_bar
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
@@ -52,13 +50,12 @@ def train_dmae(
         profile = replace(profile, dmae=dmae, dmae_train=train)
     config = over_processes(profile.dmae_train)
     with main_first(device):
-        records = load_records(profile, "train")
-    crops = RandomCrops(records, data_dir(profile), profile.dmae.crop, config.batch, profile.seed)
+        crops = open_crops(profile, "train", config.batch)
     model = DMAE(profile.dmae)
     if start is not None:
         load_weights(model, start)
     elif profile.dmae.encoder.pca_start:  # also when resuming: there may be no run yet
-        start_from_pca(model, RandomCrops(records, data_dir(profile), profile.dmae.crop, PCA_CROPS, profile.seed)(0))
+        start_from_pca(model, open_crops(profile, "train", PCA_CROPS)(0))
     return fit(  # type: ignore[return-value]
         model, lambda number: (crops(number),), config, steps or config.steps, profile.seed, run, resume, device, watch
     )
@@ -114,12 +111,12 @@ def train_tcld(
     torch.manual_seed(profile.seed)
     config = over_processes(profile.tcld_train)
     with main_first(device):
-        z = encode_split(profile, dmae, "train", pieces)
+        latents = open_latents(profile, dmae, "train", pieces)
     model = new_tcld(profile)
     if start is not None:
         load_weights(model, start)
-    model.latent_std.copy_(z.std())
-    batches = caption_batches(profile, z, config.batch, device)
+    model.latent_std.copy_(latents.std())
+    batches = caption_batches(profile, latents, config.batch, device)
     return fit(model, batches, config, steps or config.steps, profile.seed, run, resume, device, watch)  # type: ignore
 
 
@@ -169,16 +166,19 @@ def over_parts(loss: np.ndarray, statistic: Callable, parts: int = 100) -> list[
     return [round(float(statistic(part)), 4) for part in np.array_split(loss, min(parts, len(loss)))]
 
 
-def caption_batches(profile: Profile, z: Latent, batch: int, device: torch.device | None) -> Batches:
-    """Number -> (latents, embeddings) of random chunks; each chunk's caption is drawn anew every time."""
-    records, encoder = load_records(profile, "train"), load_text_encoder(profile.tcld.text, device or choose_device())
-    chunks = [(record, k) for record in records for k in range(1, record.chunks + 1)][: len(z)]
+def caption_batches(profile: Profile, latents: Latents, batch: int, device: torch.device | None) -> Batches:
+    """Number -> (z, embeddings) of chunks; each chunk's caption is drawn anew every time.
+
+    The chunks are drawn by chance, or, where the data set is shards, come each once an epoch.
+    """
+    encoder = load_text_encoder(profile.tcld.text, device or choose_device())
+    order = Epochs(latents.counts, profile.seed) if sharded(data_dir(profile)) else None
 
     def batches(number: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, number])
-        picks = rng.integers(len(chunks), size=batch)
-        texts = [training_caption(*chunks[i], rng=rng, title_drop=profile.tcld.title_drop) for i in picks]
-        return z[torch.from_numpy(picks)], encoder(texts)
+        picks = (order.batch(number, batch) if order else rng.integers(len(latents), size=batch)).tolist()
+        texts = [training_caption(*latents.about(i), rng=rng, title_drop=profile.tcld.title_drop) for i in picks]
+        return latents[picks], encoder(texts)
 
     return batches
 
@@ -188,25 +188,34 @@ def training_caption(record: Record, k: int, rng: np.random.Generator, title_dro
     return caption(record, k, rng, title_drop) or f"{k} of {record.chunks}"
 
 
-@torch.no_grad()
 def encode_split(profile: Profile, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:
-    """Latents of every chunk of a split, or of its first `pieces`: [chunks, 32, crop / 1024], in the records' order.
+    """`open_latents`, all of them in memory: [chunks, 32, crop / 1024]."""
+    latents = open_latents(profile, dmae, split, pieces)
+    return latents[range(len(latents))]
 
-    Cached on disk; the cache's name holds the hashes of encoder and sounds, so others never read it.
+
+def open_latents(profile: Profile, dmae: DMAE, split: str, pieces: int | None = None) -> Latents:
+    """Of every chunk of a split, or of its first `pieces`, in the records' order; made where they are missing."""
+    return Latents(cache_latents(profile, dmae, split, pieces)[0])
+
+
+@torch.no_grad()
+def cache_latents(
+    profile: Profile, dmae: DMAE, split: str, pieces: int | None = None, rank: int = 0, world: int = 1
+) -> tuple[Path, int]:
+    """Encode what is missing, of `world` processes this one's share; returns the folder, and how many parts it lacks.
+
+    Its name holds the hashes of encoder and records, so others never read it. Raises ValueError where the processes
+    would each have to prepare the data set first.
     """
-    records = load_records(profile, split)[:pieces]
-    sounds = hashlib.sha256(" ".join(record.sha256 for record in records).encode()).hexdigest()[:8]
-    name = f"{data_dir(profile).name}-{split}-{len(records)}-{sounds}-{encoder_hash(dmae)}"
-    path = home() / "latents" / f"{name}.safetensors"
-    if path.is_file():
-        with suppress(SafetensorError):  # damaged: made again
-            return load_file(path)["z"].float()
-    device = next(dmae.parameters()).device
-    chunks = Chunks(records, data_dir(profile))
-    bar = progress_bar(chunks, f"latents of {split}")
-    z = torch.cat([dmae.encode(torch.from_numpy(wave)[None].to(device)).cpu() for _, _, wave in bar])
-    save_tensors({"z": z.half()}, path)
-    return z.half().float()
+    root = data_dir(profile)
+    if world > 1 and not sharded(root) and not (root / "manifest.jsonl").is_file():
+        raise ValueError(f"{root}: no music yet: run `mousai data prepare` first, the processes share what is there")
+    chunks, encoder = open_chunks(profile, split, pieces), encoder_hash(dmae)
+    name = f"{root.name}-{split}-{len(chunks)}-{chunks.digest()[:8]}-{encoder}"
+    folder, device = home() / "latents" / name, next(dmae.parameters()).device
+    encode = lambda wave: dmae.encode(torch.from_numpy(wave)[None].to(device)).cpu()  # noqa: E731
+    return folder, write_latents(chunks, encode, folder, encoder, rank, world, f"latents of {split}")
 
 
 def encoder_hash(dmae: DMAE) -> str:

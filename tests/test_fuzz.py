@@ -14,14 +14,15 @@ from torch import nn
 from mousai import checkpoint, cli
 from mousai.batch.lessons import UPSTREAM, select
 from mousai.checkpoint import load_weights, read_card, save_weights
-from mousai.data.records import Record, read_manifest, write_manifest
+from mousai.data.records import SPLITS, Record, read_manifest, write_manifest
+from mousai.data.shards import read_index, write_index
 from mousai.generate import Mousai
 from mousai.hub import read_profile
 from mousai.profiles import PROFILES, get_profile
 from mousai.text import check_texts
 
 CASES = {"manifest": 2500, "card": 1500, "weights": 1500, "prompt": 1500, "profile": 1000, "names": 1000}
-CASES |= {"arguments": 1500}
+CASES |= {"arguments": 1500, "index": 1000}
 assert sum(CASES.values()) >= 10_000
 
 RECORD = Record(
@@ -91,6 +92,27 @@ def test_a_manifest(tmp_path, content):
     write_manifest(records, path)
     again = [{key: str(value) for key, value in asdict(record).items()} for record in read_manifest(path)]
     assert again == [{key: str(value) for key, value in asdict(record).items()} for record in records]
+
+
+SHARD = {"name": "train-000000.tar", "records": 3, "bytes": 10**6, "sha256": "0" * 64}
+INDEX = {"source": "0", "samples": 8, "splits": {"train": [SHARD], "valid": [], "test": []}}
+SHARDS = changed(SHARD).map(lambda shard: INDEX | {"splits": {"train": [SHARD, shard], "valid": [], "test": []}})
+
+
+@cases("index")
+@given(st.one_of(SHARDS, changed(INDEX), ANYTHING).map(json.dumps) | st.binary())
+def test_an_index_of_shards(tmp_path, content):
+    path = tmp_path / "index.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    try:
+        index = read_index(tmp_path)
+    except ValueError as error:
+        assert clear(error) and str(error).startswith(f"{path}: ")
+        return
+    for shard in (shard for split in SPLITS for shard in index.splits[split]):
+        assert (tmp_path / shard.name).resolve().parent == tmp_path and 1 <= shard.records < shard.bytes
+    write_index(index, tmp_path)
+    assert read_index(tmp_path) == index
 
 
 @pytest.fixture(scope="module")

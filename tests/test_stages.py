@@ -1,7 +1,11 @@
 """What each stage trains on and what becomes of it, on made-up data; the start from the yardstick's PCA."""
 
+import itertools
 import math
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +14,15 @@ from sklearn.decomposition import PCA
 from test_train import CPU, states_equal
 from torch.testing import assert_close
 
-from mousai import stages
+from mousai import cli, stages
 from mousai.checkpoint import load_weights, new_tcld, read_runs
-from mousai.data import records
+from mousai.data import latents, records
+from mousai.data.clips import Chunks, open_chunks
+from mousai.data.latents import Latents, write_latents
 from mousai.dmae import DMAE, log_magnitude
 from mousai.evaluation.study import variants
 from mousai.evaluation.yardstick import fit_pca, folded
-from mousai.profiles import SMOKE
+from mousai.profiles import PROFILES, SMOKE
 from mousai.spectrogram import magnitude
 from mousai.stages import caption_batches, encode_split, ship, shortened, start_from_pca, train_dmae, train_tcld
 
@@ -34,6 +40,18 @@ def read(monkeypatch) -> list[str]:
     encoder = lambda new: texts.extend(new) or torch.zeros(len(new), 64, 384)  # noqa: E731
     monkeypatch.setattr(stages, "load_text_encoder", lambda *_: encoder)
     return texts
+
+
+@pytest.fixture
+def numbered(tiny, tiny_data, tmp_path) -> Latents:
+    """Of the train split's 8 chunks, in parts of 3: the latent of chunk i is i, everywhere."""
+    return filled(open_chunks(tiny, "train"), tmp_path / "latents")
+
+
+def filled(chunks: Chunks, folder: Path) -> Latents:
+    numbers = itertools.count()
+    write_latents(chunks, lambda _: torch.full((1, 32, 4), float(next(numbers))), folder, "nobody's")
+    return Latents(folder)
 
 
 def music(n: int, seed: int, time: int = 2**14) -> torch.Tensor:
@@ -160,6 +178,126 @@ def test_latents_of_a_split_are_cached_under_the_encoder_that_made_them(tiny, ti
     assert_close(encode_split(tiny, models[0], "train"), z[0], atol=0, rtol=0)
 
 
+def test_a_latent_is_what_the_encoder_makes_of_its_chunk_in_half_precision(tiny, tiny_data, monkeypatch):
+    monkeypatch.setattr(latents, "PART", 3)
+    torch.manual_seed(0)
+    dmae, chunks = DMAE(tiny.dmae), open_chunks(tiny, "train")
+    found = stages.open_latents(tiny, dmae, "train")
+    with torch.no_grad():
+        z = torch.cat([dmae.encode(torch.from_numpy(wave)[None]) for _, _, wave in chunks]).half().float()
+    assert found.counts.tolist() == [3, 3, 2] and len(found) == 8
+    assert_close(found[range(8)], z, atol=0, rtol=0)
+    assert_close(found[[7, 0, 3]], z[[7, 0, 3]], atol=0, rtol=0)
+    assert [found.about(i) for i in range(8)] == [chunks.about(i) for i in range(8)]
+    assert_close(found.std(), z.std(), atol=0, rtol=0)
+    assert_close(encode_split(tiny, dmae, "train", 1), z[:4], atol=0, rtol=0)
+    with pytest.raises(IndexError):
+        found[[8]]
+
+
+def test_stage_two_trains_from_cached_latents_without_any_sound(tiny, tiny_data):
+    torch.manual_seed(0)
+    dmae = DMAE(tiny.dmae)
+    before, expected = train_tcld(tiny, dmae, steps=2, device=CPU)
+    for path in (tiny_data / "audio").iterdir():
+        path.unlink()
+    after, history = train_tcld(tiny, dmae, steps=2, device=CPU)
+    states_equal(after, before)
+    assert history.loss.tolist() == expected.loss.tolist()
+
+
+def test_processes_share_the_encoding_without_overlap(tiny, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "PART", 1)
+    chunks, encoded = open_chunks(tiny, "train"), []
+    for rank, left in ((1, 5), (2, 3), (0, 0)):
+        rows = []
+        encode = lambda wave, rows=rows: rows.append(wave) or torch.full((1, 32, 4), float(wave[0, 0]))  # noqa: E731
+        assert write_latents(chunks, encode, tmp_path / "z", "e", rank, 3) == left
+        encoded += rows
+    assert len(encoded) == 8 == len({wave.tobytes() for wave in encoded})
+    firsts = torch.tensor([wave[0, 0] for _, _, wave in chunks]).half().float()
+    assert_close(Latents(tmp_path / "z")[range(8)][:, 0, 0], firsts, atol=0, rtol=0)
+
+
+def test_a_killed_encoding_keeps_its_finished_parts_and_goes_on(tiny, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "PART", 3)
+    chunks, folder, numbers = open_chunks(tiny, "train"), tmp_path / "z", iter(range(100))
+    if not (child := os.fork()):  # killed in the second part
+        try:
+            mortal = lambda _: torch.ones(1, 32, 4) if next(numbers) < 4 else os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+            write_latents(chunks, mortal, folder, "e")
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [path.name for path in folder.glob("*.safetensors*")] == ["000000.safetensors"]
+    assert write_latents(chunks, lambda _: torch.zeros(1, 32, 4), folder, "e") == 0
+    assert Latents(folder)[range(8)][:, 0, 0].tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert not [*folder.glob("*.tmp"), *folder.glob(".*.tmp")]
+
+
+def test_parts_that_are_damaged_or_of_another_encoder_are_made_anew(tiny, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(latents, "PART", 3)
+    chunks, folder = open_chunks(tiny, "train"), tmp_path / "latents"
+    filled(chunks, folder)
+    part, last = folder / "000001.safetensors", folder / "000002.safetensors"
+    part.write_bytes(part.read_bytes()[:-1])
+    last.write_bytes(b"")
+    write_latents(chunks, lambda _: torch.full((1, 32, 4), 9.0), folder, "nobody's")
+    assert Latents(folder)[range(8)][:, 0, 0].tolist() == [0, 1, 2, 9, 9, 9, 9, 9]
+    write_latents(chunks, lambda _: torch.full((1, 32, 4), 7.0), folder, "another's")
+    assert Latents(folder)[range(8)][:, 0, 0].tolist() == [7] * 8
+
+
+def test_two_encodings_of_one_set_do_not_write_the_same_files(tiny, tiny_data, tmp_path):
+    chunks = open_chunks(tiny, "train")
+    again = lambda _: write_latents(chunks, again, tmp_path / "z", "e") or torch.zeros(1, 32, 4)  # noqa: E731
+    with pytest.raises(ValueError, match="another process makes these latents: wait for it, or end it"):
+        write_latents(chunks, again, tmp_path / "z", "e")
+    assert not list((tmp_path / "z").glob("*.safetensors"))
+
+
+def test_latents_of_no_chunk_or_of_several_lengths_are_named(tiny, tiny_data, tmp_path):
+    (tmp_path / "z").mkdir()
+    with pytest.raises(ValueError, match="no latents: is the split empty"):
+        Latents(tmp_path / "z")
+    lengths = itertools.count(4)
+    with pytest.raises(ValueError, match="chunk 2 of 0 is of another length: import all music with one --profile"):
+        write_latents(open_chunks(tiny, "train"), lambda _: torch.zeros(1, 32, next(lengths)), tmp_path / "z", "e")
+
+
+def test_new_tags_of_the_same_sound_are_not_read_from_an_old_cache(tiny, tiny_data):
+    torch.manual_seed(0)
+    dmae, path = DMAE(tiny.dmae), tiny_data / "manifest.jsonl"
+    assert stages.open_latents(tiny, dmae, "train").about(0)[0].title == "Tune 0"
+    path.write_text(path.read_text().replace("Tune 0", "Another"))
+    assert stages.open_latents(tiny, dmae, "train").about(0)[0].title == "Another"
+
+
+def test_the_command_encodes_both_splits_and_says_what_is_left_to_others(tiny, tiny_data, home, monkeypatch, capsys):
+    monkeypatch.setitem(PROFILES, "smoke", tiny)
+    monkeypatch.setattr("mousai.checkpoint.load_dmae", lambda profile, place: DMAE(profile.dmae))
+    monkeypatch.setattr(latents, "PART", 2)
+    ends = []
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        torch.manual_seed(0)
+        with pytest.raises(SystemExit) as left:
+            cli.main(["data", "latents", "--profile", "smoke", "--device", "cpu"])
+        assert left.value.code == 0
+        ends += [line.rsplit(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert ends == [
+        "2 parts are left to the other processes",
+        "1 parts are left to the other processes",
+        "whole",
+        "whole",
+    ]
+    (tiny_data / "manifest.jsonl").unlink()
+    with pytest.raises(SystemExit) as left:
+        cli.main(["data", "latents", "--profile", "smoke", "--device", "cpu"])
+    assert left.value.code == 2 and "no music yet: run `mousai data prepare` first" in capsys.readouterr().err
+
+
 def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, tiny_data):
     torch.manual_seed(0)
     dmae = DMAE(tiny.dmae)
@@ -167,18 +305,17 @@ def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, 
     assert_close(tcld.latent_std, encode_split(tiny, dmae, "train").std())
 
 
-def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, tiny_data, read, monkeypatch):
+def test_a_latent_stands_beside_a_caption_of_its_own_chunk(tiny, numbered, read, monkeypatch):
     monkeypatch.setattr(records, "DROP", 0.0)
     tiny = replace(tiny, tcld=replace(tiny.tcld, title_drop=0.0))
-    z = torch.arange(8.0)[:, None, None].expand(8, 32, 4)  # the latent of chunk i is i, everywhere
-    latents, _ = caption_batches(tiny, z, 16, CPU)(0)
-    for i, text in zip(latents[:, 0, 0].int().tolist(), read, strict=True):
+    z, _ = caption_batches(tiny, numbered, 16, CPU)(0)
+    for i, text in zip(z[:, 0, 0].int().tolist(), read, strict=True):
         assert f"Tune {i // 4}" in text and f"{i % 4 + 1} of 4" in text
 
 
-def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, tiny_data, read):
+def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, numbered, read):
     for drop in (0.0, 1.0):
-        caption_batches(replace(tiny, tcld=replace(tiny.tcld, title_drop=drop)), torch.zeros(8, 32, 4), 16, CPU)(0)
+        caption_batches(replace(tiny, tcld=replace(tiny.tcld, title_drop=drop)), numbered, 16, CPU)(0)
     titled = ["Tune" in text for text in read]
     assert all(titled[:16]) and not any(titled[16:])
 

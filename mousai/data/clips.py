@@ -1,12 +1,19 @@
-"""What training and evaluation read: random crops, and every chunk once."""
+"""What training and evaluation read: random crops, and every chunk once; from a manifest's pieces or from shards."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, Sound, load_chunk, load_crop
+from mousai.data.shards import Epochs, Shards, sharded
+from mousai.profiles import Profile
 from mousai.shapes import Wave
 
 
@@ -17,35 +24,89 @@ class RandomCrops:
         """Crops of `crop` samples, `batch` a step. Raises ValueError if there is no record or one is shorter."""
         if not records:
             raise ValueError("no records to crop from: is the split empty?")
-        if short := [record.id for record in records if record.samples < crop]:
-            raise ValueError(f"crop of {crop} samples is longer than piece {short[0]}: choose a shorter crop")
-        self.records, self.root, self.crop, self.batch, self.seed = list(records), root, crop, batch, seed
+        if short := next((record.id for record in records if record.samples < crop), ""):
+            raise ValueError(f"crop of {crop} samples is longer than piece {short}: choose a shorter crop")
+        self.records, self.root, self.crop, self.batch, self.seed = records, root, crop, batch, seed
 
     def __call__(self, step: int) -> Wave:
         """[batch, 2, crop], float32 in [-1, 1]."""
         rng = np.random.default_rng([self.seed, step])
         waves = []
-        for index in rng.integers(len(self.records), size=self.batch):
+        for index in rng.integers(len(self.records), size=self.batch).tolist():
             record = self.records[index]
             start = int(rng.integers(record.samples - self.crop + 1))
             waves.append(torch.from_numpy(load_crop(record, start, self.crop, self.root)))
         return torch.stack(waves)
 
 
+class ShardCrops:
+    """The same from shards, a crop a chunk, every chunk once an epoch; also a pure function of (seed, step).
+
+    Threads read the records of a batch, each those that no other reads.
+    """
+
+    def __init__(self, shards: Shards, crop: int, batch: int, seed: int):
+        """Raises ValueError if the chunks are shorter than a crop."""
+        if shards.samples < crop:
+            raise ValueError(f"crop of {crop} samples is longer than a chunk of {shards.root}, {shards.samples}")
+        self.shards, self.crop, self.batch, self.seed = shards, crop, batch, seed
+        self.order, self.pool = Epochs(shards.counts, seed), ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+
+    def __call__(self, step: int) -> Wave:
+        """[batch, 2, crop], float32 in [-1, 1]."""
+        rng = np.random.default_rng([self.seed, step])
+        starts = rng.integers(self.shards.samples - self.crop + 1, size=self.batch)
+        read = lambda i, start: torch.from_numpy(self.shards.crop(i, start, self.crop))  # noqa: E731
+        picks = self.order.batch(step, self.batch)
+        return torch.stack([*self.pool.map(read, picks.tolist(), starts.tolist())])
+
+
 class Chunks:
     """Every chunk of every piece once, in order: piece 1 chunk 1, piece 1 chunk 2, ..."""
 
     def __init__(self, records: Sequence[Record], root: Path):
-        self.root = root
-        self.items = [(record, k) for record in records for k in range(1, record.chunks + 1)]
+        self.records, self.root = records, root
+        self.ends = np.fromiter((record.chunks for record in records), np.int64).cumsum()
 
     def __len__(self) -> int:
-        return len(self.items)
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def about(self, i: int) -> tuple[Record, int]:
+        """(record, k) of chunk i."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        piece = int(np.searchsorted(self.ends, i, "right"))
+        record = self.records[piece]
+        return record, int(i - self.ends[piece] + record.chunks + 1)
 
     def __getitem__(self, i: int) -> tuple[Record, int, Sound]:
         """(record, k, float32 [2, samples // chunks])."""
-        record, k = self.items[i]
+        record, k = self.about(i)
         return record, k, load_chunk(record, k, self.root)
 
     def __iter__(self) -> Iterator[tuple[Record, int, Sound]]:
         return (self[i] for i in range(len(self)))
+
+    def digest(self) -> str:
+        """sha256 of all that is known about the pieces, their sounds' hashes among it."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(json.dumps(vars(record)).encode())
+        return digest.hexdigest()
+
+
+def open_crops(profile: Profile, split: str, batch: int) -> Callable[[int], Wave]:
+    """Stage 1's batches of a split of the data set in use, by number."""
+    root, crop, seed = data_dir(profile), profile.dmae.crop, profile.seed
+    if sharded(root):
+        return ShardCrops(Shards(root, split), crop, batch, seed)
+    return RandomCrops(load_records(profile, split), root, crop, batch, seed)
+
+
+def open_chunks(profile: Profile, split: str, pieces: int | None = None) -> Chunks | Shards:
+    """Every chunk of a split of the data set in use, or of its first `pieces`, which shards do not know."""
+    root = data_dir(profile)
+    if sharded(root):
+        return Shards(root, split)
+    records = load_records(profile, split)
+    return Chunks(records if pieces is None else records[:pieces], root)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mousai.data.arranger import arrange
-from mousai.data.records import Record, parsed, read_manifest, write_manifest
+from mousai.data.records import SPLITS, Manifest, Record, parsed, write_manifest
+from mousai.data.shards import sharded
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
@@ -38,7 +39,7 @@ class Job:
 def data_dir(profile: Profile) -> Path:
     """Where a profile's data lives: one folder for each DataConfig and version of the arranger.
 
-    `MOUSAI_DATA`, a folder of `mousai data import`, takes its place.
+    `MOUSAI_DATA`, a folder of `mousai data import` or `mousai data shards`, takes its place.
     """
     if foreign := foreign_data():
         return foreign
@@ -46,17 +47,19 @@ def data_dir(profile: Profile) -> Path:
     return home() / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def load_records(profile: Profile, split: str | None = None) -> list[Record]:
+def load_records(profile: Profile, split: str | None = None) -> Manifest:
     """The records of a profile, of one split (train, valid, test) or all; prepares them if they are missing.
 
-    Raises ValueError for an unknown split.
+    Raises ValueError for an unknown split, or where `MOUSAI_DATA` holds shards, which have chunks and no pieces.
     """
-    if split not in (None, "train", "valid", "test"):
+    if split not in (None, *SPLITS):
         raise ValueError(f"unknown split {split!r}: choose train, valid or test")
-    manifest = data_dir(profile) / "manifest.jsonl"
-    if not manifest.is_file() and not foreign_data():
+    root = data_dir(profile)
+    if sharded(root):
+        raise ValueError(f"{root}: shards, for training alone: set MOUSAI_DATA to the folder they were made from")
+    if not (root / "manifest.jsonl").is_file() and not foreign_data():
         prepare(profile)
-    return [record for record in read_manifest(manifest) if split in (None, record.split)]
+    return Manifest(root / "manifest.jsonl", split)
 
 
 def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:

@@ -4,18 +4,22 @@ A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Whe
 """
 
 import json
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from mousai.files import lines_of, write_text
+from mousai.files import write_text
 
 Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
 
+SPLITS = ("train", "valid", "test")
+LONGEST = 2**40  # samples of a piece: 265 days
 DROP = 0.1  # chance of each caption element to be left out (Section "Training"; [M])
 
 
@@ -40,6 +44,9 @@ class Record:
     source: str
 
 
+KINDS = {field.name: (int, float) if field.type is float else field.type for field in fields(Record)}
+
+
 def write_manifest(records: Sequence[Record], path: Path) -> None:
     """Write JSON Lines, aside and renamed, so that a manifest is whole or not there."""
     write_text("".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records), path)
@@ -47,29 +54,73 @@ def write_manifest(records: Sequence[Record], path: Path) -> None:
 
 def read_manifest(path: Path) -> list[Record]:
     """The records of a manifest, in its order. Raises FileNotFoundError, or ValueError that names the line at fault."""
+    return [record for _, record in placed(path)]
+
+
+class Manifest(Sequence[Record]):
+    """The records of a manifest, or of one split of it, in its order; 8 bytes of memory each.
+
+    All lines are checked when it is opened, and each is read again when it is asked for. Raises as `read_manifest`.
+    """
+
+    def __init__(self, path: Path, split: str | None = None):
+        self.path, self.split = path, split
+        self.places = array("Q", (place for place, record in placed(path) if split in (None, record.split)))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, i: int) -> Record: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Record]: ...
+    def __getitem__(self, i: int | slice) -> Record | list[Record]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        with self.path.open("rb") as file:
+            file.seek(self.places[i])
+            return parsed(file.readline().decode(errors="replace"))
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for _, record in placed(self.path) if self.split in (None, record.split))
+
+
+def placed(path: Path) -> Iterator[tuple[int, Record]]:
+    """(byte it begins at, record) of every line of a manifest, one after another. Raises as `read_manifest`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no manifest: run `mousai data prepare` or `mousai data import` first")
-    records = []
-    for number, line in enumerate(lines_of(path), 1):
-        try:
-            records.append(parsed(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: not a record: delete the file and prepare again") from error
-    return records
+    place = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file if path.stat().st_size else [b""], 1):
+            try:
+                record = parsed(line.decode(errors="replace"))
+            except ValueError as error:
+                mend = "delete the file and prepare again"
+                raise ValueError(f"{path}, line {number}: not a record: {mend}") from error
+            yield place, record
+            place += len(line)
 
 
 def parsed(line: str) -> Record:
     """The record of one line, a stranger's perhaps. Raises ValueError unless every field is what it should be."""
     try:
-        record = Record(**json.loads(line))
-    except (TypeError, RecursionError) as error:  # other names; brackets in brackets
+        return checked(json.loads(line))
+    except RecursionError as error:  # brackets in brackets
         raise ValueError("not the fields of a record") from error
-    for field in fields(Record):
-        value, kind = getattr(record, field.name), field.type
-        if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
-            raise ValueError(f"{field.name} is {value!r}")
-    inside = not Path(record.file).is_absolute() and ".." not in Path(record.file).parts and "\0" not in record.file
-    if not inside or not 1 <= record.chunks <= record.samples or record.split not in ("train", "valid", "test"):
+
+
+def checked(about: dict) -> Record:
+    """The record of these fields. Raises ValueError unless there are all of them, and each is what it should be."""
+    try:
+        record = Record(**about)
+    except TypeError as error:  # other names
+        raise ValueError("not the fields of a record") from error
+    for name, kind in KINDS.items():
+        if not isinstance(getattr(record, name), kind):  # type: ignore[arg-type]
+            raise ValueError(f"{name} is {getattr(record, name)!r}")
+    place = Path(record.file)
+    inside = not place.is_absolute() and ".." not in place.parts and "\0" not in record.file
+    if not inside or not 1 <= record.chunks <= record.samples <= LONGEST or record.split not in SPLITS:
         raise ValueError("a file outside the folder, no samples, or an unknown split")
     return record
 

@@ -174,7 +174,7 @@ class Pairs:
         rng = np.random.default_rng(profile.seed)
         chunks = Chunks(load_records(profile, "train"), data_dir(profile))
         picks = np.sort(rng.permutation(len(chunks))[:MAX_CHUNKS]).tolist()
-        items = [chunks.items[i] for i in picks]
+        items = [chunks.about(i) for i in picks]
         self.mels = all_pictures(chunks, picks, home() / "judge" / f"{data_dir(profile).name}-mels.safetensors")
         self.frames = min(self.mels.shape[-1], pictures(torch.zeros(1, 2, WINDOW)).shape[-1])
         texts = [self.texts(record, k, rng, profile.tcld.title_drop) for record, k in items]

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
-from mousai.data.clips import Chunks, RandomCrops
-from mousai.data.embedded import data_dir, load_records
+from mousai.data.clips import open_crops
 from mousai.data.records import prompt
 from mousai.diffusion import diffusion_loss, gaussian_like
 from mousai.dmae import DMAE
@@ -27,7 +26,7 @@ from mousai.precision import choose_device
 from mousai.profiles import Profile
 from mousai.shapes import Signal, Wave
 from mousai.spectrogram import log_mel
-from mousai.stages import encode_split
+from mousai.stages import open_latents
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 
@@ -128,8 +127,7 @@ class Validation:
 
 def watch_dmae(profile: Profile, run: Path, device: torch.device | None = None, resume: bool = False) -> Validation:
     """For `train_dmae`: crops of the valid split; shuffled is the latent, heard the first crop's reconstruction."""
-    crops = RandomCrops(load_records(profile, "valid"), data_dir(profile), profile.dmae.crop, ITEMS, profile.seed)
-    w = crops(0).to(device or choose_device())
+    w = open_crops(profile, "valid", ITEMS)(0).to(device or choose_device())
 
     def held_out(model: DMAE) -> tuple[Tensor, Tensor, Net]:
         return model.to_signal(w), model.encode_crop(w), model.net
@@ -145,11 +143,10 @@ def watch_tcld(
     profile: Profile, dmae: DMAE, run: Path, device: torch.device | None = None, resume: bool = False
 ) -> Validation:
     """For `train_tcld`: chunks of the valid split; shuffled is the text, heard what the first chunk's prompt brings."""
-    place, latents = device or choose_device(), encode_split(profile, dmae, "valid")
-    picks = np.random.default_rng(profile.seed).permutation(len(latents))[:ITEMS]
-    chunks = Chunks(load_records(profile, "valid"), data_dir(profile)).items
-    embedding = load_text_encoder(profile.tcld.text, place)([prompt(*chunks[i]) for i in picks])
-    z, settings = latents[torch.from_numpy(picks)].to(place), profile.sampling
+    place, latents = device or choose_device(), open_latents(profile, dmae, "valid")
+    picks = np.random.default_rng(profile.seed).permutation(len(latents))[:ITEMS].tolist()
+    embedding = load_text_encoder(profile.tcld.text, place)([prompt(*latents.about(i)) for i in picks])
+    z, settings = latents[picks].to(place), profile.sampling
 
     def held_out(model: TCLD) -> tuple[Tensor, Tensor, Net]:
         return z / model.latent_std, embedding, lambda x, sigma, told: model.unet(x, sigma, embedding=told)

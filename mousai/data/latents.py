@@ -1,0 +1,139 @@
+"""The latents of a data set, each beside its record: made once by stage 1, so that stage 2 touches no sound.
+
+A folder of parts, `PART` chunks each, that are whole or not there. They are read where they lie: memory holds what is
+asked for.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mousai.checkpoint import save_tensors
+from mousai.data.clips import Chunks
+from mousai.data.records import Record, Sound
+from mousai.data.shards import Shards, describe, described
+from mousai.progress import progress_bar
+from mousai.shapes import Latent
+
+PART = 256  # chunks
+HELD = 64  # parts kept open
+
+
+class Latents:
+    """z, and what each is of, by number; `counts`: how many are in each part."""
+
+    def __init__(self, folder: Path):
+        """Raises ValueError where the parts do not fit each other."""
+        self.parts = sorted(folder.glob("*.safetensors"))
+        heads = [head(path) for path in self.parts]
+        if not heads:
+            raise ValueError(f"{folder}: no latents: is the split empty?")
+        if len({shape for _, shape, _ in heads}) > 1:
+            raise ValueError(f"{folder}: latents of several lengths: import the music with one --profile")
+        self.counts, self.shape = np.array([count for count, _, _ in heads]), heads[0][1]
+        self.sums = np.sum([sums for *_, sums in heads], axis=0)
+        self.ends = self.counts.cumsum()
+        self.open = lru_cache(HELD)(lambda part: safe_open(self.parts[part], "pt"))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, picks: Sequence[int]) -> Latent:
+        """z of these, [picks, 32, time], float32."""
+        places = [self.place(i) for i in picks]
+        return torch.cat([self.open(part).get_slice("z")[row : row + 1] for part, row in places]).float()
+
+    def about(self, i: int) -> tuple[Record, int]:
+        """(record, k) of chunk i."""
+        part, row = self.place(i)
+        file = self.open(part)
+        first, last = file.get_slice("ends")[row : row + 2].tolist()
+        return described(file.get_slice("text")[first:last].numpy().tobytes())
+
+    def place(self, i: int) -> tuple[int, int]:
+        """(part, row in it). Raises IndexError."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        part = int(np.searchsorted(self.ends, i, "right"))
+        return part, int(i - self.ends[part] + self.counts[part])
+
+    def std(self) -> Tensor:
+        """Standard deviation over all numbers of all latents, float32 []."""
+        n, (total, squares) = len(self) * math.prod(self.shape), self.sums
+        return torch.tensor(math.sqrt((squares - total * total / n) / (n - 1)))
+
+
+def head(path: Path) -> tuple[int, tuple[int, ...], np.ndarray]:
+    """(latents, shape of each, sum and sum of squares) of a part; its numbers are not read."""
+    with safe_open(path, "pt") as file:
+        count, *shape = file.get_slice("z").get_shape()
+        return count, tuple(shape), file.get_tensor("sums").numpy()
+
+
+def write_latents(
+    chunks: Chunks | Shards,
+    encode: Callable[[Sound], Latent],
+    folder: Path,
+    encoder: str,
+    rank: int = 0,
+    world: int = 1,
+    name: str | None = None,
+) -> int:
+    """Encode what is missing, of `world` processes this one's share; returns how many parts are missing then.
+
+    `encoder`: hash of its weights, written into every part. A part that is damaged, or another encoder's, is made anew.
+    Raises ValueError where another process makes the same ones.
+    """
+    parts = [range(first, min(first + PART, len(chunks))) for first in range(0, len(chunks), PART)]
+    paths = [folder / f"{part:06d}.safetensors" for part in range(len(parts))]
+    mine = [part for part in range(rank, len(parts), world) if not whole(paths[part], parts[part], encoder)]
+    if mine:
+        folder.mkdir(parents=True, exist_ok=True)
+        bar = progress_bar(None, name, sum(len(parts[part]) for part in mine), 0, "chunk")
+        try:
+            with bar, FileLock(folder / f".{rank}.lock", timeout=0):
+                for part in mine:
+                    write_part(chunks, parts[part], encode, paths[part], encoder, bar)
+        except Timeout:
+            raise ValueError(f"{folder}: another process makes these latents: wait for it, or end it") from None
+    return sum(not path.is_file() for path in paths)
+
+
+def whole(path: Path, numbers: range, encoder: str) -> bool:
+    """Whether this part is there, all of it, by this encoder."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata()["encoder"] == encoder and head(path)[0] == len(numbers)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return False
+
+
+def write_part(
+    chunks: Chunks | Shards, numbers: range, encode: Callable[[Sound], Latent], path: Path, encoder: str, bar
+) -> None:
+    """Latents in float16, what they are of as text, and where each text begins and ends; aside and renamed."""
+    rows, texts, sums = [], [], torch.zeros(2, dtype=torch.float64)
+    for i in numbers:
+        record, k, wave = chunks[i]
+        rows.append(encode(wave).half())
+        texts.append(describe(record, k))
+        if rows[-1].shape != rows[0].shape:
+            raise ValueError(f"chunk {k} of {record.id} is of another length: import all music with one --profile")
+        sums += torch.stack([rows[-1].double().sum(), rows[-1].double().square().sum()])
+        bar.update()
+    tensors = {
+        "z": torch.cat(rows),
+        "sums": sums,
+        "text": torch.frombuffer(bytearray(b"".join(texts)), dtype=torch.uint8),
+        "ends": torch.tensor([0, *map(len, texts)]).cumsum(0),
+    }
+    save_tensors(tensors, path, {"encoder": encoder})
