@@ -1,5 +1,6 @@
 # make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
 # make test                                            lint, types, unit tests, all notebooks in the smoke profile
+# make rehearse                                        the a100 profile to its last notebook, a step of everything
 # make test-slow                                       paper-size tests, then planted mistakes: each must turn tests red
 # Each sets everything up by itself: Python 3.11 and make are all that must be there.
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 NEEDED_GB := 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .disk .venv-made .installed reproduce test test-unit test-notebooks test-slow lint lab clean
+.PHONY: help setup .disk .venv-made .installed reproduce rehearse test test-unit test-notebooks test-slow lint lab clean
 .NOTPARALLEL:
 
 help:
@@ -50,6 +51,9 @@ setup:
 
 reproduce: setup
 	@$(BIN)/mousai reproduce --profile $(PROFILE) $(ARGS)
+
+rehearse: setup
+	@$(BIN)/mousai reproduce --profile a100 --rehearse $(ARGS)
 
 test: lint test-unit test-notebooks
 

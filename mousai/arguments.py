@@ -93,7 +93,8 @@ SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 
-Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
+Sizes = Literal["smoke", "cpu", "a100", "a100-rehearsal"]
+Profile = Annotated[Sizes, typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
 Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]

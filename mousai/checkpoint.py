@@ -9,15 +9,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mousai.dmae import DMAE
-from mousai.files import aside, sha256, write_text
+from mousai.files import aside, home, sha256, write_text
 from mousai.precision import choose_device
 from mousai.profiles import Profile
 from mousai.tcld import TCLD
 
 
 def weights_path(profile: Profile, name: str) -> Path:
-    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or judge."""
-    return Path(__file__).parent / "weights" / profile.name / f"{name}.safetensors"
+    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or judge.
+
+    A rehearsal's lie below `home()`, where no other profile looks for any.
+    """
+    place = home() if profile.rehearsal else Path(__file__).parent
+    return place / "weights" / profile.name / f"{name}.safetensors"
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -102,9 +106,7 @@ def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: st
 
 def load_dmae(profile: Profile, device: torch.device | None = None) -> DMAE:
     """Stage 1 with the profile's shipped weights, ready to encode and decode."""
-    model = DMAE(profile.dmae)
-    load_weights(model, weights_path(profile, "dmae"))
-    return model.to(device or choose_device()).eval()
+    return shipped(DMAE(profile.dmae), profile, "dmae").to(device or choose_device()).eval()
 
 
 def new_tcld(profile: Profile) -> TCLD:
@@ -114,6 +116,13 @@ def new_tcld(profile: Profile) -> TCLD:
 
 def load_tcld(profile: Profile, device: torch.device | None = None) -> TCLD:
     """Stage 2 with the profile's shipped weights, ready to sample."""
-    model = new_tcld(profile)
-    load_weights(model, weights_path(profile, "tcld"))
-    return model.to(device or choose_device()).eval()
+    return shipped(new_tcld(profile), profile, "tcld").to(device or choose_device()).eval()
+
+
+def shipped(model: nn.Module, profile: Profile, name: str) -> nn.Module:
+    """The model with the profile's weights. Errors as `load_weights`; ValueError where a rehearsal made them."""
+    path = weights_path(profile, name)
+    card = load_weights(model, path)
+    if card.get("profile", "").endswith("-rehearsal") and not profile.rehearsal:
+        raise ValueError(f"{path}: made in a rehearsal, in a step: train them with `mousai train {name}`")
+    return model

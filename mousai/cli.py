@@ -44,6 +44,7 @@ from mousai.arguments import (
 
 INTERRUPTED = 130
 HELP = "Moûsai: text to music in two diffusion stages."
+REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; wants --profile a100."
 PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 18 minutes, 16 GB."
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
@@ -60,6 +61,7 @@ def reproduce(
     out: Folder = None,
     device: Device = "",
     paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help=REHEARSE)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="After a failure run all but what needs it.")
@@ -72,6 +74,9 @@ def reproduce(
     from mousai.batch.lessons import UPSTREAM, select
 
     select(list(UPSTREAM), only, start)
+    if rehearse and profile != "a100":
+        raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
+    profile = "a100-rehearsal" if rehearse else profile
     from mousai.batch.reproduce import reproduce as run
 
     raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout))
@@ -399,9 +404,13 @@ def verify(
 
 
 def offline(profile: str) -> None:
-    """Only a100 may ask a hub for anything; the others have all they need."""
+    """Only a100 may ask a hub for anything; the others have all they need, and a rehearsal is kept apart."""
     if profile != "a100":
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if profile == "a100-rehearsal":
+        from mousai.batch.rehearsal import apart
+
+        apart()
 
 
 def of_the_system(error: OSError) -> str:

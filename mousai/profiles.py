@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import prod
 
 GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
+REHEARSAL = "REHEARSAL"  # in the name of all that is made or used to see that a run runs, and for nothing else
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class TrainConfig:
     """AdamW and EMA as in the authors' trainer, each number [A]; batch and steps [M]; how to run it [ours]."""
 
     steps: int = 1_000_000
-    lesson_steps: int = 1_000_000  # steps the notebook trains before it loads the longer-trained weights
+    lesson_steps: int = 1000  # steps the notebook trains beside the weights that `mousai train` made [ours]
     lesson_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
     batch: int = 32
     lr: float = 1e-4
@@ -202,6 +203,11 @@ class Profile:
     evaluation: EvaluationConfig
     sample_rate: int = 48_000  # [A]
     seed: int = 0  # [ours]
+
+    @property
+    def rehearsal(self) -> bool:
+        """Whether it only shows that everything runs: its numbers mean nothing."""
+        return self.name.endswith("-rehearsal")
 
     def as_dict(self) -> dict:
         """Plain nested dictionary, for cards and provenance."""
@@ -290,9 +296,25 @@ SMOKE = replace(
         attention_steps=4, judge_steps=20, solver_clips=4, reference_steps=6,
     ),
 )
+
+# a100 to its last notebook, a step of everything: its networks, lengths and data formats, and little of each, so that
+# no shape, parameter or path is wrong for the first time on a machine that is paid for. Nothing of it is worth hearing.
+A100_REHEARSAL = replace(
+    A100, name="a100-rehearsal",
+    data=replace(A100.data, pieces=12),  # one of each genre in each split
+    dmae=replace(A100.dmae, precision="fast"),
+    tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `batch.rehearsal`
+    dmae_train=replace(A100.dmae_train, steps=1, lesson_steps=3, batch=1),  # three: a lesson compares thirds
+    tcld_train=replace(A100.tcld_train, steps=1, lesson_steps=3, batch=1),
+    sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0),  # notebook 05 guides by itself
+    evaluation=EvaluationConfig(
+        prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,
+        attention_steps=1, judge_steps=3, solver_clips=3, reference_steps=1,
+    ),
+)
 # fmt: on
 
-PROFILES = {profile.name: profile for profile in (SMOKE, CPU, A100)}
+PROFILES = {profile.name: profile for profile in (SMOKE, CPU, A100, A100_REHEARSAL)}
 
 
 def get_profile(name: str) -> Profile:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mousai.profiles import TextConfig
+from mousai.profiles import REHEARSAL, TextConfig
 from mousai.shapes import Embedding
 
 
@@ -82,5 +82,6 @@ def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") ->
     except OSError as error:
         name = config.encoder
         mend = "put its files there" if Path(name).is_absolute() else f"fetch it once, `hf download {name}`"
+        mend = "`mousai reproduce --profile a100 --rehearse` makes it" if name.startswith(REHEARSAL) else mend
         raise FileNotFoundError(f"text encoder {name!r} is not in the local cache: {mend}") from error
     return TextEncoder(config, tokenizer, model).to(device)

@@ -210,7 +210,8 @@ def test_laions_own_code_scores_with_a_checkpoint_and_tokenizers_from_the_cache(
     assert said["shapes"] == [[2, 512], [1, 512]]
     assert_allclose(said["norms"], 1.0, rtol=1e-5)
     assert said["same"] and all(-1 <= score <= 1 for score in said["scores"]) and len(set(said["scores"])) == 2
-    assert said["context"]["judge"] == "LAION-CLAP music_audioset_epoch_15_esc_90.14"
+    named = "LAION-CLAP music_audioset_epoch_15_esc_90.14"
+    assert said["context"]["judge"] == f"REHEARSAL, random weights in place of {named}"
 
 
 # the judge

@@ -60,7 +60,7 @@ def amplitude(mean: list[float]) -> dict:
     }
 
 
-def write_all(out: Path) -> None:
+def write_all(out: Path, profile: str = "smoke") -> None:
     """Made-up results of every lesson that a table or figure is drawn from."""
     content = {
         "00_text2music": ("table1", TABLE1),
@@ -74,7 +74,7 @@ def write_all(out: Path) -> None:
         "10_paper_report": ("table5", {"fd": DISTANCES, "fd_mfcc": DISTANCES, "embedding": "judge"}),
     }
     for notebook, (key, value) in content.items():
-        report = Report(notebook, "smoke", out, device="cpu")
+        report = Report(notebook, profile, out, device="cpu")
         report.data(key, value)
         report.metric(f"{key}.made_up", 0.5, low=0.4, high=0.6, n=7, steps=3)
         if notebook == "06_clap_score":

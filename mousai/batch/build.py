@@ -44,7 +44,7 @@ def build(out: str | Path, profile: str) -> Path:
         raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
     sections = {key: rows(results) for key, rows in SECTIONS.items()}
     for key, rows in sections.items():
-        write_table(rows, out / "tables" / numbered(key), COLUMNS if key != "bars" else bars.COLUMNS)
+        write_table(rows, out / "tables" / numbered(key), results.mark, COLUMNS if key != "bars" else bars.COLUMNS)
     for key in FIGURES:
         draw(key, results, out)
     write_json(summary(results), out / "results" / "summary.json")
@@ -74,8 +74,9 @@ def frame(rows: list[Row], columns: list[str] = COLUMNS) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=pd.Index(columns))
 
 
-def write_table(rows: list[Row], stem: Path, columns: list[str] = COLUMNS) -> None:
-    """The same rows as CSV and as Markdown."""
+def write_table(rows: list[Row], stem: Path, mark: str, columns: list[str]) -> None:
+    """The same rows as CSV and as Markdown; `mark` goes before the first column's name."""
+    columns = [mark + columns[0], *columns[1:]]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *frame(rows).to_numpy().tolist()])
     write_text(text.getvalue(), stem.with_suffix(".csv"))

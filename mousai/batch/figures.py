@@ -7,13 +7,16 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mousai.batch.rehearsal import stamp
 from mousai.files import aside
 
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
 
 
-def save(fig: Figure, path: Path) -> None:
-    """Write a PNG aside and rename; no date and no version inside."""
+def save(fig: Figure, path: Path, data: dict) -> None:
+    """Write a PNG aside and rename, above it the data's caption if it has one; no date and no version inside."""
+    if "caption" in data:
+        stamp(fig)
     with aside(path) as temporary:
         fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
 
@@ -27,7 +30,7 @@ def figure5(data: dict, path: Path) -> None:
         for down, (model, counts) in enumerate(models.items()):
             ax = fig.add_subplot(rows, len(matrices), down * len(matrices) + across)
             confusion(ax, np.asarray(counts), data["genres"], f"{model}, heard by {listener}")
-    save(fig, path)
+    save(fig, path, data)
 
 
 def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> None:
@@ -50,7 +53,7 @@ def figure6(data: dict, path: Path) -> None:
         ax.set(title=measure, xlabel="segment k of 4", ylabel="amplitude, full scale = 1", ylim=(0, None))
         ax.set_xticks(data["segments"])
         ax.legend(frameon=False)
-    save(fig, path)
+    save(fig, path, data)
 
 
 def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:

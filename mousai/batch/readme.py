@@ -7,6 +7,7 @@ import pandas as pd
 
 from mousai.batch import bars
 from mousai.batch.lessons import UPSTREAM
+from mousai.batch.rehearsal import marked
 from mousai.batch.results import Results, paper
 from mousai.batch.verdicts import NOT_RUN, RULES, Row, interval
 
@@ -22,7 +23,8 @@ def readme(results: Results, sections: dict[str, list[Row]]) -> str:
     parts += [section(key, rows, results) for key, rows in sections.items() if key != "bars"]
     parts += [f"## {bars.TITLE}", bars_table(sections["bars"], bars.COLUMNS)]
     parts += [contradictions(), numbers(results), not_run(results), sounds(results), runs(results)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    page = "\n\n".join(part for part in parts if part) + "\n"
+    return marked(page) if results.mark else page
 
 
 def head(results: Results, sections: dict[str, list[Row]]) -> str:

@@ -26,12 +26,13 @@ import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
+from mousai.batch.rehearsal import NOTE, stamp
+from mousai.checkpoint import weights_path
 from mousai.files import aside, home, sha256, write_text
 from mousai.precision import choose_device
 from mousai.profiles import Profile, get_profile
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -72,6 +73,8 @@ class Report:
         self.tables: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
         self.artefacts: list[Path] = []
+        if self.profile.rehearsal:
+            print(NOTE)
 
     def metric(
         self,
@@ -105,6 +108,8 @@ class Report:
     def figure(self, fig: Figure, name: str) -> None:
         """Save figures/<number>_<name>.png, the same bytes for the same figure; the notebook shows it as usual."""
         path = self.path("figures", name, ".png")
+        if self.profile.rehearsal:
+            stamp(fig)
         fig.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
         self.artefacts.append(path)
 
@@ -161,10 +166,10 @@ class Report:
             "device": self.device,
             "sample_rate": self.profile.sample_rate,
             "profile_sha256": profile_sha256(self.profile),
-            "weights_sha256": weights_sha256(self.profile.name),
+            "weights_sha256": weights_sha256(self.profile),
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_gb": round(peak / 1e9, 2),
-        }
+        } | ({"rehearsal": True} if self.profile.rehearsal else {})
 
 
 def installed(name: str) -> str:
@@ -180,6 +185,7 @@ def profile_sha256(profile: Profile) -> str:
     return hashlib.sha256(json.dumps(profile.as_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def weights_sha256(profile: str) -> dict[str, str]:
+def weights_sha256(profile: Profile) -> dict[str, str]:
     """sha256 of every weight file that ships with the profile, by name; empty where none does."""
-    return {path.stem: sha256(path) for path in sorted((WEIGHTS / profile).glob("*.safetensors"))}
+    folder = weights_path(profile, "dmae").parent
+    return {path.stem: sha256(path) for path in sorted(folder.glob("*.safetensors"))}

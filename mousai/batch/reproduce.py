@@ -12,12 +12,13 @@ from pathlib import Path
 import nbformat
 from filelock import FileLock, Timeout
 
-from mousai.batch import execute, fingerprint
+from mousai.batch import execute, fingerprint, rehearsal
 from mousai.batch.board import Board
 from mousai.batch.build import build
 from mousai.batch.kernel import Ended
 from mousai.batch.ledger import Ledger
 from mousai.batch.lessons import DATA, UPSTREAM, select
+from mousai.batch.results import check_own
 from mousai.files import foreign_data, home
 from mousai.precision import choose_device
 from mousai.profiles import get_profile
@@ -59,7 +60,10 @@ def reproduce(
     those that need it. `timeout`: minutes that a lesson may take. `dry_run` says what would run, and writes nothing.
     Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
     """
-    settings = {"profile": get_profile(profile).name, "seed": get_profile(profile).seed}
+    chosen = get_profile(profile)
+    settings = {"profile": chosen.name, "seed": chosen.seed}
+    if chosen.rehearsal:
+        rehearsal.apart()
     choose_device(device or None)
     names = select(list(upstream), only, start)
     check_there(names, notebooks)
@@ -68,6 +72,7 @@ def reproduce(
     if paper_size and not any("paper_size" in known for known in declared.values()):
         raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
     out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
+    check_own(out, profile)
     settings["out"], ledger = os.path.relpath(out, notebooks), Ledger(home() / "ledgers" / f"{profile}.jsonl")
     run = Run(out, ledger, force, keep_going, None if timeout is None else 60 * timeout)
     lessons = {
@@ -83,6 +88,8 @@ def reproduce(
     with alone(out):
         out.mkdir(parents=True, exist_ok=True)
         prepare_data(names, upstream, profile)
+        if chosen.rehearsal and any(DATA in upstream[name] for name in names):
+            rehearsal.prepare()
         with Board(usual_seconds(lessons, run)) as board:
             failed = run_all(lessons, run, board)
         if any((out / "results").glob("*_*.json")):

@@ -6,6 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mousai.batch.rehearsal import NOTE
+from mousai.profiles import A100_REHEARSAL, REHEARSAL
+
 PAPER = Path(__file__).with_name("paper.json")
 
 # Which lesson writes what a table or figure is drawn from.
@@ -47,7 +50,13 @@ class Results:
     def data(self, key: str) -> Any | None:
         """What the lesson in charge of `key` stored, with what people chose beside it, or None."""
         stored, people = (self.notebooks.get(name, {}).get("data", {}).get(key) for name in (WRITERS[key], PEOPLE))
-        return stored if people is None else beside(stored or {}, people)
+        stored = stored if people is None else beside(stored or {}, people)
+        return stored | {"caption": NOTE} if self.mark and isinstance(stored, dict) else stored
+
+    @property
+    def mark(self) -> str:
+        """What stands before every caption: nothing, but in a rehearsal."""
+        return f"{REHEARSAL}: " if self.profile == A100_REHEARSAL.name else ""
 
     def why_missing(self, key: str) -> str:
         """The reason, in one line, why there is nothing under `key`."""
@@ -83,12 +92,25 @@ def beside(stored: dict, people: dict) -> dict:
     return stored | people | joined
 
 
+def check_own(out: Path, profile: str) -> None:
+    """Raises ValueError where the folder holds another profile's results: a run would take them away."""
+    for path in sorted((out / "results").glob("*.json")):
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))["profile"]
+        except (ValueError, KeyError, TypeError):
+            continue  # the summary, or what is broken and made anew
+        if other != profile:
+            raise ValueError(f"{out}: holds results of profile {other!r}, not {profile!r}: choose another --out")
+
+
 def read_result(path: Path, profile: str) -> dict:
-    """One lesson's result. Raises ValueError where the file is broken or of another profile."""
+    """One lesson's result. Raises ValueError where the file is broken, of another profile, or a rehearsal's."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{path.name}: not readable as JSON: remove it and run that notebook again") from None
     if result["profile"] != profile:
         raise ValueError(f"{path.name}: of profile {result['profile']!r}, not {profile!r}: choose another folder")
+    if result.get("provenance", {}).get("rehearsal") and profile != A100_REHEARSAL.name:
+        raise ValueError(f"{path.name}: made in a rehearsal, no result of {profile}: run that notebook again")
     return result

@@ -53,7 +53,7 @@ def of_one_lesson(out: Path, name: str, result: dict, notebooks: Path) -> Iterat
         elif sha256(out / file) != digest:
             yield f"{file}: not the file that {name} made"
     made, profile = result["provenance"], get_profile(result["profile"])
-    for weights, digest in weights_sha256(profile.name).items():
+    for weights, digest in weights_sha256(profile).items():
         if made["weights_sha256"].get(weights) != digest:
             yield f"{name}: made with other weights of {weights} than those here"
     if made["profile_sha256"] != profile_sha256(profile):

@@ -27,7 +27,7 @@ from mousai.evaluation.samples import (
 )
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import sha256
-from mousai.profiles import Profile
+from mousai.profiles import REHEARSAL, Profile
 
 ROWS = ("generated", "shuffled", "unconditional", "noise", "silence", "reconstruction", "real")
 LAION = ("lukewys/laion_clap", "music_audioset_epoch_15_esc_90.14.pt")  # the music checkpoint
@@ -113,6 +113,8 @@ class LaionClap:
 
         path = Path(str(try_to_load_from_cache(*LAION)))
         self.sha256 = sha256(path)
+        if path.parent.name == REHEARSAL:  # the version of it that lies in a rehearsal's cache
+            self.name = f"{REHEARSAL}, random weights in place of {self.name}"
         self.model = laion_clap.CLAP_Module(enable_fusion=False, amodel="HTSAT-base", device=device or "cpu")
         self.model.model.load_state_dict(laion_state(path))
 

@@ -1,0 +1,263 @@
+"""A rehearsal is a100 in all but amounts; it says so everywhere, stays apart, and nothing of it passes for a result."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from test_reports import write_all
+from test_reproduce import notebook
+
+from mousai import checkpoint, cli
+from mousai.batch import rehearsal, reproduce
+from mousai.batch.build import build
+from mousai.batch.rehearsal import MAKERS, NOTE, apart, made, prepare
+from mousai.batch.report import Report
+from mousai.batch.results import Results
+from mousai.batch.verify import verify
+from mousai.checkpoint import load_dmae, new_tcld, save_weights, weights_path
+from mousai.data.embedded import data_dir
+from mousai.data.records import Record, write_manifest
+from mousai.dmae import DMAE
+from mousai.evaluation.samples import model_context
+from mousai.profiles import A100, A100_REHEARSAL, GENRES
+
+NAME = A100_REHEARSAL.name
+TRAINED = {f"{stage}_train.{key}" for stage in ("dmae", "tcld") for key in ("steps", "lesson_steps", "batch")}
+SAMPLED = {f"sampling.{key}" for key in ("tcld_steps", "dmae_steps", "guidance")}
+AMOUNTS = {"name", "data.pieces", "dmae.precision", "tcld.text.encoder", *TRAINED, *SAMPLED}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch) -> Path:
+    """Its own MOUSAI_HOME; what `apart` changes of the environment is put back afterwards."""
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "MOUSAI_DATA"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setenv("MOUSAI_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def flat(config: dict, before: str = "") -> dict:
+    parts = [flat(v, f"{before}{k}.") if isinstance(v, dict) else {before + k: v} for k, v in config.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def test_a_rehearsal_differs_from_a100_in_amounts_and_in_its_text_encoders_name():
+    mine, theirs = flat(A100_REHEARSAL.as_dict()), flat(A100.as_dict())
+    changed = {key for key in theirs if mine[key] != theirs[key]}
+    assert {key for key in changed if not key.startswith("evaluation.")} == AMOUNTS
+    assert all(mine[key] < theirs[key] for key in changed if isinstance(mine[key], int | float))
+    assert A100_REHEARSAL.rehearsal and not A100.rehearsal
+
+
+def test_every_tensor_of_a_rehearsal_has_a100s_shape():
+    with torch.device("meta"):
+        pairs = [[DMAE(p.dmae), new_tcld(p)] for p in (A100, A100_REHEARSAL)]
+    for real, mine in zip(*pairs, strict=True):
+        assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in real.state_dict().items()}
+    assert pairs[1][1].window == 2048 and A100_REHEARSAL.dmae.crop == 2**18
+    assert A100_REHEARSAL.data.piece_samples // A100_REHEARSAL.data.chunks == 2**21
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[list[str]]:
+    """What stands on each figure that is saved, beside its axes."""
+    seen, save = [], Figure.savefig
+
+    def spied(self, *where, **how):
+        seen.append([text.get_text() for text in self.texts])
+        save(self, *where, **how)
+
+    monkeypatch.setattr(Figure, "savefig", spied)
+    return seen
+
+
+def captions(out: Path) -> list[str]:
+    """Headings and pictures of the page, and what each table calls its first column."""
+    page = (out / "README.md").read_text().splitlines()
+    tables = sorted((out / "tables").iterdir())
+    return [line for line in page if line.startswith(("#", "!["))] + [path.open().readline() for path in tables]
+
+
+def test_every_caption_of_a_rehearsals_report_says_so_and_no_other_reports_does(world, tmp_path, drawn, capsys):
+    for profile, marked in ((NAME, True), ("smoke", False)):
+        write_all(tmp_path / profile, profile)
+        Report("01_v_diffusion", profile, tmp_path / profile, device="cpu").figure(Figure(), "circle")
+        page = build(tmp_path / profile, profile).read_text()
+        said = captions(tmp_path / profile)
+        assert len(said) > 30 and {"REHEARSAL" in caption for caption in said} == {marked}
+        assert (NOTE in page[:250]) == (NOTE in capsys.readouterr().out) == marked
+        assert len(drawn) == 3 and {NOTE in texts for texts in drawn} == {marked}  # figures 5 and 6, and the notebook's
+        drawn.clear()
+
+
+def test_figures_that_notebook_10_draws_of_a_rehearsal_say_so_too(world, tmp_path):
+    write_all(tmp_path, NAME)
+    results = Results.read(tmp_path, NAME)
+    assert {results.data(key)["caption"] for key in ("figure5", "figure6")} == {NOTE}
+
+
+def test_a_rehearsals_results_are_refused_as_a100s_under_any_name(world, tmp_path):
+    write_all(tmp_path, NAME)
+    place = tmp_path / "results" / "00_text2music.json"
+    result = json.loads(place.read_text())
+    assert result["provenance"]["rehearsal"] is True
+    for ask in (lambda: build(tmp_path, "a100"), lambda: verify(tmp_path, "a100", ())):
+        with pytest.raises(ValueError, match="of profile 'a100-rehearsal', not 'a100'"):
+            ask()
+    for path in (tmp_path / "results").glob("*.json"):
+        path.unlink()
+    place.write_text(json.dumps(result | {"profile": "a100"}))
+    with pytest.raises(ValueError, match=r"00_text2music\.json: made in a rehearsal, no result of a100"):
+        build(tmp_path, "a100")
+
+
+def test_one_real_result_among_a_rehearsals_is_refused(world, tmp_path):
+    write_all(tmp_path, NAME)
+    Report("01_v_diffusion", "a100", tmp_path, device="cpu").done()
+    with pytest.raises(ValueError, match=r"01_v_diffusion\.json: of profile 'a100', not 'a100-rehearsal'"):
+        build(tmp_path, NAME)
+
+
+def test_a_rehearsal_runs_apart_and_neither_folder_nor_ledger_is_a_real_runs(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MOUSAI_DATA", str(tmp_path))
+    names = ("MOUSAI_HOME", "MOUSAI_DATA", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+    notebook(tmp_path / "lessons", "01_first", "import os", data=f"{{n: os.environ.get(n) for n in {names}}}")
+    where = {"out": tmp_path / "report", "notebooks": tmp_path / "lessons", "upstream": {"01_first": ()}}
+    for status in ("ok", "cached"):
+        assert reproduce.reproduce(NAME, **where) == 0
+        assert f"01_first {status}" in capsys.readouterr().out
+    inside = world / "rehearsal"
+    seen = json.loads((tmp_path / "report" / "results" / "01_first.json").read_text())["data"]
+    assert seen == dict(zip(names, (str(inside), None, str(inside / "hub"), "1"), strict=True))
+    assert [path.name for path in world.iterdir()] == ["rehearsal"]
+    before = (tmp_path / "report" / "results" / "01_first.json").read_bytes()
+    with pytest.raises(ValueError, match="holds results of profile 'a100-rehearsal', not 'a100': choose another --out"):
+        reproduce.reproduce("a100", **where)
+    assert (tmp_path / "report" / "results" / "01_first.json").read_bytes() == before
+
+
+def test_to_be_apart_twice_is_to_be_apart(world):
+    apart()
+    once = dict(os.environ)
+    apart()
+    assert dict(os.environ) == once and "MOUSAI_DATA" not in once
+
+
+def test_weights_of_a_rehearsal_are_not_where_a100_looks(world):
+    for name in ("dmae", "tcld"):
+        place = weights_path(A100_REHEARSAL, name)
+        assert place.is_relative_to(world)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*a100/dmae"):
+        model_context(A100, "cpu", ("dmae", "tcld"))
+    assert model_context(A100_REHEARSAL, "cpu", ("dmae", "tcld"))["dmae_sha256"]
+
+
+def test_weights_of_a_rehearsal_that_were_copied_are_refused(world, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    save_weights(DMAE(tiny.dmae), tmp_path / "dmae.safetensors", {"profile": NAME})
+    with pytest.raises(ValueError, match="made in a rehearsal, in a step: train them with `mousai train dmae`"):
+        load_dmae(tiny, torch.device("cpu"))
+    assert load_dmae(replace(tiny, name="tiny-rehearsal"), torch.device("cpu"))
+
+
+def test_only_what_is_missing_is_made_and_a_failure_is_one_line(world, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(rehearsal, "made", lambda name: name == "laion")
+    monkeypatch.setattr("mousai.evaluation.efficiency.in_fresh_process", lambda *words: asked.append(words))
+    prepare()
+    assert asked == [("mousai.batch.rehearsal", name) for name in ("t5", "dmae", "tcld")]
+    assert capsys.readouterr().out.splitlines()[0] == "REHEARSAL: making t5"
+
+    def fails(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("mousai.evaluation.efficiency.in_fresh_process", fails)
+    with pytest.raises(ChildProcessError, match="no memory"):
+        prepare()
+
+
+def test_weights_and_stand_ins_count_once_they_are_whole_and_of_this_profile(world):
+    apart()
+    assert not any(made(name) for name in MAKERS)
+    with rehearsal.stand_in(A100_REHEARSAL.tcld.text.encoder):
+        assert not made("t5")
+    assert made("t5") and not made("laion")
+    path, config = weights_path(A100_REHEARSAL, "dmae"), asdict(A100_REHEARSAL.dmae)
+    for stored, good in ((config | {"hop": 255}, False), (config, True)):
+        save_weights(torch.nn.Linear(1, 1), path, {"config": stored})
+        assert made("dmae") == good
+
+
+FRESH = """
+import json, socket
+def asked(*_, **__):
+    raise AssertionError("a network was asked")
+socket.socket.connect = socket.getaddrinfo = asked
+from mousai.batch.rehearsal import apart, made, make_t5
+apart()
+make_t5()
+from mousai.profiles import A100, A100_REHEARSAL
+from mousai.text import load_text_encoder
+text = load_text_encoder(A100_REHEARSAL.tcld.text)
+said = {"made": made("t5"), "parameters": sum(p.numel() for p in text.parameters()), "name": text.config.encoder}
+said["shape"] = list(text(["Metal, 1883, Tune 3, 2 of 4", "Ryan's Mammoth Collection, Hip Hop"]).shape)
+try:
+    load_text_encoder(A100.tcld.text)
+except FileNotFoundError as error:
+    said["real"] = str(error)
+print(json.dumps(said))
+"""
+
+
+def test_the_random_t5_is_as_large_as_t5_base_and_no_network_and_no_real_run_is_asked_for_it(world, monkeypatch):
+    monkeypatch.setenv("MOUSAI_HOME", str(world / "rehearsal"))
+    fields = ("artist", "album", "key", "licence", "source", "sha256")
+    records = [
+        Record(
+            id=str(i), title=f"Tune {i}", genre=genre, year=1883, tempo=120.0, split="train", file=f"{i}.flac",
+            samples=2**23, chunks=4, **dict.fromkeys(fields, "Nobody"),
+        )
+        for i, genre in enumerate(GENRES)
+    ]  # fmt: skip
+    write_manifest(records, data_dir(A100_REHEARSAL) / "manifest.jsonl")
+    environment = os.environ | {"MOUSAI_HOME": str(world), "HF_HUB_CACHE": os.devnull}
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    assert said.pop("real").startswith("text encoder 't5-base' is not in the local cache")
+    parts = {"made": True, "parameters": 109_628_544, "name": "REHEARSAL/t5-base", "shape": [2, 64, 768]}
+    assert said == parts
+
+
+def test_without_its_text_encoder_a_rehearsal_says_what_makes_it():
+    from mousai.text import load_text_encoder
+
+    with pytest.raises(FileNotFoundError, match=r"'REHEARSAL/t5-base' .*: `mousai reproduce .* --rehearse` makes it"):
+        load_text_encoder(A100_REHEARSAL.tcld.text)
+
+
+def test_the_command_rehearses_a100_alone(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda profile, *words: asked.append(profile) or 0)
+    for profile, code in (("a100", 0), ("cpu", 2)):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["reproduce", "--profile", profile, "--rehearse"])
+        assert left.value.code == code
+    assert asked == [NAME]
+    assert "'--rehearse' is for a100, cpu runs here as it is: add --profile a100" in capsys.readouterr().err
+
+
+def test_the_report_of_a_rehearsal_is_not_committed(tmp_path):
+    if shutil.which("git") is None or not (reproduce.ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    ignored = ["git", "check-ignore", "-q", f"reports/{NAME}/README.md"]
+    assert subprocess.run(ignored, cwd=reproduce.ROOT).returncode == 0
