@@ -18,10 +18,10 @@ from torch.testing import assert_close
 from mousai import cli
 from mousai.data import archives, imported
 from mousai.data.clips import RandomCrops
+from mousai.data.embedded import load_records
 from mousai.data.imported import clean, import_music, resampled_blocks, split_of
 from mousai.data.records import caption, load_chunk, read_manifest
 from mousai.profiles import SMOKE
-from mousai.stages import load_records
 
 CHUNK, RATE = 2**15, 48_000
 LONG_NAME = "é" * 125 + ".flac"  # 255 bytes

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import soundfile
@@ -109,7 +109,7 @@ def parsed(line: str) -> Record:
         raise ValueError("not the fields of a record") from error
 
 
-def checked(about: dict) -> Record:
+def checked(about: Any) -> Record:
     """The record of these fields. Raises ValueError unless there are all of them, and each is what it should be."""
     try:
         record = Record(**about)
