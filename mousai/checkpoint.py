@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,8 @@ from mousai.files import aside, home, sha256, write_text
 from mousai.precision import choose_device
 from mousai.profiles import Profile
 from mousai.tcld import TCLD
+
+Net = TypeVar("Net", DMAE, TCLD)
 
 
 def weights_path(profile: Profile, name: str) -> Path:
@@ -119,7 +122,7 @@ def load_tcld(profile: Profile, device: torch.device | None = None) -> TCLD:
     return shipped(new_tcld(profile), profile, "tcld").to(device or choose_device()).eval()
 
 
-def shipped(model: nn.Module, profile: Profile, name: str) -> nn.Module:
+def shipped(model: Net, profile: Profile, name: str) -> Net:
     """The model with the profile's weights. Errors as `load_weights`; ValueError where a rehearsal made them."""
     path = weights_path(profile, name)
     card = load_weights(model, path)
