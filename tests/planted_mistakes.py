@@ -511,6 +511,21 @@ MISTAKES = [
     Mistake("interop.py", "the way down taken for the way up",
             'in ("items_down", "items_up"): ... if side == "items_down"',
             'in ("items_up", "items_down"): ... if side == "items_up"'),
+    # what a lesson shows
+    Mistake("evaluation/attention.py", "a net left with what watched it",
+            "module.attend = before[name]", "module.attend = module.attend"),
+    Mistake("evaluation/latents.py", "every channel moved, not one",
+            "changed[:, channel] =", "changed[:] ="),
+    Mistake("evaluation/latents.py", "another noise for the channel that is moved",
+            "moved(z, c, by), steps, seed)", "moved(z, c, by), steps, seed + 1)"),
+    Mistake("batch/drawings.py", "shapes of a depth before it shortens time",
+            "config.factors[: i + 1]", "config.factors[:i]"),
+    Mistake("batch/drawings.py", "training runs drawn over one another",
+            'before += run["steps"]', "before += 0"),
+    Mistake("batch/interactive.py", "a widget left where nobody is",
+            "if not report.live:", "if report.live is None:"),
+    Mistake("batch/panel.py", "a sound saved anywhere",
+            "if Path(name).name != name:", "if not name:"),
 ]
 # fmt: on
 

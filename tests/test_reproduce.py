@@ -350,9 +350,9 @@ def test_lessons_are_chosen_by_number_and_unknown_numbers_named():
     names = list(UPSTREAM)
     assert select(names) == names
     assert select(names, only="07,06") == ["06_clap_score", "07_genre_confusion"]
-    assert select(names, start="09") == ["09_time_and_memory", "10_paper_report"]
-    with pytest.raises(ValueError, match="unknown notebook '11': choose from 00, 01"):
-        select(names, only="06,11")
+    assert select(names, start="09") == ["09_time_and_memory", "10_paper_report", "11_play"]
+    with pytest.raises(ValueError, match="unknown notebook '12': choose from 00, 01"):
+        select(names, only="06,12")
     with pytest.raises(ValueError, match="no notebook is left"):
         select(names, only="01", start="02")
 

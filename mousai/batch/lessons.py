@@ -1,4 +1,4 @@
-"""The eleven lessons, in reading order, and what each one's numbers depend on."""
+"""The eleven lessons, in reading order, a page to play with, and what each one's numbers depend on."""
 
 DATA = "00_text2music"  # the lesson about the music that others are trained and judged on
 
@@ -22,6 +22,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
         "08_long_term_amplitude",
         "09_time_and_memory",
     ),
+    "11_play": (),
 }
 
 

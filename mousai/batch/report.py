@@ -66,6 +66,7 @@ class Report:
         self.profile = get_profile(profile) if isinstance(profile, str) else profile
         self.notebook, self.seed = notebook, seed
         self.device = str(choose_device(device or None))
+        self.live = not str(out)  # a reader's own run, where sliders can be moved; a batch run names a folder
         self.out = Path(out) if str(out) else home() / "lessons" / self.profile.name
         self.started = time.perf_counter()
         np.random.seed(seed % 2**32)  # seaborn's jitter: a second run is to draw the same

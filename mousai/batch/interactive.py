@@ -1,0 +1,30 @@
+"""What moves under a reader's hand, and stands still in a batch run, where there is no hand."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+from ipywidgets import SelectionSlider, interactive
+from matplotlib.figure import Figure
+
+from mousai.batch.report import Report
+
+
+def slider(
+    report: Report, name: str, draw: Callable[[float], Figure], values: Sequence[float], shown: float, label: str
+) -> interactive | None:
+    """`draw(value)` for the value chosen of `values`, `shown` to begin with: the last expression of a cell.
+
+    The figure of `shown` is saved as figures/<name>.png. A batch run shows that one and gives None: a widget would be
+    left in the executed copy with nobody behind it. Raises ValueError where `shown` is none of the values.
+    """
+    if shown not in values:
+        raise ValueError(f"slider {name!r}: {shown:g} is not among its values: begin with one of them")
+    fig = draw(shown)
+    report.figure(fig, name)
+    if not report.live:
+        return None
+    plt.close(fig)
+    choose = SelectionSlider(
+        options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
+    )
+    return interactive(lambda value: draw(value), value=choose)

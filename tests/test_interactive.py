@@ -1,0 +1,40 @@
+"""Sliders: a reader moves them, a batch run shows one place and makes no widget."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from mousai.batch import interactive
+from mousai.batch.report import Report
+
+
+@pytest.fixture
+def drawn() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def draw(drawn):
+    return lambda value: drawn.append(value) or Figure()
+
+
+def test_a_batch_run_shows_one_figure_and_leaves_no_widget_behind(tmp_path, monkeypatch, draw, drawn):
+    monkeypatch.setattr(interactive, "SelectionSlider", None)
+    report = Report("01_lesson", "smoke", tmp_path)
+    assert interactive.slider(report, "moved", draw, [0.0, 0.5, 1.0], 0.5, "sigma") is None
+    assert drawn == [0.5]
+    assert report.artefacts == [tmp_path / "figures" / "01_moved.png"] and report.artefacts[0].is_file()
+
+
+def test_a_reader_gets_each_value_that_the_slider_is_moved_to(home, draw, drawn):
+    report = Report("01_lesson", "smoke")
+    choose = interactive.slider(report, "moved", draw, [0.0, 0.5, 1.0], 0.5, "sigma").children[0]
+    assert (choose.value, choose.description) == (0.5, "sigma")
+    assert [text for text, _ in choose.options] == ["0", "0.5", "1"]
+    choose.value = 1.0
+    assert drawn == [0.5, 0.5, 1.0]  # saved, shown, moved
+    assert report.artefacts == [home / "lessons" / "smoke" / "figures" / "01_moved.png"]
+
+
+def test_a_slider_begins_at_one_of_its_values(tmp_path, draw):
+    with pytest.raises(ValueError, match=r"slider 'moved': 0.3 is not among its values"):
+        interactive.slider(Report("01_lesson", "smoke", tmp_path), "moved", draw, [0.0, 0.5], 0.3, "sigma")

@@ -1,0 +1,92 @@
+"""The panel of notebook 11: what is in its fields is what is generated, shown and saved."""
+
+import pytest
+import soundfile
+import torch
+from torch.testing import assert_close
+
+from mousai.batch import panel
+from mousai.batch.panel import Panel, Wish
+from mousai.profiles import CPU, SMOKE
+
+RATE = 48_000
+
+
+class Stand(panel.Mousai):
+    """In place of the whole stack: keeps what it was asked for; a louder sound for a larger seed."""
+
+    def __init__(self):
+        self.profile, self.asked = SMOKE, []
+
+    def generate(self, prompts, seconds, seed=0, **settings):
+        if not prompts[0]:
+            raise ValueError("a prompt is empty: say what to play")
+        self.asked.append({"prompts": prompts, "seconds": seconds, "seed": seed} | settings)
+        return torch.full((1, 2, round(seconds * RATE)), 0.1 * (1 + seed))
+
+
+@pytest.fixture
+def own(home, monkeypatch) -> Panel:
+    monkeypatch.setattr(panel, "display", lambda *things: None)
+    return Panel(Stand())
+
+
+def press(own: Panel, name: str) -> str:
+    """What the panel says after a press."""
+    [button] = [child for child in own.box.children[-3].children if child.description == name]
+    button.click()
+    assert not button.disabled
+    return own.said.value
+
+
+def test_the_panel_begins_with_the_profiles_own_settings():
+    assert panel.usual(CPU) == Wish(panel.PROMPT, 10.9, 0, 3.0, 20, 3)  # 2^19 / 48,000 = 10.92 s
+
+
+def test_what_stands_in_the_fields_is_what_is_generated(own):
+    for name, value in vars(Wish("Pop, 1 of 4", 1.5, 7, 2.5, 9, 4)).items():
+        own.fields[name].value = value
+    assert press(own, "Generate") == "1.5 s from seed 7"
+    settings = {"guidance": 2.5, "tcld_steps": 9, "dmae_steps": 4}
+    assert own.model.asked == [{"prompts": ["Pop, 1 of 4"], "seconds": 1.5, "seed": 7, "progress": True} | settings]
+
+
+def test_save_keeps_the_last_sound_by_its_name(own, home):
+    own.fields["seed"].value = 2
+    press(own, "Generate")
+    own.name.value = "third.flac"
+    assert "third.flac: 2.7 s, 0 samples were beyond 1" in press(own, "Save")
+    w, rate = soundfile.read(home / "play" / "third.flac", dtype="float32")
+    assert rate == RATE
+    assert_close(torch.from_numpy(w.T), own.w, rtol=0, atol=2**-23)
+
+
+def test_before_a_sound_there_is_nothing_to_save(own, home):
+    assert "press Generate first" in press(own, "Save")
+    assert not (home / "play").exists()
+
+
+def test_what_is_refused_is_said_in_a_line_and_the_last_sound_stays(own):
+    press(own, "Generate")
+    before, own.fields["prompt"].value = own.w, ""
+    assert press(own, "Generate") == "a prompt is empty: say what to play"
+    assert own.w is before
+
+
+@pytest.mark.parametrize("name", ["../mine.flac", "there/mine.flac", "/tmp/mine.flac", "mine.mp3", "mine", "", ".."])
+def test_only_a_plain_name_of_a_sound_file_is_saved(home, name):
+    with pytest.raises(ValueError, match=r"is no file name|cannot write"):
+        panel.save(torch.zeros(2, 100), name)
+    assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_player_holds_the_whole_sound_as_loud_as_it_is(home):
+    w = 0.01 * torch.sin(torch.arange(3 * RATE) / 10).repeat(2, 1)
+    assert panel.player(w).data
+    heard, _ = soundfile.read(home / "play" / "last.ogg")
+    assert len(heard) == 3 * RATE and abs(heard).max() == pytest.approx(0.01, rel=0.1)
+
+
+def test_the_picture_is_as_long_as_the_sound():
+    fig = panel.spectrogram(torch.zeros(2, 2 * RATE))
+    assert fig.axes[0].get_xlim() == (0, 2) and fig.axes[0].get_xlabel() == "time (s)"
