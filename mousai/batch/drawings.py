@@ -1,7 +1,8 @@
 """Drawings that lessons share, too long for a cell: each returns its figure, or fills the axes that it is given."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import log2, prod
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -137,9 +138,8 @@ def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds
     looks = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
     heard = {name: part[..., : len(tokens)] for name, part in weights.items() if "cross" in name}
     words = {depth_of(name): even(part).mean(axis=0) for name, part in heard.items()}
-    above: list[Hashable] = [f"{depth}" for depth in sorted(looks)]
-    below: list[Hashable] = ["words"] * len(looks)
-    fig, axes = plt.subplot_mosaic([above, below], figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
+    rows: Any = [[f"{depth}" for depth in sorted(looks)], ["words"] * len(looks)]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
     extent = (0, seconds, 0, seconds)
     for depth, look in looks.items():
         ax, top = axes[f"{depth}"], float(np.percentile(look, 99))
