@@ -18,7 +18,6 @@ ROOT = NOTEBOOKS.parent
 LESSONS = ("00_text2music", "01_v_diffusion", "02_ddim")
 MINUTES = 5  # that a lesson may take in the smoke profile, on a busy machine
 NOTEBOOK = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
-ERROR = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
 RUN_ALL = "document.querySelector('.lm-Menu [data-command=\"runmenu:run-all\"]')"
 QUIETLY = ("--no-browser", "--allow-root", "--ServerApp.port=0")
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}  # nothing asks the network, no note lies over the page
@@ -32,6 +31,12 @@ pytestmark = [
 def found(selector: str, of: str = "element => element") -> str:
     """JavaScript for a list: what `of` says of every part of the open notebook that `selector` finds."""
     return f"[...{NOTEBOOK}.querySelectorAll({json.dumps(selector)})].map({of})"
+
+
+def failed() -> str:
+    """JavaScript for the tracebacks, which JupyterLab shows as it shows warnings."""
+    shown = found("[data-mime-type='application/vnd.jupyter.stderr']", "output => output.textContent")
+    return f"{shown}.filter(text => text.includes('Traceback (most recent call last)'))"
 
 
 def command_of_make() -> list[str]:
@@ -98,7 +103,7 @@ def run_all(page: Page, address: str, count: int) -> None:
     page.click(RUN_ALL)
     page.until(f"!{RUN_ALL}")
     ran = found(".jp-CodeCell .jp-InputPrompt", "prompt => /\\d/.test(prompt.textContent)")
-    page.until(f"{ran}.filter(Boolean).length === {count} || {found(ERROR)}.length > 0", 60 * MINUTES)
+    page.until(f"{ran}.filter(Boolean).length === {count} || {failed()}.length > 0", 60 * MINUTES)
 
 
 def photographs(page: Page, name: str, folder: Path) -> None:
@@ -118,7 +123,7 @@ def test_run_all_ends_without_an_error_and_shows_what_there_is_to_see_and_hear(n
     code, prose = cells(name, "code"), "\n".join(cells(name, "markdown"))
     sounds, figures = ("".join(code).count(f"report.{what}(") for what in ("audio", "figure"))
     run_all(page, address.replace(LESSONS[0], name), len(code))
-    assert page.get(found(ERROR, "output => output.textContent")) == []
+    assert page.get(failed()) == []
     page.until(found("audio", "player => player.duration > 1") + f".filter(Boolean).length === {sounds}")  # decoded
     pictures = page.get(found(".jp-OutputArea-output img", "image => image.naturalWidth > 100"))
     assert pictures == [True] * figures
