@@ -2,7 +2,8 @@
 
 Both stages go the same way. What is kept is held at every step (`windows.Given`): in stage 2 the latents of the kept
 sound, so that the new ones follow from them; in stage 1 the kept waveform itself, so that the new one takes up its
-phases. Then the sound as it was is put back, to the bit, and a short cross-fade inside of it leads to the new.
+phases. Then the sound as it was is put back, to the bit, and a short cross-fade inside of it leads to the new. Gaps
+are whole latent steps: of a step that is half kept the new half would not fit the old.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,9 @@ from mousai.dmae import DMAE
 from mousai.shapes import Latent, Part, Wave
 from mousai.windows import Given
 
-FADE = 2400  # samples, 50 ms
+STEP = 1024  # samples, a latent step
+EDGE = 2400  # samples, 50 ms: how much of what is kept may change before a gap, and after it
+FADE = EDGE - STEP  # what is left for a cross-fade where a gap is widened to whole steps
 BLOCK = 2**18  # samples handed on at once
 Span = tuple[int, int]
 Decode = Callable[..., Iterator[Part]]  # (z, length, given) -> w
@@ -132,22 +135,24 @@ def varied(w: Stereo, noise_level: float) -> Edit:
 
 def continued(w: Stereo, samples: int) -> Edit:
     """It, and what follows, up to that many samples in all. Raises ValueError where that is no more than there are."""
-    if samples <= w.shape[-1]:
+    there = w.shape[-1]
+    if samples <= there:
         raise ValueError(
-            f"{samples / 48_000:g} s in all, but the sound has {w.shape[-1] / 48_000:g} s already: ask for more seconds"
+            f"{samples / 48_000:g} s in all, but the sound has {there / 48_000:g} s already: ask for more seconds"
         )
-    return Edit(w, ((w.shape[-1], samples),))
+    return Edit(w, ((there // STEP * STEP, samples),))
 
 
 def inpainted(
     w: Stereo, regions: Sequence[tuple[float, float]], noise_level: float = 1.0, sample_rate: int = 48_000
 ) -> Edit:
     """It with these regions, from and to seconds, made anew; in any order. Raises ValueError for one outside of it."""
-    gaps, seconds = [], w.shape[-1] / sample_rate
+    gaps, there = [], w.shape[-1]
     for start, end in sorted(regions):
-        if not 0 <= start < end <= seconds:
+        if not 0 <= start < end <= there / sample_rate:
             raise ValueError(
-                f"from {start:g} to {end:g} s is no region of {seconds:g} s of sound: choose two times in it"
+                f"from {start:g} to {end:g} s is no region of {there / sample_rate:g} s of sound: choose times in it"
             )
-        gaps.append((round(start * sample_rate), round(end * sample_rate)))
+        first, last = round(start * sample_rate), round(end * sample_rate)
+        gaps.append((first // STEP * STEP, min(there, -(-last // STEP) * STEP)))
     return Edit(w, tuple(gaps), noise_level)

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from mousai import codec
-from mousai.edit import FADE, Edit, continued, inpainted, varied
+from mousai.edit import EDGE, FADE, Edit, continued, inpainted, varied
 from mousai.generate import Mousai
 
 
@@ -21,11 +21,11 @@ def w() -> torch.Tensor:
 QUICK = {"tcld_steps": 2, "dmae_steps": 1}
 
 
-def outside(n: int, *gaps: tuple[int, int]) -> torch.Tensor:
-    """Samples [n] that are in no gap and in no cross-fade."""
+def outside(n: int, *gaps: tuple[int, int], edge: int = EDGE) -> torch.Tensor:
+    """Samples [n] that are in no gap and not near one."""
     kept = torch.ones(n, dtype=torch.bool)
     for start, end in gaps:
-        kept[max(0, start - FADE) : end + FADE] = False
+        kept[max(0, start - edge) : end + edge] = False
     return kept
 
 
@@ -43,7 +43,7 @@ def test_outside_of_regions_and_their_cross_fades_a_sound_is_itself_to_the_bit(s
 def test_a_sound_goes_on_to_exactly_the_length_asked_for(stack, w):
     made = stack.generate(["metal"], edit=continued(w, 100_001), **QUICK)
     assert made.shape == (1, 2, 100_001) and made.isfinite().all()
-    assert torch.equal(made[0, :, : 62_401 - FADE], w[:, :-FADE])
+    assert torch.equal(made[0, :, : 62_401 - EDGE], w[:, :-EDGE])
     assert made[0, :, 62_401:].abs().max() > 1e-3
 
 
@@ -78,6 +78,13 @@ def test_the_latent_begins_as_far_away_as_the_level_says_and_goes_down_in_so_muc
     assert far == sorted(far)
 
 
+def test_gaps_are_widened_to_whole_latent_steps_and_change_no_more_than_50_ms_around():
+    w = torch.zeros(2, 62_401)
+    assert inpainted(w, [(0.9, 1.3), (0.1, 0.2)]).gaps == ((4 * 1024, 10 * 1024), (42 * 1024, 62_401))
+    assert continued(w, 80_000).gaps == ((60 * 1024, 80_000),)
+    assert FADE + 1024 == EDGE == 0.05 * 48_000
+
+
 def test_latent_steps_are_kept_where_all_of_them_lies_in_what_is_kept():
     edit = Edit(torch.zeros(2, 15_000), ((2500, 5000), (10_240, 11_264)))
     assert edit.kept == [(0, 2500), (5000, 10_240), (11_264, 15_000)]
@@ -106,7 +113,7 @@ def test_the_cross_fade_is_a_straight_line_inside_of_what_is_kept(stack):
     for place, expected in ((10_000 - FADE, ramp), (20_000, 1 - ramp), (50_000 - FADE, ramp)):
         assert_close(made[place : place + FADE], expected)
     assert (made[10_000:20_000] == 1).all() and (made[50_000:] == 1).all()
-    assert (made[outside(60_000, (10_000, 20_000), (50_000, 60_000))] == 0).all()
+    assert (made[outside(60_000, (10_000, 20_000), (50_000, 60_000), edge=FADE)] == 0).all()
 
 
 def test_only_what_lies_around_a_gap_is_decoded_and_the_decoder_is_told_what_it_knows(stack):
@@ -128,7 +135,7 @@ def test_the_known_signal_is_cut_from_that_of_the_whole_with_silence_behind(stac
 def test_in_the_cross_fade_new_and_old_are_one_where_no_gap_is(stack, w):
     """Stage 1 holds the waveform it knows, so what it decodes there is the waveform."""
     heard = []
-    edit, decode = inpainted(w, [(0.5, 0.7)]), partial(stack.dmae.stream, steps=2, generator=torch.Generator())
+    edit, decode = Edit(w, ((24_000, 34_000),)), partial(stack.dmae.stream, steps=2, generator=torch.Generator())
 
     def listening(z, length, given):
         heard.append(torch.cat([*decode(z, length=length, given=given)], dim=-1))
@@ -151,8 +158,8 @@ def test_what_is_new_follows_from_what_is_kept(stack, w):
         (lambda w: Edit(w, ()), "gaps"),
         (lambda w: Edit(w, ((70_000, 80_000),)), "are not within 62401 samples"),
         (lambda w: Edit(w, ((500, 500),)), "say where each begins and ends"),
-        (lambda w: Edit(w, ((500, 1000), (5000, 9000))), "make them one, or leave 4800 between"),
-        (lambda w: inpainted(w, [(0.5, 0.7), (0.6, 0.8)]), "gaps follow at samples 33600 and 28800"),
+        (lambda w: Edit(w, ((500, 1000), (3000, 9000))), "make them one, or leave 2752 between"),
+        (lambda w: inpainted(w, [(0.5, 0.7), (0.6, 0.8)]), "gaps follow at samples 33792 and 28672"),
         (lambda w: inpainted(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
         (lambda w: inpainted(w, [(0.5, float("nan"))]), "is no region"),
         (lambda w: varied(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),

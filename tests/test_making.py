@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from mousai import cli
 from mousai.batch import making
-from mousai.edit import FADE
+from mousai.edit import EDGE
 from mousai.recipe import read_recipe
 
 QUICK = ["--profile", "smoke", "--tcld-steps", "2", "--dmae-steps", "1"]
@@ -73,12 +73,12 @@ def test_what_is_kept_of_a_file_is_in_the_new_file_sample_for_sample(subtype):
     )
     before, after, kept = samples("in.wav"), samples("out.wav"), np.ones(60_000, bool)
     for start, end in ((14_400, 19_200), (43_200, 52_800)):
-        kept[start - FADE : end + FADE] = False
+        kept[start - EDGE : end + EDGE] = False
         assert (before[start:end] != after[start:end]).mean() > 0.9
     assert np.array_equal(before[kept], after[kept])
     run("generate", "Pop", "--continue", "in.wav", "--seconds", "1.5", "--out", "on.flac", *QUICK)
     assert samples("on.flac").shape == (72_000, 2)
-    assert np.array_equal(samples("on.flac")[: 60_000 - FADE], before[:-FADE])
+    assert np.array_equal(samples("on.flac")[: 60_000 - EDGE], before[:-EDGE])
 
 
 def test_an_edited_file_is_made_again_where_its_sound_is_at_hand_and_not_from_another(tmp_path, capsys):
