@@ -176,7 +176,7 @@ def caption_batches(profile: Profile, latents: Latents, batch: int, device: torc
 
     def batches(number: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, number])
-        picks = (order.batch(number, batch) if order else rng.integers(len(latents), size=batch)).tolist()
+        picks = order.batch(number, batch) if order else rng.integers(len(latents), size=batch).tolist()
         texts = [training_caption(*latents.about(i), rng=rng, title_drop=profile.tcld.title_drop) for i in picks]
         return latents[picks], encoder(texts)
 

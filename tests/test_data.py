@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mousai.data.clips import Chunks, RandomCrops
 from mousai.data.records import (
     Record,
     caption,
+    checked,
     load_chunk,
     load_crop,
     load_piece,
@@ -191,6 +193,13 @@ def test_a_manifest_comes_back_as_it_was_written(records, tmp_path):
     write_manifest(odd, tmp_path / "manifest.jsonl")
     assert read_manifest(tmp_path / "manifest.jsonl") == odd
     assert all(json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text("utf-8").splitlines())
+
+
+@pytest.mark.parametrize(("name", "value"), [("title", 3), ("samples", 9.5), ("year", "1883"), ("tempo", None)])
+def test_fields_of_another_kind_are_refused_where_nothing_else_checks_types(records, monkeypatch, name, value):
+    monkeypatch.setattr("mousai.data.records.Record", SimpleNamespace)  # the tests' own hook is strict about classes
+    with pytest.raises(ValueError, match=f"{name} is "):
+        checked(vars(records[0]) | {name: value})
 
 
 def test_a_torn_or_missing_manifest_is_named(tmp_path):

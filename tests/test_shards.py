@@ -134,17 +134,17 @@ def test_no_two_processes_have_a_record_in_common_and_all_of_them_have_all(world
 
 def test_any_batch_of_any_epoch_is_the_same_without_those_before():
     walked = Epochs(COUNTS, seed=3)
-    batches = [walked.batch(number, 16).tolist() for number in range(20)]
+    batches = [walked.batch(number, 16) for number in range(20)]
     for number in (19, 7, 0, 8):
-        assert Epochs(COUNTS, seed=3).batch(number, 16).tolist() == batches[number]
-        assert walked.batch(number, 16).tolist() == batches[number]
+        assert Epochs(COUNTS, seed=3).batch(number, 16) == batches[number]
+        assert walked.batch(number, 16) == batches[number]
 
 
 def test_crops_are_of_the_chunks_that_the_order_names(tiny, tiny_data, shards):
     crops, length = ShardCrops(Shards(shards, "train"), 4096, 5, seed=1), tiny.tcld.crop
     batch, picks = crops(3), Epochs(np.array([7, 1]), 1).batch(3, 5)
     for wave, i in zip(batch, picks, strict=True):
-        chunk = torch.from_numpy(Shards(shards, "train")[int(i)][2])
+        chunk = torch.from_numpy(Shards(shards, "train")[i][2])
         assert any(torch.equal(wave, chunk[:, start : start + 4096]) for start in range(length - 4095))
     assert_close(ShardCrops(Shards(shards, "train"), 4096, 5, seed=1)(3), batch, atol=0, rtol=0)
     assert not torch.equal(ShardCrops(Shards(shards, "train"), 4096, 5, seed=2)(3), batch)
@@ -455,7 +455,7 @@ def test_a_million_records_take_no_more_memory_than_their_shards_names(tmp_path)
     write_index(Index("", 1024, splits), path.parent)
     order = Epochs(np.full(10_000, 100), 0)
     batches = (0, 1, 31_000 // 2, 31_250)  # the beginning, in mid-epoch, the second epoch
-    for i in {int(i) // 100 for number in batches for i in order.batch(number, 32)}:
+    for i in {i // 100 for number in batches for i in order.batch(number, 32)}:
         os.link(path, path.parent / names[i])
 
     def work() -> ShardCrops:

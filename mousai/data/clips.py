@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,25 +38,21 @@ class RandomCrops:
 
 
 class ShardCrops:
-    """The same from shards, a crop a chunk, every chunk once an epoch; also a pure function of (seed, step).
-
-    Threads read the records of a batch, each those that no other reads.
-    """
+    """The same from shards, a crop a chunk, every chunk once an epoch; also a pure function of (seed, step)."""
 
     def __init__(self, shards: Shards, crop: int, batch: int, seed: int):
         """Raises ValueError if the chunks are shorter than a crop."""
         if shards.samples < crop:
             raise ValueError(f"crop of {crop} samples is longer than a chunk of {shards.root}, {shards.samples}")
         self.shards, self.crop, self.batch, self.seed = shards, crop, batch, seed
-        self.order, self.pool = Epochs(shards.counts, seed), ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+        self.order = Epochs(shards.counts, seed)
 
     def __call__(self, step: int) -> Wave:
         """[batch, 2, crop], float32 in [-1, 1]."""
         rng = np.random.default_rng([self.seed, step])
         starts = rng.integers(self.shards.samples - self.crop + 1, size=self.batch)
-        read = lambda i, start: torch.from_numpy(self.shards.crop(i, start, self.crop))  # noqa: E731
-        picks = self.order.batch(step, self.batch)
-        return torch.stack([*self.pool.map(read, picks.tolist(), starts.tolist())])
+        spots = zip(self.order.batch(step, self.batch), starts.tolist(), strict=True)
+        return torch.stack([torch.from_numpy(self.shards.crop(i, start, self.crop)) for i, start in spots])
 
 
 class Chunks:

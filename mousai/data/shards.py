@@ -10,7 +10,6 @@ import json
 import os
 import re
 import tarfile
-import threading
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,7 +105,7 @@ class OpenShard:
         self.path, self.places, self.file = path, places(path, shard), path.open("rb", buffering=0)
 
     def __getitem__(self, i: int) -> tuple[bytes, bytes]:
-        """(flac, json) of record i; from any thread."""
+        """(flac, json) of record i."""
         flac, flac_size, text, text_size = self.places[i].tolist()
         return os.pread(self.file.fileno(), flac_size, flac), os.pread(self.file.fileno(), text_size, text)
 
@@ -140,7 +139,6 @@ class Shards:
         self.ends = self.counts.cumsum()
         self.opened: dict[int, OpenShard] = {}
         self.seen: set[int] = set()
-        self.lock = threading.Lock()
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -178,14 +176,13 @@ class Shards:
         if not 0 <= i < len(self):
             raise IndexError(i)
         at = int(np.searchsorted(self.ends, i, "right"))
-        with self.lock:
-            if at not in self.opened:
-                shard = self.shards[at]
-                self.opened[at] = OpenShard(self.root / shard.name, shard, at in self.seen)
-                self.seen.add(at)
-                while len(self.opened) > HELD:
-                    del self.opened[next(iter(self.opened))]
-            return self.opened[at], int(i - self.ends[at] + self.counts[at])
+        if at not in self.opened:
+            shard = self.shards[at]
+            self.opened[at] = OpenShard(self.root / shard.name, shard, at in self.seen)
+            self.seen.add(at)
+            while len(self.opened) > HELD:
+                del self.opened[next(iter(self.opened))]
+        return self.opened[at], int(i - self.ends[at] + self.counts[at])
 
     def digest(self) -> str:
         """sha256 of what the shards hold."""
@@ -196,7 +193,7 @@ class Epochs:
     """The order of training over shards with `counts` records each: a pure function of (seed, place).
 
     An epoch takes the shards in an order of its own, `WINDOW` at a time, and shuffles the records of these together.
-    Batches are counted over all processes, so that no two of them, and no two workers, have the same record.
+    Batches are counted over all processes, so that no two of them have the same record.
     """
 
     def __init__(self, counts: np.ndarray, seed: int):
@@ -204,9 +201,9 @@ class Epochs:
         self.starts = counts.cumsum() - counts
         self.shards, self.window = lru_cache(2)(self.shards_of), lru_cache(2)(self.window_of)
 
-    def batch(self, number: int, size: int) -> np.ndarray:
-        """Records of batch `number`: the next `size` places after those of the batches before [size]."""
-        return np.array([self.record(place) for place in range(number * size, (number + 1) * size)])
+    def batch(self, number: int, size: int) -> list[int]:
+        """Records of batch `number`: at the next `size` places after those of the batches before."""
+        return [self.record(place) for place in range(number * size, (number + 1) * size)]
 
     def record(self, place: int) -> int:
         """The record at this place, counted on from epoch to epoch."""
