@@ -94,7 +94,7 @@ DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, 
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 
 Sizes = Literal["smoke", "cpu", "a100", "a100-rehearsal"]
-Profile = Annotated[Sizes, typer.Option(help="Size: smoke, cpu, a100.")]
+Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, a100; a100-rehearsal.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
 Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
