@@ -48,6 +48,7 @@ COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind
 FEW = partial(number, kind=int, low=1, high=100)
 SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
 SHARE = partial(number, kind=float, low=0, high=1)
+EFFICIENCY, LARGE = partial(number, kind=float, low=0.01, high=1), partial(number, kind=float, low=0.1, high=10**6)
 MINUTES = partial(number, kind=float, low=0.001, high=100_000)
 RESULT = partial(writable, endings=(".json",))
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
@@ -57,6 +58,8 @@ PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for e
 Profile = Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Size: smoke, cpu, a100.")]
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
+Optimizer = Literal["adamw", "adamw8bit"]
+Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]
 Rivals = Literal["authors", "authors,riffusion"]
 Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
