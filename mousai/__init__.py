@@ -6,6 +6,7 @@
     spectrogram  w -> m_w
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
     windows      sound of any length, in pieces, in flat memory
+    recompute    activations computed again rather than kept, for large batches
     unet         the one 1-D U-Net of both stages
     products     matrix products by the faster of two libraries
     winograd     wide convolutions on a CPU with half the multiplications
@@ -15,6 +16,7 @@
     tcld         stage 2: text -> z
     files        whole files or none: written aside, renamed
     checkpoint   weights to and from disk
+    optimizer    AdamW, or the same with 8-bit moments
     train        one plain loop; EMA; save, resume
     stages       what each stage trains on; weights with a card
     codec        any sound -> z, to a file and back

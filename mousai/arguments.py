@@ -87,6 +87,7 @@ SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(numb
 SEEDS, TIME = seeds, partial(number, kind=float, low=0, high=3600)
 SHARE = partial(number, kind=float, low=0, high=1)
 MEGABYTES = partial(number, kind=int, low=1, high=100_000)
+EFFICIENCY, LARGE = partial(number, kind=float, low=0.01, high=1), partial(number, kind=float, low=0.1, high=10**6)
 MINUTES = partial(number, kind=float, low=0.001, high=100_000)
 RESULT = partial(writable, endings=(".json",))
 SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
@@ -98,6 +99,8 @@ Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, 
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
 Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
+Optimizer = Literal["adamw", "adamw8bit"]
+Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]
 Rivals = Literal["authors", "authors,riffusion"]
 Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]

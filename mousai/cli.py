@@ -16,8 +16,10 @@ from typer.exceptions import TyperException
 
 from mousai.arguments import (
     COUNT,
+    EFFICIENCY,
     EXAMPLE,
     FEW,
+    LARGE,
     MEGABYTES,
     MINUTES,
     PROMPT,
@@ -32,7 +34,9 @@ from mousai.arguments import (
     WEIGHTS,
     Device,
     Folder,
+    Gpu,
     Numerics,
+    Optimizer,
     Profile,
     Rivals,
     Sampler,
@@ -196,11 +200,18 @@ def train(
     start: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Go on from these; dmae and tcld.")
     ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory, a third more time; dmae and tcld.")
+    ] = False,
+    optimizer: Annotated[
+        Optimizer | None, typer.Option(help="adamw, or adamw8bit by bitsandbytes; dmae and tcld.")
+    ] = None,
     device: Device = "",
 ) -> None:
     """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""
-    for name, given in (("--start", start), ("--resume", resume)):
-        if given and model == "judge":
+    given = {"--start": start, "--resume": resume, "--checkpointing": checkpointing, "--optimizer": optimizer}
+    for name, value in given.items():
+        if value and model == "judge":
             raise typer.BadParameter(f"'{name}' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
     from mousai import stages
@@ -211,7 +222,8 @@ def train(
     from mousai.profiles import get_profile
     from mousai.train import is_main, main_first
 
-    chosen, place, run = get_profile(profile), choose_device(device or None), home() / "training" / f"{profile}-{model}"
+    chosen = stages.switched(get_profile(profile), checkpointing, optimizer)
+    place, run = choose_device(device or None), home() / "training" / f"{profile}-{model}"
     path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
     before = read_card(start) if start else None  # now: with --ship its file may be replaced
     if model == "judge":
@@ -297,6 +309,40 @@ def bench(
     from mousai.batch import bench
 
     bench.show(bench.bench(size, repeats, against), out)
+
+
+@app.command()
+def plan(
+    profile: Profile = "a100",
+    gpu: Annotated[Gpu, typer.Option(help="Memory and peak TFLOP/s, as its data sheet says.")] = "a100-80gb",
+    batch: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Items a step; the profile's.")] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="What is multiplied; the profile's.")
+    ] = None,
+    optimizer: Annotated[Optimizer | None, typer.Option(help="The profile's.")] = None,
+    efficiency: Annotated[
+        float, typer.Option(parser=EFFICIENCY, metavar="SHARE", help="Of the peak TFLOP/s; an assumption.")
+    ] = 0.4,
+    hours: Annotated[
+        float | None, typer.Option(parser=LARGE, metavar="H", help="Music on the disk; the profile's, the paper 2500.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory-gb", parser=LARGE, metavar="GB", help="Of another GPU.")
+    ] = None,
+    tflops: Annotated[float | None, typer.Option(parser=LARGE, metavar="N", help="Peak of another GPU.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Measure small ones on this CPU instead: minutes.")] = False,
+) -> None:
+    """Reckon what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
+    if check:
+        from mousai.batch.measured import show
+
+        raise typer.Exit(0 if show() else 1)
+    from mousai.batch import plan as planned
+    from mousai.profiles import get_profile
+
+    kind = {"float32": "float32", "bfloat16": "auto", None: None}[precision]
+    chosen = planned.trained(get_profile(profile), batch=batch, precision=kind, optimizer=optimizer)
+    print(planned.plan(chosen, planned.gpu_of(gpu, memory, tflops), efficiency, hours))
 
 
 @data.command("import")

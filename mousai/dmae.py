@@ -19,6 +19,7 @@ from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, level
 from mousai.envelope import Envelope, Reader
 from mousai.precision import autocast
 from mousai.profiles import DMAEConfig, EncoderConfig
+from mousai.recompute import Recomputed
 from mousai.shapes import Latent, Level, Magnitude, Part, Signal, Wave
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
@@ -28,7 +29,7 @@ POLISH_PART = 2**19  # samples, 10.9 s
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
 
 
-class ResnetIn(nn.Module):
+class ResnetIn(Recomputed):
     """The encoder's first block, 1024 -> channels: like `Resnet` with one group and a 1x1 shortcut."""
 
     def __init__(self, inside: int, width: int):

@@ -19,8 +19,9 @@ from mousai.data.shards import Epochs, sharded
 from mousai.dmae import DMAE
 from mousai.evaluation.yardstick import fit_pca
 from mousai.files import home
+from mousai.optimizer import optimizer_class
 from mousai.precision import choose_device
-from mousai.profiles import Profile
+from mousai.profiles import Profile, TrainConfig
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
@@ -59,6 +60,26 @@ def train_dmae(
     return fit(  # type: ignore[return-value]
         model, lambda number: (crops(number),), config, steps or config.steps, profile.seed, run, resume, device, watch
     )
+
+
+def switched(profile: Profile, checkpointing: bool, optimizer: str | None) -> Profile:
+    """Both stages trained with gradient checkpointing where it is asked for, and that optimizer or the profile's.
+
+    Raises ImportError, with the mend, where the optimizer's library is missing: now, not after the data are made.
+    """
+
+    def train(config: TrainConfig) -> TrainConfig:
+        chosen = optimizer or config.optimizer
+        optimizer_class(chosen)
+        return replace(config, checkpointing=checkpointing or config.checkpointing, optimizer=chosen)
+
+    return replace(profile, dmae_train=train(profile.dmae_train), tcld_train=train(profile.tcld_train))
+
+
+def switches(config: TrainConfig) -> str:
+    """What was switched on, as the shell says it."""
+    optimizer = "" if config.optimizer == "adamw" else f" --optimizer {config.optimizer}"
+    return " --checkpointing" * config.checkpointing + optimizer
 
 
 def shortened(profile: Profile, steps: int) -> Profile:
@@ -135,7 +156,8 @@ def ship(
     "hours_in_all" counts theirs too. `validation`: what the valid split said last, one entry a noise level.
     """
     loss, seconds, before = history["loss"].to_numpy(), history["seconds"].to_numpy(), start or {}
-    hours, words = float(seconds.sum()) / 3600, "" if start is None else " --start FILE"
+    hours, train = float(seconds.sum()) / 3600, getattr(profile, f"{name}_train")
+    words = ("" if start is None else " --start FILE") + switches(train)
     card = {
         "profile": profile.name,
         "model": name,
@@ -145,6 +167,8 @@ def ship(
         "hours": round(hours, 3),
         "hours_in_all": round(hours + before.get("hours_in_all", before.get("hours", 0)), 3),
         "seed": profile.seed,
+        "checkpointing": train.checkpointing,
+        "optimizer": train.optimizer,
         "final_loss": round(float(loss[-100:].mean()), 4),
         # over 100 equal parts of the run: what a healthy one looks like
         "loss_curve": over_parts(loss, np.mean),

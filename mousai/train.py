@@ -30,9 +30,11 @@ from torch import nn
 
 from mousai.checkpoint import save_tensors
 from mousai.files import write_text
+from mousai.optimizer import OtherOptimizer, check_kind, load_state_tensors, new_optimizer, state_tensors
 from mousai.precision import autocast, choose_device
 from mousai.profiles import TrainConfig
 from mousai.progress import progress_bar
+from mousai.recompute import recompute
 
 Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments
 Watch = Callable[[int, nn.Module], None]  # (steps done, averaged model) -> whatever is worth writing down
@@ -145,19 +147,18 @@ def fit(
     place, main = device or choose_device(), is_main()
     partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # a warm start trains a part of the net
     accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no", kwargs_handlers=[partly])
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, config), config.lr, config.betas, config.eps, weight_decay=config.weight_decay
-    )
+    optimizer = new_optimizer(model, config)
     model.to(accelerator.device).train()
     ema = EMA(model, config.ema_beta, config.ema_power)
+    recompute(model, config.checkpointing)
     with accelerator.main_process_first():
         history = load_run(run, model, ema, optimizer) if run and resume else []
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped, stepping = accelerator.prepare(model, optimizer)
     saved, fresh, ahead = time.monotonic(), not history, Ahead(batches, accelerator.num_processes)
     bar = progress_bar(None, type(model).__name__, steps, len(history), "step", show=main)
     try:
         for step in range(len(history), steps):
-            history.append(train_step(wrapped, ahead, config, step, steps, seed, optimizer, accelerator))
+            history.append(train_step(wrapped, ahead, config, step, steps, seed, stepping, accelerator))
             ema.update(model, step + 1)
             bar.set_postfix(loss=f"{recent(history):.3f}", waiting=f"{waiting(history[-50:]):.0%}", refresh=False)
             bar.update()
@@ -192,15 +193,6 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-
-
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """The encoder, where there is one, and the rest, each with its share of the learning rate."""
-    parts: tuple[list, list] = ([], [])
-    for name, parameter in model.named_parameters():
-        parts[name.startswith("encoder.")].append(parameter)
-    groups = ({"params": part, "share": share} for part, share in zip(parts, (1.0, config.encoder_share), strict=True))
-    return [group for group in groups if group["params"]]
 
 
 def train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerator) -> dict:
@@ -259,9 +251,9 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
     last, previous, new = (run / f"{name}.safetensors" for name in ("last", "previous", "new"))
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    save_tensors(tensors, new, {"history": json.dumps(history)})  # first: where the disk is full, both old ones stay
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in state_tensors(optimizer).items()}
+    told = {"history": json.dumps(history), "optimizer": type(optimizer).__name__}
+    save_tensors(tensors, new, told)  # first: where the disk is full, both old ones stay
     if fresh:
         previous.unlink(missing_ok=True)
     elif last.is_file():
@@ -273,7 +265,8 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
 def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
     """Fill all three from the newest file that can be read; returns its history, empty where there is no run yet.
 
-    Says so where that is not the last one. Raises ValueError where each is damaged or of another profile.
+    Says so where that is not the last one. Raises ValueError where each is damaged or of another profile, or where it
+    is of another optimizer.
     """
     found = [path for name in ("last", "previous") if (path := run / f"{name}.safetensors").is_file()]
     for path in found:
@@ -281,6 +274,8 @@ def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
             history = fill(path, model, ema, optimizer)
             os.replace(path, run / "last.safetensors")  # a damaged one must not become the one before
             return history
+        except OtherOptimizer:
+            raise
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             said = f"{path} is damaged or of another profile"
             if path == found[-1]:
@@ -292,13 +287,11 @@ def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
 def fill(path: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
     """Weights, average and optimizer from one file of `save_run`; returns its history."""
     with safe_open(path, "pt") as file:
-        history = json.loads(file.metadata()["history"])
-    tensors, state = load_file(path), {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    for prefix, module in (("model.", model), ("ema.", ema.model)):
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        told = file.metadata()
+    history, tensors = json.loads(told["history"]), load_file(path)
+    check_kind(optimizer, told.get("optimizer", "AdamW"), path)
+    of = lambda part: {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}  # noqa: E731
+    model.load_state_dict(of("model."))
+    ema.model.load_state_dict(of("ema."))
+    load_state_tensors(optimizer, of("optimizer."))
     return history

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.profiles import UNetConfig
+from mousai.recompute import Recomputed
 from mousai.shapes import Embedding, Latent, Level, Signal
 
 Features = Float[Tensor, "batch features"]
@@ -43,7 +44,7 @@ class NoiseLevel(nn.Module):
         return F.gelu(self.mlp(F.gelu(self.mlp(h))))
 
 
-class Resnet(nn.Module):
+class Resnet(Recomputed):
     """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), width and length unchanged."""
 
     def __init__(self, width: int, groups: int):
@@ -75,13 +76,19 @@ def told(linear: nn.Linear, features: Features | Told) -> Tensor:
 
 
 def channel_norm(x: Activation) -> Activation:
-    """LayerNorm over channels, at each moment by itself.
+    """LayerNorm over channels, at each moment by itself."""
+    return norm_by_products(x) if x.device.type == "cpu" else norm_channels_last(x)
 
-    On the CPU sums over channels are products with ones: `layer_norm` wants channels last, and what it gives is then
-    copied back by the next convolution, a tenth of stage 1's time (`mousai bench`). Sums stay float32 at least.
+
+def norm_channels_last(x: Activation) -> Activation:
+    """As torch has it."""
+    return F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
+
+
+def norm_by_products(x: Activation) -> Activation:
+    """The same with sums over channels as products with ones: what torch's gives is copied back by the next convolution
+    on a CPU, a tenth of stage 1's time (`mousai bench`). Sums stay float32 at least.
     """
-    if x.device.type != "cpu":
-        return F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
     with torch.autocast("cpu", enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         mean_of = x.new_full((1, x.shape[1]), 1 / x.shape[1])
@@ -154,7 +161,7 @@ def attention_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None =
     return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1) @ v
 
 
-class Group(nn.Module):
+class Group(Recomputed):
     """One repetition of the items at a depth, in the authors' order."""
 
     def __init__(self, config: UNetConfig, depth: int):

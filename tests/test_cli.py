@@ -12,9 +12,11 @@ import soundfile
 
 from mousai import arguments, checkpoint, cli, train
 from mousai.batch import reproduce
+from mousai.batch.plan import GPUS
 from mousai.diffusion import SAMPLERS
 from mousai.files import home
 from mousai.generate import FORMATS
+from mousai.optimizer import OPTIMIZERS
 from mousai.profiles import PROFILES
 
 BAD = [
@@ -83,6 +85,13 @@ BAD = [
     (["train", "judge", "--start", "a_file"], "'--start' is for dmae and tcld"),
     (["train", "tcld", "--start", "no_file"], "'--start': file 'no_file' does not exist"),
     (["train", "tcld", "--start", "."], "'--start': file '.' is a directory"),
+    (["train", "judge", "--checkpointing"], "'--checkpointing' is for dmae and tcld"),
+    (["train", "judge", "--optimizer", "adamw"], "'--optimizer' is for dmae and tcld"),
+    (["train", "dmae", "--optimizer", "sgd"], "'--optimizer': 'sgd' is not one of 'adamw', 'adamw8bit'"),
+    (["plan", "--gpu", "tpu"], "'--gpu': 'tpu' is not one of 'a100-40gb', 'a100-80gb', 'h100-80gb'"),
+    (["plan", "--efficiency", "0"], "'--efficiency': '0' does not fit: say a number from 0.01 to 1"),
+    (["plan", "--batch", "0"], "'--batch': '0' does not fit: say a whole number from 1 to"),
+    (["plan", "--memory-gb", "none"], "'--memory-gb': 'none' does not fit: say a number from 0.1 to"),
     (["train", "sing"], "'sing' is not one of 'dmae', 'tcld', 'judge'"),
     (["listen", "a_file"], "FILE without --collect: add --collect to count answers"),
     (["listen", "--collect"], "no FILE: give the files people sent"),
@@ -144,6 +153,7 @@ def test_every_command_explains_its_options(capsys):
         ["report"],
         ["verify"],
         ["bench"],
+        ["plan"],
     ):
         with pytest.raises(SystemExit) as left:
             cli.main([*words, "--help"])
@@ -157,6 +167,8 @@ def test_names_told_without_torch_are_those_that_torch_knows():
     assert tuple(PROFILES) == get_args(choice)
     assert tuple(FORMATS) == arguments.ENDINGS
     assert tuple(SAMPLERS) == get_args(cli.Sampler)
+    assert get_args(cli.Optimizer) == OPTIMIZERS
+    assert get_args(cli.Gpu) == tuple(GPUS)
 
 
 def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, capsys):

@@ -24,7 +24,8 @@ def test_environment_yml_only_points_at_pyproject():
 
 def test_every_dependency_is_bounded():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for name in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    for name in [*project["dependencies"], *extras]:
         assert "==" in name or ",<" in name, name
 
 

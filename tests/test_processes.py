@@ -29,7 +29,7 @@ def launched(folder: Path, processes: int, *numbers: int) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    """The same training in one process."""
+    """The same training in one process, of a model that computes nothing again."""
     run = tmp_path_factory.mktemp("alone")
     fit(line(), batches, TOGETHER, STEPS, run=run, device=torch.device("cpu"))
     return run

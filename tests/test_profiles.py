@@ -70,6 +70,7 @@ def test_a100_departs_from_the_paper_nowhere():
     for train in (A100.dmae_train, A100.tcld_train):
         assert (train.warmup, train.decay, train.restart, train.encoder_share) == (0, False, 0, 1.0)
         assert (train.clip, train.accumulate, train.precision) == (0.0, 1, "float32")
+        assert (train.checkpointing, train.optimizer) == (False, "adamw")
 
 
 def test_a_schedule_that_starts_anew_does_so_where_the_warm_start_ends():

@@ -17,8 +17,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from mousai import train
+from mousai.optimizer import parameter_groups
 from mousai.profiles import TrainConfig
-from mousai.train import EMA, Ahead, fit, learning_rate, load_run, parameter_groups, step_generator, waiting
+from mousai.train import EMA, Ahead, fit, learning_rate, load_run, step_generator, waiting
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=8, lr=0.05)

@@ -142,13 +142,14 @@ def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | Non
     return in_fresh_process("mousai.evaluation.efficiency", profile.name, str(seconds), str(seed), device or "")
 
 
-def in_fresh_process(module: str, *arguments: str) -> dict:
-    """`python -m module arguments`, offline; the JSON of its last line.
+def in_fresh_process(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> dict:
+    """`python -m module arguments`, offline, with `settings` in its environment; the JSON of its last line.
 
     Raises RuntimeError with the child's last line if it failed.
     """
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | dict(settings or {})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         why = said if done.returncode > 0 else f"ended by signal {-done.returncode}: is there enough memory?"

@@ -94,18 +94,19 @@ def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAP
 
 
 def build(
-    stage: str, profile: Profile
+    stage: str, profile: Profile, items: int = 1
 ) -> tuple[nn.Module, tuple[Tensor, ...], Callable[[torch.Generator], Tensor], TrainConfig]:
-    """Model, one item for its loss, one DDIM step from noise, settings of its training."""
+    """Model, a batch of `items` for its loss, one DDIM step from one item of noise, settings of its training."""
     config, latent_channels = profile.dmae, profile.dmae.encoder.latent_channels
     if stage == "dmae":
-        model, w = DMAE(config), 0.1 * torch.randn(1, 2, config.crop)
+        model, w = DMAE(config), 0.1 * torch.randn(items, 2, config.crop)
         z = torch.randn(1, latent_channels, config.crop // config.latent_stride).tanh()
         return model, (w,), lambda generator: model.decode(z, 1, generator), profile.dmae_train
     if stage == "tcld":
         model, text, scale = new_tcld(profile), profile.tcld.text, profile.sampling.guidance
-        z, words = torch.randn(1, latent_channels, model.window).tanh(), torch.randn(1, text.tokens, text.features)
-        sample = lambda generator: model.sample(words, model.window, 1, scale, generator)  # noqa: E731
+        z = torch.randn(items, latent_channels, model.window).tanh()
+        words = torch.randn(items, text.tokens, text.features)
+        sample = lambda generator: model.sample(words[:1], model.window, 1, scale, generator)  # noqa: E731
         return model, (z, words), sample, profile.tcld_train
     raise ValueError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
 
