@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
+from IPython.display import display
 from ipywidgets import SelectionSlider, interactive
 from matplotlib.figure import Figure
 
@@ -27,4 +28,10 @@ def slider(
     choose = SelectionSlider(
         options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
     )
-    return interactive(lambda value: draw(value), value=choose)
+
+    def redraw(value: float) -> None:
+        fig = draw(value)
+        display(fig)  # ipywidgets knows matplotlib's inline backend by a name that it no longer has
+        plt.close(fig)
+
+    return interactive(redraw, value=choose)
