@@ -20,18 +20,17 @@ def slider(
     """
     if shown not in values:
         raise ValueError(f"slider {name!r}: {shown:g} is not among its values: begin with one of them")
-    fig = draw(shown)
-    report.figure(fig, name)
-    if not report.live:
-        return None
-    plt.close(fig)
-    choose = SelectionSlider(
-        options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
-    )
 
     def redraw(value: float) -> None:
         fig = draw(value)
+        if value == shown:
+            report.figure(fig, name)
         display(fig)  # ipywidgets knows matplotlib's inline backend by a name that it no longer has
         plt.close(fig)
 
+    if not report.live:
+        return redraw(shown)
+    choose = SelectionSlider(
+        options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
+    )
     return interactive(redraw, value=choose)
