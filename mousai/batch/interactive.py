@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
+from IPython.display import display
 from ipywidgets import SelectionSlider, interactive
 from matplotlib.figure import Figure
 
@@ -19,12 +20,17 @@ def slider(
     """
     if shown not in values:
         raise ValueError(f"slider {name!r}: {shown:g} is not among its values: begin with one of them")
-    fig = draw(shown)
-    report.figure(fig, name)
+
+    def redraw(value: float) -> None:
+        fig = draw(value)
+        if value == shown:
+            report.figure(fig, name)
+        display(fig)  # ipywidgets knows matplotlib's inline backend by a name that it no longer has
+        plt.close(fig)
+
     if not report.live:
-        return None
-    plt.close(fig)
+        return redraw(shown)
     choose = SelectionSlider(
         options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
     )
-    return interactive(lambda value: draw(value), value=choose)
+    return interactive(redraw, value=choose)
