@@ -314,7 +314,7 @@ def bench(
 @app.command()
 def plan(
     profile: Profile = "a100",
-    gpu: Annotated[Gpu, typer.Option(help="Memory and peak TFLOP/s, as its data sheet says.")] = "a100-80gb",
+    gpu: Annotated[Gpu, typer.Option(metavar="NAME", help="a100-40gb, a100-80gb or h100-80gb.")] = "a100-80gb",
     batch: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Items a step; the profile's.")] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(help="What is multiplied; the profile's.")

@@ -21,7 +21,7 @@ from mousai.profiles import PROFILES
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),
-    (["reproduce", "--only", "06,11"], "unknown notebook '11': choose from 00,"),
+    (["reproduce", "--only", "06,12"], "unknown notebook '12': choose from 00,"),
     (["reproduce", "--from", "4"], "unknown notebook '4': choose from 00,"),
     (["reproduce", "--only", "01", "--from", "05"], "no notebook is left"),
     (["reproduce", "--fast"], "No such option: --fast"),

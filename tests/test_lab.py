@@ -121,12 +121,12 @@ def photographs(page: Page, name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", LESSONS)
 def test_run_all_ends_without_an_error_and_shows_what_there_is_to_see_and_hear(name, address, page, session_home):
     code, prose = cells(name, "code"), "\n".join(cells(name, "markdown"))
-    sounds, figures = ("".join(code).count(f"report.{what}(") for what in ("audio", "figure"))
+    sounds, figures, sliders = ("".join(code).count(what) for what in ("report.audio(", "report.figure(", "\nslider("))
     run_all(page, address.replace(LESSONS[0], name), len(code))
     assert page.get(failed()) == []
     page.until(found("audio", "player => player.duration > 1") + f".filter(Boolean).length === {sounds}")  # decoded
     pictures = page.get(found(".jp-OutputArea-output img", "image => image.naturalWidth > 100"))
-    assert pictures == [True] * figures
+    assert pictures == [True] * (figures + sliders)
     assert page.get(found(".jp-RenderedMarkdown mjx-container") + ".length") > 0  # formulas are drawn
     assert "$$" not in page.get(found(".jp-RenderedMarkdown", "text => text.textContent") + ".join()")
     folded = page.get(found(".jp-RenderedMarkdown details", "answer => !answer.open"))

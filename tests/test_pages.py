@@ -141,7 +141,7 @@ def test_every_command_in_the_prose_is_one_that_there_is(name, tmp_path):
         (".venv/bin/nothing x", AssertionError),
         ("mousai compose x", AssertionError),
         ("mousai bench --sizes cpu", TyperException),
-        ("mousai generate", TyperException),
+        ("mousai encode", TyperException),
         ("mousai train vae", TyperException),
     ],
 )
@@ -172,7 +172,7 @@ def test_the_front_page_has_contents_pictures_clips_and_limits():
 
 
 def test_every_notebook_is_in_the_table_of_the_front_page():
-    assert set(re.findall(r"\]\((notebooks/[^)]+)\)", text_of("README.md"))) == set(NOTEBOOKS)
+    assert set(re.findall(r"\]\((notebooks/[^)]+\.ipynb)\)", text_of("README.md"))) == set(NOTEBOOKS)
 
 
 def test_contributing_is_one_page_that_says_how_to_add_things():
