@@ -201,7 +201,7 @@ def train(
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Go on from these; dmae and tcld.")
     ] = None,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Less memory, a third more time; dmae and tcld.")
+        bool, typer.Option("--checkpointing", help="Less memory, a quarter more work; dmae and tcld.")
     ] = False,
     optimizer: Annotated[
         Optimizer | None, typer.Option(help="adamw, or adamw8bit by bitsandbytes; dmae and tcld.")
@@ -317,7 +317,7 @@ def plan(
     gpu: Annotated[Gpu, typer.Option(metavar="NAME", help="a100-40gb, a100-80gb or h100-80gb.")] = "a100-80gb",
     batch: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Items a step; the profile's.")] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="What is multiplied; the profile's.")
+        Literal["float32", "bfloat16"] | None, typer.Option(metavar="NAME", help="float32 or bfloat16; the profile's.")
     ] = None,
     optimizer: Annotated[Optimizer | None, typer.Option(help="The profile's.")] = None,
     efficiency: Annotated[

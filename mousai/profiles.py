@@ -146,7 +146,7 @@ class TrainConfig:
     clip: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
     accumulate: int = 1  # batches a step
     precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
-    checkpointing: bool = False  # activations are computed again rather than kept: less memory, a third more time
+    checkpointing: bool = False  # activations are computed again rather than kept: less memory, a quarter more work
     optimizer: str = "adamw"  # departs: "adamw8bit" keeps a byte a moment instead of four, by bitsandbytes
     save_minutes: float = 10.0
     watch_steps: int = 1000  # validation, clips and logs this often

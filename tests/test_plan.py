@@ -53,7 +53,7 @@ def test_the_command_prints_both_stages_and_what_is_assumed(capsys, monkeypatch)
     def reckoned(stage: str, profile: Profile, batch: int, bfloat16: bool) -> Step:
         assert bfloat16 and plan.training(profile, stage).optimizer == "adamw8bit"
         each = 0.5 if plan.training(profile, stage).checkpointing else 1.0
-        return Step(*(int(gb * 1e9) for gb in (2, 2, 4, 0, each * batch, 0)), flop=10**12)
+        return Step(*(int(gb * 1e9) for gb in (2, 2, 4, 2, each * batch, 8 + each * batch)), flop=10**12)
 
     monkeypatch.setattr(plan, "reckon", reckoned)
     words = ["--profile", "smoke", "--batch", "40", "--optimizer", "adamw8bit", "--precision", "bfloat16"]

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,7 +25,16 @@ from mousai.evaluation.study import variants
 from mousai.evaluation.yardstick import fit_pca, folded
 from mousai.profiles import PROFILES, SMOKE
 from mousai.spectrogram import magnitude
-from mousai.stages import caption_batches, encode_split, ship, shortened, start_from_pca, train_dmae, train_tcld
+from mousai.stages import (
+    caption_batches,
+    encode_split,
+    ship,
+    shortened,
+    start_from_pca,
+    switched,
+    train_dmae,
+    train_tcld,
+)
 
 
 @pytest.fixture
@@ -318,6 +328,13 @@ def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, numbered, rea
         caption_batches(replace(tiny, tcld=replace(tiny.tcld, title_drop=drop)), numbered, 16, CPU)(0)
     titled = ["Tune" in text for text in read]
     assert all(titled[:16]) and not any(titled[16:])
+
+
+def test_the_card_says_what_was_switched_on(tiny, tmp_path):
+    history, path = pd.DataFrame({"loss": [1.0], "seconds": [1.0]}), tmp_path / "tcld.safetensors"
+    plain, other = (ship(switched(tiny, on, None), "tcld", new_tcld(tiny), history, path) for on in (False, True))
+    assert (plain["checkpointing"], plain["optimizer"]) == (False, "adamw") and "checkp" not in plain["command"]
+    assert other["checkpointing"] is True and other["command"].endswith(" --steps 1 --checkpointing --ship")
 
 
 def test_stage_two_goes_on_from_weights_and_the_card_counts_their_hours(tiny, tiny_data, tmp_path):

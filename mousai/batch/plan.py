@@ -92,16 +92,15 @@ def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[st
 
 
 def memory_rows(step: Step, others: int) -> dict[str, str]:
-    """GB (1e9 bytes) of each part at the fullest moment of a step, and of all of them."""
+    """GB (1e9 bytes) of each part of a step, and of the step at its fullest moment, which is less than all parts."""
     parts = {
         "weights": step.weights,
         "EMA": step.average,
         "optimizer": step.optimizer,
         "gradients": step.gradients,
         "activations": step.activations,
-        "optimizer at work": step.scratch,
         "frozen models beside it": others,
-        "all at the fullest moment": step.memory + others,
+        "at the fullest moment": step.memory + others,
     }
     return {f"{name}, GB": f"{size / 1e9:,.2f}" for name, size in parts.items()}
 
@@ -173,6 +172,7 @@ def assumed(gpu: GPU, efficiency: float) -> str:
     peak = ", ".join(f"{tflops:g} in {precision}" for precision, tflops in gpu.tflops.items())
     return f"""\
 Memory is reckoned, not measured on such a GPU: {gpu.memory:g} GB, {KEPT_FREE:.0%} of them kept free (ours).
+Gradients come while activations go: the fullest moment is less than all parts, or when the optimizer is at work.
 `mousai plan --check` measures smaller configurations on this machine's CPU and puts them beside what is reckoned.
 Days assume {efficiency:.0%} of the peak TFLOP/s, {peak} (the share is ours), and count no validation.
 Left alone, torch computes float32 convolutions in tf32 and float32 products in float32: days lie between the two.

@@ -37,10 +37,9 @@ BLOCK, SMALL = 256, 4096  # bitsandbytes: weights that share a scale; tensors be
 
 @dataclass(frozen=True)
 class Step:
-    """Bytes of each part at the fullest moment of a training step, and the step's floating-point operations.
+    """Bytes of each part of a training step, of the step at its fullest moment, and floating-point operations.
 
-    Gradients come while activations go, so at that moment they are not all there. `scratch` is what the optimizer takes
-    while it updates, where that moment is fuller still; then there are no activations.
+    Gradients come while activations go, so `memory` is less than all parts; activations are what they are at most.
     """
 
     weights: int
@@ -48,13 +47,8 @@ class Step:
     optimizer: int
     gradients: int
     activations: int
-    scratch: int
+    memory: int
     flop: int
-
-    @property
-    def memory(self) -> int:
-        """All of it."""
-        return sum((self.weights, self.average, self.optimizer, self.gradients, self.activations, self.scratch))
 
 
 class Live(TorchDispatchMode):
@@ -123,10 +117,9 @@ def step_of(model: nn.Module, config: TrainConfig, live: Live, gpu: bool) -> Ste
     """The two full moments of a step are in the backward, and when the optimizer has all gradients: the fuller one."""
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
     moments, scratch = optimizer_bytes(model, config.optimizer, gpu)
-    gradients, activations = live.gradients_then, live.peak - weights - live.gradients_then
-    if gradients + activations > live.gradients + scratch:
-        return Step(weights, weights, moments, gradients, activations, 0, live.flop)
-    return Step(weights, weights, moments, live.gradients, 0, scratch, live.flop)
+    activations = live.peak - weights - live.gradients_then
+    fullest = max(live.peak - weights, live.gradients + scratch)
+    return Step(weights, weights, moments, live.gradients, activations, 2 * weights + moments + fullest, live.flop)
 
 
 def optimizer_bytes(model: nn.Module, optimizer: str, gpu: bool = True) -> tuple[int, int]:
