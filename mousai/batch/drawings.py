@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from math import log2, prod
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -118,11 +117,10 @@ def draw_pictures(
 
 
 def draw_changes(changes: Tensor) -> Figure:
-    """What `channel_changes` finds [channel, mel band]: red is louder, blue quieter."""
+    """What `channel_changes` finds [channel, mel band], in seaborn's "vlag": red is louder, blue quieter."""
     limit = float(changes.abs().max())
     fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-    colors = matplotlib.colormaps["vlag"]  # seaborn brings it
-    picture = ax.imshow(changes, colors, aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
+    picture = ax.imshow(changes, "vlag", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
     fig.colorbar(picture, label="change (powers of ten)")
     ax.set(xlabel="mel band (low to high)", ylabel="latent channel moved")
     ax.grid(False)
@@ -138,8 +136,8 @@ def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds
     looks = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
     heard = {name: part[..., : len(tokens)] for name, part in weights.items() if "cross" in name}
     words = {depth_of(name): even(part).mean(axis=0) for name, part in heard.items()}
-    rows: Any = [[f"{depth}" for depth in sorted(looks)], ["words"] * len(looks)]
-    fig, axes = plt.subplot_mosaic(rows, figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
+    mosaic: list[Any] = [[f"{depth}" for depth in sorted(looks)], ["words"] * len(looks)]
+    fig, axes = plt.subplot_mosaic(mosaic, figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
     extent = (0, seconds, 0, seconds)
     for depth, look in looks.items():
         ax, top = axes[f"{depth}"], float(np.percentile(look, 99))
