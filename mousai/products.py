@@ -1,7 +1,8 @@
 """Matrix products by oneDNN, for sampling in float32 on a CPU (ours).
 
 torch sends float32 products to MKL, which leaves half of an AMD core's vector width unused, and convolutions to oneDNN,
-which does not. The same sums in another order; speeds in CONTRIBUTING.
+which does not: 512 to 1024 wide, on one core of a Zen 5, 82 to 97 GFLOP/s against 181 to 227. The same sums in another
+order.
 """
 
 import torch

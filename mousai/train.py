@@ -252,14 +252,16 @@ def save_run(run: Path, model: nn.Module, ema: EMA, optimizer, history: list[dic
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in state_tensors(optimizer).items()}
-    told = {"history": json.dumps(history), "optimizer": type(optimizer).__name__}
+    rows = pd.DataFrame(history)  # as tensors: a header is limited to 100 MB, a million rows of JSON are more
+    tensors |= {f"history.{name}": torch.from_numpy(column.to_numpy(copy=True)) for name, column in rows.items()}
+    told = {"history": json.dumps([*rows]), "optimizer": type(optimizer).__name__}
     save_tensors(tensors, new, told)  # first: where the disk is full, both old ones stay
     if fresh:
         previous.unlink(missing_ok=True)
     elif last.is_file():
         os.replace(last, previous)
     os.replace(new, last)
-    write_text(pd.DataFrame(history).to_csv(index=False), run / "history.csv")
+    write_text(rows.to_csv(index=False), run / "history.csv")
 
 
 def load_run(run: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
@@ -288,10 +290,11 @@ def fill(path: Path, model: nn.Module, ema: EMA, optimizer) -> list[dict]:
     """Weights, average and optimizer from one file of `save_run`; returns its history."""
     with safe_open(path, "pt") as file:
         told = file.metadata()
-    history, tensors = json.loads(told["history"]), load_file(path)
+    tensors = load_file(path)
+    history = pd.DataFrame({name: tensors[f"history.{name}"] for name in json.loads(told["history"])})
     check_kind(optimizer, told.get("optimizer", "AdamW"), path)
     of = lambda part: {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}  # noqa: E731
     model.load_state_dict(of("model."))
     ema.model.load_state_dict(of("ema."))
     load_state_tensors(optimizer, of("optimizer."))
-    return history
+    return history.to_dict("records")

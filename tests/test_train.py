@@ -157,6 +157,18 @@ def test_a_run_leaves_its_history_as_a_table(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "last.safetensors"]
 
 
+def test_the_header_of_a_save_does_not_grow_with_the_steps_behind_it(tmp_path):
+    """A header may hold 100 MB: with rows of text in it a run of a million steps could not be saved at 606,000."""
+    row, sizes, model = {"loss": 0.1, "lr": 1e-4}, [], line()
+    ema, optimizer = EMA(line(), 0.9, 0.7), torch.optim.AdamW(model.parameters())
+    for steps in (1000, 9000):
+        history = [{"step": step, **row} for step in range(steps)]
+        train.save_run(tmp_path, model, ema, optimizer, history)
+        sizes.append(int.from_bytes((tmp_path / "last.safetensors").read_bytes()[:8], "little"))
+        assert load_run(tmp_path, model, ema, optimizer) == history
+    assert sizes[1] < sizes[0] + 100
+
+
 def test_the_last_two_are_kept_and_a_damaged_newest_one_falls_back_to_the_one_before(tmp_path, capsys):
     whole, expected = fit(line(), batches, CONFIG, 6, device=CPU)
     fit(line(), batches, replace(CONFIG, save_minutes=0), 4, run=tmp_path, device=CPU)
