@@ -406,13 +406,12 @@ def latents(profile: Profile = "cpu", device: Device = "") -> None:
     from mousai.precision import choose_device
     from mousai.profiles import get_profile
     from mousai.stages import cache_latents
+    from mousai.train import processes
 
-    rank, world, gpu = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    place = choose_device(device or None)
-    chosen, place = get_profile(profile), choose_device(f"cuda:{gpu}") if str(place) == "cuda" else place
-    dmae = load_dmae(chosen, place)
+    rank, world, chosen = int(os.environ.get("RANK", "0")), processes(), get_profile(profile)
+    dmae = load_dmae(chosen, choose_device(device or None))
     for split in ("train", "valid"):
-        folder, left = cache_latents(chosen, dmae, split, rank=rank, world=max(1, world))
+        folder, left = cache_latents(chosen, dmae, split, rank=rank, world=world)
         print(f"{folder}: " + (f"{left} parts are left to the other processes" if left else "whole"))
 
 

@@ -1,5 +1,6 @@
 """Where it runs, and how exactly: float32, or bfloat16 where that is faster here."""
 
+import os
 import time
 from functools import cache
 from typing import Literal
@@ -11,17 +12,20 @@ Numerics = Literal["exact", "fast"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there."""
+    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there.
+
+    Of several processes on a machine each has a GPU of its own.
+    """
     available = ["cpu"]
     if torch.backends.mps.is_available():
         available.insert(0, "mps")
     if torch.cuda.is_available():
         available.insert(0, "cuda")
-    if name is None:
-        return torch.device(available[0])
+    name = name or available[0]
     if name.split(":")[0] not in available:
         raise ValueError(f"device {name!r} is not available: this machine has {', '.join(available)}")
-    return torch.device(name)
+    mine = os.environ.get("LOCAL_RANK") if name == "cuda" else None
+    return torch.device(name if mine is None else f"cuda:{mine}")
 
 
 def native_bfloat16(device: torch.device) -> bool:

@@ -123,6 +123,14 @@ def test_a_device_that_is_not_there_is_refused_and_the_cpu_always_is():
         choose_device("tpu")
 
 
+def test_of_several_processes_each_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_device() == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device() == choose_device("cuda") == torch.device("cuda:3")
+    assert choose_device("cuda:1") == torch.device("cuda:1") and choose_device("cpu").type == "cpu"
+
+
 def test_mousai_home_moves_everything(home, monkeypatch):
     from mousai.files import home as where
 
