@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import CONFIG, CPU, batches, line, states_equal
+from test_train import CONFIG, CPU, Exact, batches, line, states_equal
 from torch import nn
 from torch.testing import assert_close
 
@@ -23,9 +23,20 @@ MISSING = "optimizer adamw8bit needs bitsandbytes, which is missing: pip install
 
 
 def test_the_papers_is_adamw_and_another_name_is_refused():
-    assert type(new_optimizer(line(), TrainConfig())) is torch.optim.AdamW
+    paper = new_optimizer(line(), TrainConfig())
+    assert type(paper) is torch.optim.AdamW
+    settings = [paper.defaults[name] for name in ("lr", "betas", "eps", "weight_decay")]
+    assert settings == [1e-4, (0.95, 0.999), 1e-6, 1e-3]
     with pytest.raises(ValueError, match="unknown optimizer 'sgd': choose one of adamw, adamw8bit"):
         optimizer_class("sgd")
+
+
+def test_the_encoder_alone_has_its_share_of_the_rate():
+    model = Exact()
+    groups = new_optimizer(model, replace(CONFIG, encoder_share=0.1)).param_groups
+    shares = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
+    assert {shares[id(parameter)] for parameter in model.encoder.parameters()} == {0.1}
+    assert {shares[id(parameter)] for parameter in model.rest.parameters()} == {1.0}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from mousai import train
 from mousai.optimizer import parameter_groups
 from mousai.profiles import TrainConfig
+from mousai.recompute import Recomputed
 from mousai.train import EMA, Ahead, fit, learning_rate, load_run, step_generator, waiting
 
 CPU = torch.device("cpu")
@@ -334,6 +335,27 @@ def test_a_gradient_is_shortened_to_what_the_profile_allows_and_its_length_is_no
         assert norm > 0.1
         optimizer.step()
     assert_close(dict(model.state_dict()), dict(twin.state_dict()), atol=1e-6, rtol=1e-6)
+
+
+class Counted(Recomputed, nn.Linear):
+    """A layer that counts how often it is computed."""
+
+    times = 0
+
+    def forward(self, x):
+        self.times += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_checkpointing_computes_twice_and_learns_the_same(on):
+    plain, model = line(), line()
+    model.line = Counted(1, 1)
+    model.load_state_dict(plain.state_dict())
+    fit(plain, batches, CONFIG, 3, device=CPU)
+    fit(model, batches, replace(CONFIG, checkpointing=on), 3, device=CPU)
+    assert model.line.times == (6 if on else 3)
+    assert_close(dict(model.state_dict()), dict(plain.state_dict()))
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_touched():
