@@ -169,9 +169,7 @@ class Group(Recomputed):
         width, heads, exact = config.channels[depth], (config.heads, config.head_features), config.paper_exact.attention
         self.resnet = Resnet(width, config.groups)
         self.modulation = Modulation(width, config.features)
-        deepest = -1 if config.inject_depth is None else config.inject_depth
-        inject = depth == deepest or (config.inject_everywhere and depth < deepest)
-        self.inject = Inject(width, config.inject_channels) if inject else None
+        self.inject = Inject(width, config.inject_channels) if injects(config, depth) else None
         self.self_attention = nn.ModuleList(
             Attention(width, *heads, paper_exact=exact) for _ in range(config.attentions[depth])
         )
@@ -267,6 +265,12 @@ class UNet(nn.Module):
         """Every cross-attention's keys and values of a text: passed in its place, it is read once for all steps."""
         cross = [module for module in self.modules() if isinstance(module, Attention) and module.hears_text]
         return {attention: attention.listen(embedding) for attention in cross}
+
+
+def injects(config: UNetConfig, depth: int) -> bool:
+    """Whether the latent enters at this depth."""
+    deepest = -1 if config.inject_depth is None else config.inject_depth
+    return depth == deepest or (config.inject_everywhere and depth < deepest)
 
 
 def to_stride(length: int, stride: int, paper_exact: bool = False) -> int:

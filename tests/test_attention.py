@@ -1,25 +1,16 @@
 """Where a U-Net looks: the weights are those it computes with, and looking changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from test_unet import CONFIG as WITH_LATENT
 from torch.testing import assert_close
 
 from mousai.evaluation.attention import attention_weights, depth_of
-from mousai.profiles import UNetConfig
 from mousai.unet import UNet
 
-CONFIG = UNetConfig(
-    in_channels=4,
-    channels=(8, 16),
-    factors=(1, 2),
-    items=(1, 2),
-    attentions=(0, 1),
-    cross_attentions=(1, 1),
-    heads=2,
-    head_features=8,
-    embedding_features=6,
-    features=16,
-)
+CONFIG = replace(WITH_LATENT, inject_depth=None)
 
 
 @pytest.fixture

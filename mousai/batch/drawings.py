@@ -15,6 +15,7 @@ from mousai.batch.figures import PALETTE
 from mousai.evaluation.attention import depth_of
 from mousai.profiles import UNetConfig
 from mousai.spectrogram import log_mel
+from mousai.unet import injects, to_stride
 
 ITEMS = "R Resnet, M Modulation, I Inject (z), S self-attention, C cross-attention (text)"
 GREY = "0.35"
@@ -25,15 +26,13 @@ def unet_shapes(config: UNetConfig, length: int) -> list[tuple[int, int]]:
 
     Raises ValueError where the length does not divide by the stride.
     """
-    if length % config.stride:
-        raise ValueError(f"length {length} does not divide by the stride {config.stride}: choose a multiple of it")
+    to_stride(length, config.stride, paper_exact=True)
     return [(width, length // prod(config.factors[: i + 1])) for i, width in enumerate(config.channels)]
 
 
 def items_at(config: UNetConfig, depth: int) -> str:
     """What stands at a depth on either side, by the letters of `ITEMS`: "2 × RMSC" is two groups of four."""
-    deepest = -1 if config.inject_depth is None else config.inject_depth
-    inject = depth == deepest or (config.inject_everywhere and depth < deepest)
+    inject = injects(config, depth)
     attention = "S" * config.attentions[depth] + "C" * config.cross_attentions[depth]
     return f"{config.items[depth]} × RM{'I' * inject}{attention}"
 

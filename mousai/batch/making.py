@@ -14,6 +14,7 @@ from mousai import codec
 from mousai.checkpoint import load_dmae
 from mousai.codec import LatentCard, Stereo
 from mousai.data.imported import Skipped, resampled_blocks
+from mousai.data.sound import SAMPLE_RATE
 from mousai.diffusion import get_sampler
 from mousai.edit import Edit, continued, inpainted, varied
 from mousai.files import sha256
@@ -25,7 +26,6 @@ from mousai.stages import encoder_hash
 
 SECONDS = 20.0  # of new music where nothing is said
 INIT_LEVEL = 0.6  # of an init audio
-RATE = 48_000
 
 
 def read_sound(file: Path) -> Stereo:
@@ -61,7 +61,7 @@ def edit_of(recipe: Recipe, w: Stereo | None) -> Edit | None:
     if w is None:
         return None
     if source.task == "continue":
-        return continued(w, round(recipe.seconds * RATE))
+        return continued(w, round(recipe.seconds * SAMPLE_RATE))
     return inpainted(w, source.regions, source.noise_level) if source.regions else varied(w, source.noise_level)
 
 
@@ -77,7 +77,7 @@ def make(
     out: Path,
 ) -> None:
     """A file for each prompt and seed, the seeds of a prompt together; w is the sound to be edited."""
-    there = w.shape[-1] / RATE if w is not None else 0.0
+    there = w.shape[-1] / SAMPLE_RATE if w is not None else 0.0
     length = seconds or (there if source.task in ("init-audio", "inpaint") else there + SECONDS)
     first = Recipe("", length, 0, how, music.profile.name, numerics, *weights_of(music), version_here(), source)
     recipes = [replace(first, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]

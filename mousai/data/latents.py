@@ -18,7 +18,7 @@ from torch import Tensor
 from mousai.checkpoint import save_tensors
 from mousai.data.clips import Chunks
 from mousai.data.records import Record, Sound
-from mousai.data.shards import Shards, describe, described
+from mousai.data.shards import Shards, describe, described, located
 from mousai.progress import progress_bar
 from mousai.shapes import Latent
 
@@ -47,22 +47,15 @@ class Latents:
 
     def __getitem__(self, picks: Sequence[int]) -> Latent:
         """z of these, [picks, 32, time], float32."""
-        places = [self.place(i) for i in picks]
+        places = [located(self.ends, i) for i in picks]
         return torch.cat([self.open(part).get_slice("z")[row : row + 1] for part, row in places]).float()
 
     def about(self, i: int) -> tuple[Record, int]:
         """(record, k) of chunk i."""
-        part, row = self.place(i)
+        part, row = located(self.ends, i)
         file = self.open(part)
         first, last = file.get_slice("ends")[row : row + 2].tolist()
         return described(file.get_slice("text")[first:last].numpy().tobytes())
-
-    def place(self, i: int) -> tuple[int, int]:
-        """(part, row in it). Raises IndexError."""
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        part = int(np.searchsorted(self.ends, i, "right"))
-        return part, int(i - self.ends[part] + self.counts[part])
 
     def std(self) -> Tensor:
         """Standard deviation over all numbers of all latents, float32 []."""

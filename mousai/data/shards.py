@@ -173,16 +173,14 @@ class Shards:
 
     def found(self, i: int) -> tuple[OpenShard, int]:
         """The shard of chunk i, opened, and its number there. The sha256 is compared once in a process."""
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        at = int(np.searchsorted(self.ends, i, "right"))
+        at, number = located(self.ends, i)
         if at not in self.opened:
             shard = self.shards[at]
             self.opened[at] = OpenShard(self.root / shard.name, shard, at in self.seen)
             self.seen.add(at)
             while len(self.opened) > HELD:
                 del self.opened[next(iter(self.opened))]
-        return self.opened[at], int(i - self.ends[at] + self.counts[at])
+        return self.opened[at], number
 
     def digest(self) -> str:
         """sha256 of what the shards hold."""
@@ -208,9 +206,8 @@ class Epochs:
     def record(self, place: int) -> int:
         """The record at this place, counted on from epoch to epoch."""
         epoch, place = divmod(place, self.total)
-        ends = self.shards(epoch)[1]
-        window = int(np.searchsorted(ends, place, "right"))
-        return int(self.window(epoch, window)[place - (ends[window - 1] if window else 0)])
+        window, number = located(self.shards(epoch)[1], place)
+        return int(self.window(epoch, window)[number])
 
     def shards_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The epoch's shards in their order, and how many records there are up to the end of each window."""
@@ -222,6 +219,17 @@ class Epochs:
         shards = self.shards(epoch)[0][window * WINDOW : (window + 1) * WINDOW]
         records = np.concatenate([np.arange(self.starts[s], self.starts[s] + self.counts[s]) for s in shards])
         return np.random.default_rng([self.seed, epoch, window + 1]).permutation(records)
+
+
+def located(ends: np.ndarray, i: int) -> tuple[int, int]:
+    """(part, number in it) of item i, where `ends` says how many items there are up to each part's end.
+
+    Raises IndexError.
+    """
+    if not 0 <= i < ends[-1]:
+        raise IndexError(i)
+    part = int(np.searchsorted(ends, i, "right"))
+    return part, int(i - (ends[part - 1] if part else 0))
 
 
 def describe(record: Record, k: int) -> bytes:
