@@ -6,12 +6,13 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from mousai import checkpoint
+from mousai import checkpoint, precision
 from mousai.checkpoint import new_tcld, save_weights
 from mousai.diffusion import Guidance
 from mousai.dmae import DMAE
 from mousai.edit import varied
-from mousai.generate import Mousai, sample_count, write_audio
+from mousai.generate import Mousai, made_ready, sample_count, write_audio
+from mousai.products import Product
 from mousai.profiles import Profile
 
 
@@ -165,6 +166,14 @@ def test_the_stack_loads_from_the_profiles_files(profile, tmp_path, monkeypatch)
     exact, fast = (Mousai.load(profile, "cpu", numerics) for numerics in ("exact", "fast"))
     assert {exact.dmae.config.precision, exact.tcld.config.precision} == {"float32"}
     assert {fast.dmae.config.precision, fast.tcld.config.precision} == {"fast"}
+
+
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+def test_where_bfloat16_does_not_pay_fast_is_what_exact_is(profile, monkeypatch, numerics):
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda device: False)
+    stage = new_tcld(profile)
+    made_ready(stage, numerics)
+    assert any(isinstance(layer, Product) for layer in stage.modules())
 
 
 @pytest.fixture

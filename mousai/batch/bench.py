@@ -32,6 +32,7 @@ from mousai.evaluation.efficiency import (
     timed,
 )
 from mousai.evaluation.riffusion import filled, fresh_riffusion
+from mousai.precision import chosen
 from mousai.profiles import A100, DMAEConfig, TCLDConfig, UNetConfig
 from mousai.progress import progress_bar
 from mousai.tcld import TCLD
@@ -163,13 +164,18 @@ def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     whole = dmae
     trained = {"train_step": train_step(whole, lambda: whole(w, seeded()))} if way == EXACT else {}
     # for sampling wide convolutions are replaced: in copies, which share all other weights
-    if way == EXACT:
+    if in_float32(dmae):
         dmae, tcld = quickened(dmae), quickened(tcld)
 
     def latents(steps: int) -> Tensor:
         return tcld.sample(words, eps.shape[-1], steps, SCALE, seeded()).tanh()
 
     return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z) | trained
+
+
+def in_float32(net: DMAE | TCLD) -> bool:
+    """Whether it samples so here; "fast" does where bfloat16 does not pay."""
+    return chosen(net.config.precision, torch.device("cpu")) == torch.float32
 
 
 def quickened(net: nn.Module) -> Any:
@@ -248,7 +254,8 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
     with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
         nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
-    if way == EXACT and part != "train_step":  # as `Mousai.load` does it: nothing is kept for training
+    sampled = way != AUTHORS and part != "train_step"
+    if sampled and in_float32(dmae):  # as `Mousai.load` does it: nothing is kept for training
         quicken(dmae)
         quicken(tcld)
     calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)
