@@ -24,8 +24,7 @@
     recipe       what a sound is made by, in its file's tags
     generate     prompt -> z -> w, any length
     interop      the authors' weights to ours and back
-    arguments    what the shell may pass
-    cli          the shell's way in
 
-Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports).
+Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports), `cli` (the
+shell's way in).
 """
