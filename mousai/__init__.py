@@ -1,7 +1,8 @@
 """Moûsai, text-to-music by two-stage latent diffusion. The method, in reading order:
 
-    shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding
-    profiles     every size and setting: smoke, cpu, a100
+    shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding; which lengths fit
+    config       every field, with its source, or why it departs
+    profiles     what smoke, cpu and a100 set them to
     precision    float32, or bfloat16 where it is faster
     spectrogram  w -> m_w
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
@@ -10,6 +11,8 @@
     unet         the one 1-D U-Net of both stages
     products     matrix products by the faster of two libraries
     winograd     wide convolutions on a CPU with half the multiplications
+    encoder      m_w -> z
+    patch        learned patches: w -> the U-Net's channels, and back
     envelope     what z tells of the spectrum, and the linear denoiser that follows
     dmae         stage 1: encode, decode, loss
     text         the frozen text encoder
@@ -24,8 +27,7 @@
     recipe       what a sound is made by, in its file's tags
     generate     prompt -> z -> w, any length
     interop      the authors' weights to ours and back
-    arguments    what the shell may pass
-    cli          the shell's way in
 
-Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports).
+Around it: `data` (the music), `evaluation` (the numbers), `batch` (running notebooks, drawing reports), `cli` (the
+shell's way in).
 """

@@ -9,10 +9,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mousai.config import Profile
 from mousai.dmae import DMAE
 from mousai.files import aside, home, sha256, write_text
 from mousai.precision import choose_device
-from mousai.profiles import Profile
 from mousai.tcld import TCLD
 
 Net = TypeVar("Net", DMAE, TCLD)

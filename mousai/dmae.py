@@ -5,121 +5,26 @@ decoder invents the phase.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.fft import dct
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import lfilter, preemphasis
 
+from mousai.config import DMAEConfig
 from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, levels
+from mousai.encoder import MagnitudeEncoder, linear_magnitude, log_magnitude
 from mousai.envelope import Envelope, Reader
+from mousai.patch import PatchFrontEnd
 from mousai.precision import autocast
-from mousai.profiles import DMAEConfig, EncoderConfig
-from mousai.recompute import Recomputed
-from mousai.shapes import Latent, Level, Magnitude, Part, Signal, Wave
+from mousai.shapes import Latent, Level, Magnitude, Part, Wave, to_stride
 from mousai.spectrogram import magnitude, with_magnitude
-from mousai.unet import Activation, Levels, Resnet, UNet, to_stride
+from mousai.unet import Levels, UNet
 from mousai.windows import Given, noise_in_pieces, sample_in_pieces
 
 POLISH_PART = 2**19  # samples, 10.9 s
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
-
-
-class ResnetIn(Recomputed):
-    """The encoder's first block, 1024 -> channels: like `Resnet` with one group and a 1x1 shortcut."""
-
-    def __init__(self, inside: int, width: int):
-        super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(1, inside), nn.Conv1d(inside, width, 3, padding=1)
-        self.norm2, self.conv2 = nn.GroupNorm(1, width), nn.Conv1d(width, width, 3, padding=1)
-        self.shortcut = nn.Conv1d(inside, width, 1)
-
-    def forward(self, x: Magnitude) -> Activation:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
-
-
-class MagnitudeEncoder(nn.Module):
-    """m_w [batch, 1024, frames] -> z [batch, 32, frames / 4], squeezed into [-1, 1] by tanh; no KL term."""
-
-    def __init__(self, config: EncoderConfig, groups: int = 8):
-        super().__init__()
-        width = config.channels
-        self.log_floor = config.log_floor
-        self.to_in = ResnetIn(config.in_channels, width)
-        self.downs = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv1d(width, width, 2 * factor + 1, stride=factor, padding=factor),
-                *(Resnet(width, groups) for _ in range(blocks)),
-            )
-            for factor, blocks in zip(config.factors, config.blocks, strict=True)
-        )
-        self.norm_before_tanh, frames = config.norm_before_tanh, prod(config.factors)
-        self.to_out = nn.Conv1d(width, config.latent_channels, 1)
-        numbers = (config.in_channels, config.latent_channels)
-        self.straight = nn.Conv1d(*numbers, frames, stride=frames) if config.pca_start else None
-
-    def forward(self, m_w: Magnitude) -> Latent:
-        m_w = m_w if self.log_floor is None else log_magnitude(m_w, self.log_floor)
-        x = self.to_in(m_w)
-        for down in self.downs:
-            x = down(x)
-        x = self.to_out(x)
-        if self.straight is not None:
-            x = x + self.straight(m_w)
-        if self.norm_before_tanh:  # over channels, at each step by itself: z's spread is the same for crop and chunk
-            x = F.layer_norm(x.transpose(1, 2), x.shape[1:2]).transpose(1, 2)
-        return torch.tanh(x)
-
-
-def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
-    """log(m_w + floor), brought to about zero mean and unit size. Silence stays finite (ours)."""
-    return (torch.log(m_w + floor) + 4) / 2
-
-
-def linear_magnitude(log_m: Magnitude, floor: float) -> Magnitude:
-    """`log_magnitude` undone; never negative."""
-    return (torch.exp(2 * log_m - 4) - floor).clamp_min(0)
-
-
-class PatchFrontEnd(nn.Module):
-    """The learned filter bank around stage 1's U-Net: patches of 64 stereo samples <-> channels, no overlap."""
-
-    def __init__(self, patch: int, channels: int, dct_start: bool = False):
-        super().__init__()
-        self.analysis = nn.Conv1d(2, channels, patch, stride=patch, bias=False)
-        self.synthesis = nn.ConvTranspose1d(channels, 2, patch, stride=patch, bias=False)
-        if dct_start:
-            self.analysis.weight.data = dct_basis(patch, channels)
-            self.synthesis.weight.data = dct_basis(patch, channels)
-
-    def split(self, w: Wave) -> Signal:
-        """Waveform to channels, on a CPU in float32: torch 2.14's bfloat16 convolution of few channels and 32 taps or
-        more gives numbers there that have nothing to do with the right ones.
-        """
-        with torch.autocast("cpu", enabled=False):
-            return self.analysis(w)
-
-    def join(self, x: Signal) -> Wave:
-        """Channels to waveform, there in float32 as well."""
-        with torch.autocast("cpu", enabled=False):
-            return self.synthesis(x.to(self.synthesis.weight.dtype))
-
-
-def dct_basis(patch: int, channels: int) -> Float[Tensor, "channels 2 patch"]:
-    """Orthonormal DCT of mid and side, low bands first: its transpose undoes it exactly (ours).
-
-    Raises ValueError unless there are as many channels as stereo samples in a patch.
-    """
-    if channels != 2 * patch:
-        raise ValueError(f"{channels} patch channels: an exact inverse pair needs 2 x {patch}")
-    bands = torch.from_numpy(dct(np.eye(patch), norm="ortho", axis=0)).float()  # [band, sample]
-    mid_side = torch.stack([torch.stack([bands, bands], 1), torch.stack([bands, -bands], 1)], 1) / 2**0.5
-    return mid_side.reshape(channels, 2, patch)
 
 
 class DMAE(nn.Module):

@@ -14,17 +14,17 @@ from torch import Tensor
 from mousai import codec, hub
 from mousai.checkpoint import load_dmae, load_tcld, weights_path
 from mousai.codec import Stereo
+from mousai.config import Profile
 from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
 from mousai.edit import Edit
 from mousai.files import aside
 from mousai.precision import Numerics, choose_device, chosen, set_numerics
-from mousai.profiles import Profile, get_profile
+from mousai.profiles import get_profile
 from mousai.recipe import Recipe, Sampling, write_recipe
-from mousai.shapes import Latent, Part, Wave
+from mousai.shapes import Latent, Part, Wave, to_stride
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, check_texts, load_text_encoder
-from mousai.unet import to_stride
 from mousai.windows import Given
 from mousai.winograd import quicken
 

@@ -15,9 +15,9 @@ from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from mousai.checkpoint import check_shapes, load_weights, new_tcld, read_card, shapes_in
+from mousai.config import Profile
 from mousai.dmae import DMAE
 from mousai.files import aside, write_text
-from mousai.profiles import Profile
 from mousai.tcld import TCLD
 
 STAGES = ("dmae", "tcld")

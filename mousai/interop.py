@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mousai.checkpoint import check_shapes, save_weights
+from mousai.config import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.files import sha256
-from mousai.profiles import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetConfig
 from mousai.tcld import TCLD
 
 State = dict[str, Tensor]

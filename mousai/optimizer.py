@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mousai.profiles import TrainConfig
+from mousai.config import TrainConfig
 
 EIGHT_BIT = "adamw8bit"
 OPTIMIZERS = ("adamw", EIGHT_BIT)

@@ -1,220 +1,26 @@
 """Every size and setting of the reproduction, three times: `smoke`, `cpu`, `a100`.
 
-The `a100` numbers are the paper's, each with its source and how certain it is: [A] stated, in the authors' code or
-reproduced by arithmetic; [B] one secondary source; [M] recollection; [ours] our choice, because the paper is silent.
-The defaults of the dataclasses are the paper's too, so a profile writes down only where it departs, and why.
+The `a100` numbers are the paper's, marked as in `config`. The defaults of the dataclasses there are the paper's too, so
+a profile writes down only where it departs, and why.
 """
 
-from dataclasses import asdict, dataclass, field, replace
-from math import prod
+from dataclasses import replace
+
+from mousai.config import (
+    DataConfig,
+    DMAEConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    Profile,
+    SampleConfig,
+    TCLDConfig,
+    TextConfig,
+    TrainConfig,
+    UNetConfig,
+)
 
 GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
 REHEARSAL = "REHEARSAL"  # in the name of all that is made or used to see that a run runs, and for nothing else
-
-
-@dataclass(frozen=True)
-class PaperExact:
-    """Where ours is mended and the authors' code is not; True brings theirs back. What is computed stays the same.
-
-    A fifth point, padded text, is `TextConfig.paper_exact`. Mended without a choice: text is encoded once a prompt,
-    the EMA computes with its own weights, silence stays finite, and errors name the length and the stride.
-    """
-
-    attention: bool = False  # the matrix of all pairs is written out; else `scaled_dot_product_attention`
-    guidance: bool = False  # two calls of the net a step, half the memory; else both branches in one batch
-    lengths: bool = False  # a length that does not divide by the stride is refused; else padded inside, cut outside
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """The 1-D U-Net of both stages, one tuple entry per depth (Section 3; counts in notebook 03)."""
-
-    in_channels: int
-    channels: tuple[int, ...]
-    factors: tuple[int, ...]
-    items: tuple[int, ...]
-    attentions: tuple[int, ...]
-    cross_attentions: tuple[int, ...]
-    inject_depth: int | None = None  # where the latent enters, counted from 0
-    inject_channels: int = 32  # the latent's [A]
-    inject_everywhere: bool = False  # departs: also at the depths above, the latent repeated to their length
-    heads: int = 12  # [B]
-    head_features: int = 64  # [B]
-    embedding_features: int = 768  # T5-base [B]
-    features: int = 1024  # width of the noise-level features [A]
-    groups: int = 8  # GroupNorm [A]
-    skip_start: float | None = None  # departs: initial skip scale; the authors leave it to chance, about 0
-    paper_exact: PaperExact = PaperExact()
-
-    @property
-    def stride(self) -> int:
-        """Lengths must be multiples of this."""
-        return prod(self.factors)
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The magnitude encoder of stage 1; every number [A] where it does not depart."""
-
-    in_channels: int = 1024
-    channels: int = 512
-    factors: tuple[int, ...] = (2, 2)
-    blocks: tuple[int, ...] = (4, 8)
-    latent_channels: int = 32
-    log_floor: float | None = None  # departs: encode log(m + floor), so that quiet highs count; the paper's is linear
-    norm_before_tanh: bool = False  # departs: LayerNorm over channels before tanh, which else saturates when small
-    pca_start: bool = False  # departs: a linear path beside the net, which starts as the magnitude's PCA
-
-
-@dataclass(frozen=True)
-class DMAEConfig:
-    """Stage 1, diffusion magnitude-autoencoding. What departs says so and is off by default."""
-
-    unet: UNetConfig
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    crop: int = 2**18  # samples, 5.46 s [A]
-    n_fft: int = 1023  # the text says 1024, the code 1023: 512 bins and exactly crop / 256 frames [A]
-    hop: int = 256  # [A]
-    patch: int = 64  # window = stride of the learned front end [A]
-    patch_channels: int = 256  # 128 filters for each of left and right [A]
-    wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
-    preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
-    dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
-    readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read from z
-    reader_width: int = 64  # of the small net that reads z; unused without read-out and bands [ours]
-    envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
-    envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
-    warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
-    freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
-    magnitude_contrast: float = 1.0  # departs: stretches the log read from z about its mean in time: a mean is too even
-    polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
-    phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
-    precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware has it, "fast": where it pays
-    noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
-
-    @property
-    def stride(self) -> int:
-        """Samples per latent step, the least multiple the U-Net and the encoder share."""
-        return max((self.envelope_bands or self.patch) * self.unet.stride, self.latent_stride)
-
-    @property
-    def latent_stride(self) -> int:
-        """Samples per latent step: 256 x 2 x 2 = 1024 in the paper."""
-        return self.hop * prod(self.encoder.factors)
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The frozen text encoder: `t5-base` [B] from a local cache, or `minilm` from its pip package [ours]."""
-
-    encoder: str = "t5-base"
-    features: int = 768  # [B]
-    tokens: int = 64  # [B]
-    paper_exact: bool = True  # states of padding are heard, as theirs [A]; False: zeros, which cross-attention masks
-
-
-@dataclass(frozen=True)
-class TCLDConfig:
-    """Stage 2, text-conditioned latent diffusion."""
-
-    unet: UNetConfig
-    text: TextConfig = field(default_factory=TextConfig)
-    crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
-    mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
-    title_drop: float = 0.1  # [M]; departs where higher: a few hundred titles are else learnt by heart
-    precision: str = "float32"  # of sampling, as stage 1's
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """AdamW and EMA as in the authors' trainer, each number [A]; batch and steps [M]; how to run it [ours]."""
-
-    steps: int = 1_000_000
-    lesson_steps: int = 1000  # steps the notebook trains beside the weights that `mousai train` made [ours]
-    lesson_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
-    batch: int = 32
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.95, 0.999)
-    eps: float = 1e-6  # smaller in `cpu`: the latent's gradients start below 1e-6 there
-    weight_decay: float = 1e-3
-    ema_beta: float = 0.995
-    ema_power: float = 0.7
-    warmup: int = 0  # departs: linear warm-up, steps
-    decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
-    restart: int = 0  # departs: the schedule starts anew at this step, where the warm start ends
-    encoder_share: float = 1.0  # departs: of lr, for an encoder that starts good and is not to forget it
-    clip: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
-    accumulate: int = 1  # batches a step
-    precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
-    checkpointing: bool = False  # activations are computed again rather than kept: less memory, a quarter more work
-    optimizer: str = "adamw"  # departs: "adamw8bit" keeps a byte a moment instead of four, by bitsandbytes
-    save_minutes: float = 10.0
-    watch_steps: int = 1000  # validation, clips and logs this often
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The embedded data set [ours]: `pieces` arrangements of `piece_samples`, each cut into chunks "k of n"."""
-
-    pieces: int
-    piece_samples: int
-    chunks: int = 4  # 3 minutes / 43.7 s is about 4 [B]
-    valid_share: float = 0.1
-    test_share: float = 0.1
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """DDIM steps of both stages, the paper's own unknown [?]: 50 to 100 clean [M]. Guidance: above 3 is advised [M]."""
-
-    tcld_steps: int = 100
-    dmae_steps: int = 100
-    guidance: float = 5.0
-    sampler: str = "ddim"  # the paper's [A]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How many of each thing the metrics look at; [ours] where there is no other mark."""
-
-    prompts_per_genre: int = 10  # [M]
-    seeds: int = 1
-    reconstructions: int = 100  # clips of the test split through the DMAE
-    real_clips: int = 1000  # clips of the test split as the ceiling
-    structure_samples: int = 1000  # Figure 6 [A]
-    repeats: int = 5  # Table 3: runs timed
-    study_steps: int = 1000  # of each short run in notebook 04's study
-    attention_steps: int = 20_000  # of each of notebook 08's two runs
-    judge_steps: int = 2000  # training steps of the in-domain judge
-    solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
-    reference_steps: int = 100  # of the DDIM that solvers are held against [M]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One size of the whole reproduction."""
-
-    name: str
-    data: DataConfig
-    dmae: DMAEConfig
-    tcld: TCLDConfig
-    dmae_train: TrainConfig
-    tcld_train: TrainConfig
-    sampling: SampleConfig
-    evaluation: EvaluationConfig
-    sample_rate: int = 48_000  # [A]
-    seed: int = 0  # [ours]
-
-    @property
-    def rehearsal(self) -> bool:
-        """Whether it only shows that everything runs: its numbers mean nothing."""
-        return self.name.endswith("-rehearsal")
-
-    def as_dict(self) -> dict:
-        """Plain nested dictionary, for cards and provenance."""
-        return asdict(self)
-
 
 # fmt: off
 A100 = Profile(

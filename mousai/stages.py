@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mousai.checkpoint import load_weights, new_tcld, save_weights, weights_path
+from mousai.config import Profile, TrainConfig
 from mousai.data.clips import open_chunks, open_crops
 from mousai.data.embedded import data_dir
 from mousai.data.latents import Latents, write_latents
@@ -21,7 +22,6 @@ from mousai.evaluation.yardstick import fit_pca
 from mousai.files import home
 from mousai.optimizer import optimizer_class
 from mousai.precision import choose_device
-from mousai.profiles import Profile, TrainConfig
 from mousai.shapes import Latent, Wave
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder

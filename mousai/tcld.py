@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mousai.config import TCLDConfig
 from mousai.diffusion import Guidance, Net, Sampler, ddim, diffusion_loss, gaussian_like, guidance, levels, rescaled
 from mousai.precision import autocast
-from mousai.profiles import TCLDConfig
-from mousai.shapes import Embedding, Latent, Level
-from mousai.unet import Levels, UNet, to_stride
+from mousai.shapes import Embedding, Latent, Level, to_stride
+from mousai.unet import Levels, UNet
 from mousai.windows import Given, sample_in_pieces, window_starts
 
 Away = Float[Tensor, "1 tokens embedding_features"]  # a text to be led away from, the same for all of a batch

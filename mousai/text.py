@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mousai.profiles import REHEARSAL, TextConfig
+from mousai.config import TextConfig
+from mousai.profiles import REHEARSAL
 from mousai.shapes import Embedding
 
 

@@ -29,10 +29,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mousai.checkpoint import save_tensors
+from mousai.config import TrainConfig
 from mousai.files import write_text
 from mousai.optimizer import OtherOptimizer, check_kind, load_state_tensors, new_optimizer, state_tensors
 from mousai.precision import autocast, choose_device
-from mousai.profiles import TrainConfig
 from mousai.progress import progress_bar
 from mousai.recompute import recompute
 

@@ -7,16 +7,16 @@ There is no stem, no head and no middle block: level 0, with factor 1, is both e
 noise level, never concatenated.
 """
 
-from math import pi, prod
+from math import pi
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousai.profiles import UNetConfig
+from mousai.config import UNetConfig
 from mousai.recompute import Recomputed
-from mousai.shapes import Embedding, Latent, Level, Signal
+from mousai.shapes import Embedding, Latent, Level, Signal, check_latent, to_stride
 
 Features = Float[Tensor, "batch features"]
 Activation = Float[Tensor, "batch width length"]
@@ -271,22 +271,6 @@ def injects(config: UNetConfig, depth: int) -> bool:
     """Whether the latent enters at this depth."""
     deepest = -1 if config.inject_depth is None else config.inject_depth
     return depth == deepest or (config.inject_everywhere and depth < deepest)
-
-
-def to_stride(length: int, stride: int, paper_exact: bool = False) -> int:
-    """The next multiple of the stride. With `paper_exact` any other length is refused: it fails in their code.
-
-    Raises ValueError that names length and stride.
-    """
-    if paper_exact and length % stride:
-        raise ValueError(f"length {length} does not divide by the stride {stride}: pad it first")
-    return -(-length // stride) * stride
-
-
-def check_latent(steps: int, length: int, factors: tuple[int, ...]) -> None:
-    """Raises ValueError unless the latent is as long as the signal is at the inject depth."""
-    if steps * prod(factors) != length:
-        raise ValueError(f"latent has {steps} steps where the U-Net has {length // prod(factors)}: lengths must match")
 
 
 def check_unet_config(config: UNetConfig) -> None:

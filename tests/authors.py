@@ -9,9 +9,9 @@ import torch
 from audio_diffusion_pytorch import DiffusionAE, DiffusionModel
 
 from mousai.batch.authors import authors_dmae, authors_tcld
+from mousai.config import DMAEConfig, EncoderConfig, PaperExact, TCLDConfig, TextConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.interop import dmae_from_authors, tcld_from_authors
-from mousai.profiles import DMAEConfig, EncoderConfig, PaperExact, TCLDConfig, TextConfig, UNetConfig
 from mousai.tcld import TCLD
 
 EXACT = PaperExact(attention=True, guidance=True, lengths=True)

@@ -21,10 +21,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from mousai.config import DataConfig, DMAEConfig, EncoderConfig, Profile, UNetConfig  # noqa: E402
 from mousai.data.embedded import data_dir  # noqa: E402
 from mousai.data.records import Record, write_manifest  # noqa: E402
 from mousai.data.sound import write_flac  # noqa: E402
-from mousai.profiles import GENRES, SMOKE, DataConfig, DMAEConfig, EncoderConfig, Profile, UNetConfig  # noqa: E402
+from mousai.profiles import GENRES, SMOKE  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -155,9 +156,9 @@ def t5_folder(tmp_path_factory) -> Path:
 def stack(tiny, t5_folder):
     """Both stages of the tiny profile, untrained, reading prompts with the tiny T5."""
     from mousai.checkpoint import new_tcld
+    from mousai.config import TextConfig
     from mousai.dmae import DMAE
     from mousai.generate import Mousai
-    from mousai.profiles import TextConfig
     from mousai.text import load_text_encoder
 
     tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))

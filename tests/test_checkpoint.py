@@ -10,8 +10,9 @@ from torch.testing import assert_close
 
 from mousai import checkpoint
 from mousai.checkpoint import load_dmae, load_tcld, load_weights, new_tcld, save_weights, weights_path
+from mousai.config import Profile
 from mousai.dmae import DMAE
-from mousai.profiles import PROFILES, Profile
+from mousai.profiles import PROFILES
 from mousai.unet import count_parameters
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from mousai import arguments, checkpoint, cli, train
+from mousai import checkpoint, cli, train
 from mousai.batch import reproduce
 from mousai.batch.plan import GPUS
+from mousai.cli import arguments
 from mousai.diffusion import SAMPLERS
 from mousai.files import home
 from mousai.generate import FORMATS
@@ -163,12 +164,12 @@ def test_every_command_explains_its_options(capsys):
 
 
 def test_names_told_without_torch_are_those_that_torch_knows():
-    choice = get_args(cli.Profile)[0]
+    choice = get_args(arguments.Profile)[0]
     assert tuple(PROFILES) == get_args(choice)
     assert tuple(FORMATS) == arguments.ENDINGS
-    assert tuple(SAMPLERS) == get_args(cli.Sampler)
-    assert get_args(cli.Optimizer) == OPTIMIZERS
-    assert get_args(cli.Gpu) == tuple(GPUS)
+    assert tuple(SAMPLERS) == get_args(arguments.Sampler)
+    assert get_args(arguments.Optimizer) == OPTIMIZERS
+    assert get_args(arguments.Gpu) == tuple(GPUS)
 
 
 def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, capsys):

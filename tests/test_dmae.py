@@ -7,17 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from mousai import dmae
+from mousai.config import DMAEConfig, PaperExact
 from mousai.diffusion import diffusion_loss, gaussian_like, sample
-from mousai.dmae import (
-    DMAE,
-    READ_FLOOR,
-    MagnitudeEncoder,
-    PatchFrontEnd,
-    linear_magnitude,
-    log_magnitude,
-)
+from mousai.dmae import DMAE, READ_FLOOR
+from mousai.encoder import linear_magnitude, log_magnitude
 from mousai.envelope import unfolded
-from mousai.profiles import A100, DMAEConfig, PaperExact
+from mousai.profiles import A100
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import count_parameters
 
@@ -120,25 +115,6 @@ def test_the_decoded_sound_follows_its_latent_also_in_the_second_window(model):
     a, b = (model.decode(z, 2, torch.Generator().manual_seed(0)) for z in (one, other))
     assert (a - b)[..., 24 * 1024 :].abs().max() > 1e-4
     assert_close(a[..., : 8 * 1024], b[..., : 8 * 1024], atol=1e-3, rtol=0)
-
-
-def test_the_front_end_starts_as_an_exact_inverse_pair():
-    front, w = PatchFrontEnd(64, 128, dct_start=True).double(), noise(2, 2, 640, dtype=torch.float64)
-    assert_close(front.synthesis(front.analysis(w)), w, atol=1e-5, rtol=0)
-    assert_close(front.analysis(w).norm(), w.norm(), atol=1e-5, rtol=1e-5)
-
-
-def test_the_front_ends_channels_start_as_mid_and_side_of_each_band_low_bands_first():
-    front, t = PatchFrontEnd(64, 128, dct_start=True), (torch.arange(640.0) + 0.5) % 64
-    band = torch.cos(torch.pi * 5 * t / 64)
-    for wave, channel in ((torch.stack([band, band]), 10), (torch.stack([band, -band]), 11)):
-        heard = front.analysis(wave[None])[0].abs().mean(dim=1)
-        assert_close(heard / heard[channel], torch.eye(128)[channel], atol=1e-4, rtol=0)
-
-
-def test_a_front_end_that_cannot_be_an_inverse_pair_is_refused_by_number():
-    with pytest.raises(ValueError, match="100 patch channels: an exact inverse pair needs 2 x 64"):
-        PatchFrontEnd(64, 100, dct_start=True)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
@@ -257,15 +233,6 @@ def polished(model: DMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     return torch.cat([*model.polished([w], z)], dim=-1)
 
 
-def test_the_front_end_is_right_under_bfloat16_too():
-    """The library's own convolution is not, on some CPUs."""
-    front, w = PatchFrontEnd(64, 256), noise(1, 2, 4096)
-    with torch.autocast("cpu", torch.bfloat16):
-        split, joined = front.split(w), front.join(front.split(w))
-    assert_close(split, front.analysis(w), atol=0, rtol=0)
-    assert_close(joined, front.synthesis(front.analysis(w)), atol=0, rtol=0)
-
-
 def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
     model, w = told
     distances = []
@@ -357,42 +324,12 @@ def test_polish_without_a_reader_is_refused(paper_dmae):
         polished(model, noise(1, 2, 2048), noise(1, 32, 2))
 
 
-def test_logarithm_and_back_is_the_magnitude_and_never_negative():
-    m = torch.linspace(0, 50, 40, dtype=torch.float64).reshape(1, 8, 5)
-    assert_close(linear_magnitude(log_magnitude(m, 1e-3), 1e-3), m, atol=1e-12, rtol=1e-12)
-    assert linear_magnitude(torch.full((1, 8, 5), -9.0), 1e-3).min() == 0
-
-
-def test_the_encoders_straight_path_joins_its_net(paper_dmae):
-    """It is linear in the log magnitude, so that a start from PCA is possible; the net is added before tanh."""
-    encoder = MagnitudeEncoder(replace(paper_dmae.encoder, pca_start=True, log_floor=1e-3))
-    torch.nn.init.zeros_(encoder.to_out.weight), torch.nn.init.constant_(encoder.to_out.bias, 0.1)
-    m_w = noise(1, 128, 64).abs()
-    straight = encoder.straight(log_magnitude(m_w, 1e-3))
-    assert straight.shape == (1, 8, 16)
-    assert_close(encoder(m_w), torch.tanh(0.1 + straight), **CLOSE)
-
-
 def test_levels_are_uniform_and_the_noisy_share_leans_to_one(paper_dmae):
     uniform = DMAE(paper_dmae).draw_sigma(20_000, torch.Generator().manual_seed(0))
     assert_close(uniform.mean().item(), 1 / 2, atol=0.01, rtol=0)
     assert_close(uniform.square().mean().item(), 1 / 3, atol=0.01, rtol=0)
     leaning = DMAE(replace(paper_dmae, noisy_share=1.0)).draw_sigma(20_000, torch.Generator().manual_seed(0))
     assert_close(leaning.mean().item(), 2 / 3, atol=0.01, rtol=0)
-
-
-def test_tanh_comes_last(paper_dmae):
-    plain = MagnitudeEncoder(paper_dmae.encoder)
-    torch.nn.init.zeros_(plain.to_out.weight)
-    torch.nn.init.constant_(plain.to_out.bias, 0.5)
-    assert_close(plain(noise(1, 128, 64).abs()), torch.full((1, 8, 16), 0.5).tanh())
-
-
-def test_the_norm_before_tanh_gives_every_step_the_same_spread(paper_dmae):
-    normed = MagnitudeEncoder(replace(paper_dmae.encoder, norm_before_tanh=True))
-    before = normed(noise(2, 128, 64).abs()).atanh()
-    assert_close(before.mean(dim=1), torch.zeros(2, 16), atol=1e-3, rtol=0)
-    assert_close(before.std(dim=1, correction=0), torch.ones(2, 16), atol=1e-2, rtol=0)
 
 
 def test_noise_has_the_moments_of_the_standard_normal_law():

@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from mousai.diffusion import add_noise, alpha_beta, v_target
-from mousai.dmae import DMAE, log_magnitude, new_reader
+from mousai.dmae import DMAE, new_reader
+from mousai.encoder import log_magnitude
 from mousai.envelope import FLOOR, Envelope, Reader, lapped_basis, unfolded
 from mousai.profiles import A100
 from mousai.spectrogram import magnitude

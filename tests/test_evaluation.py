@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mousai.data.embedded import load_records
-from mousai.dmae import DMAE, READ_FLOOR, log_magnitude
+from mousai.dmae import DMAE, READ_FLOOR
+from mousai.encoder import log_magnitude
 from mousai.evaluation import (
     clap,
     copying,

@@ -8,12 +8,12 @@ from torch.testing import assert_close
 
 from mousai import checkpoint, precision
 from mousai.checkpoint import new_tcld, save_weights
+from mousai.config import Profile
 from mousai.diffusion import Guidance
 from mousai.dmae import DMAE
 from mousai.edit import varied
 from mousai.generate import Mousai, made_ready, sample_count, write_audio
 from mousai.products import Product
-from mousai.profiles import Profile
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from mousai import cli, optimizer
+from mousai.config import TrainConfig
 from mousai.optimizer import EIGHT_BIT, load_state_tensors, new_optimizer, optimizer_class, state_tensors
-from mousai.profiles import TrainConfig
 from mousai.stages import switched, switches
 from mousai.train import fit
 

@@ -6,7 +6,8 @@ from mousai.batch import plan
 from mousai.batch.plan import GPU, disk, largest, models, pieces, time_rows
 from mousai.batch.reckon import Step
 from mousai.cli import main
-from mousai.profiles import A100, SMOKE, Profile
+from mousai.config import Profile
+from mousai.profiles import A100, SMOKE
 from mousai.text import load_text_encoder
 from mousai.unet import count_parameters
 

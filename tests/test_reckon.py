@@ -8,8 +8,9 @@ from torch import nn
 
 from mousai.batch.plan import trained
 from mousai.batch.reckon import Live, optimizer_bytes, reckon
+from mousai.config import Profile, TrainConfig
 from mousai.optimizer import EIGHT_BIT, new_optimizer
-from mousai.profiles import A100, SMOKE, Profile, TrainConfig
+from mousai.profiles import A100, SMOKE
 
 
 def test_bytes_count_while_they_are_held_and_the_peak_is_the_most_there_were():

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.dmae import DMAE, ResnetIn
+from mousai.config import Profile, TrainConfig
+from mousai.dmae import DMAE
+from mousai.encoder import ResnetIn
 from mousai.evaluation.papersize import build
-from mousai.profiles import A100, Profile, TrainConfig
+from mousai.profiles import A100
 from mousai.recompute import Recomputed, recompute
 from mousai.train import EMA, fit
 from mousai.unet import Group, Resnet

@@ -20,7 +20,8 @@ from mousai.checkpoint import load_weights, new_tcld, read_runs
 from mousai.data import latents, records
 from mousai.data.clips import Chunks, open_chunks
 from mousai.data.latents import Latents, write_latents
-from mousai.dmae import DMAE, log_magnitude
+from mousai.dmae import DMAE
+from mousai.encoder import log_magnitude
 from mousai.evaluation.study import variants
 from mousai.evaluation.yardstick import fit_pca, folded
 from mousai.profiles import PROFILES, SMOKE

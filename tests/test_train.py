@@ -17,8 +17,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from mousai import train
+from mousai.config import TrainConfig
 from mousai.optimizer import parameter_groups
-from mousai.profiles import TrainConfig
 from mousai.recompute import Recomputed
 from mousai.train import EMA, Ahead, fit, learning_rate, load_run, step_generator, waiting
 

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.profiles import A100, PaperExact, UNetConfig
+from mousai.config import PaperExact, UNetConfig
+from mousai.profiles import A100
 from mousai.unet import (
     Attention,
     Inject,
@@ -21,7 +22,6 @@ from mousai.unet import (
     attention_written_out,
     channel_norm,
     count_parameters,
-    to_stride,
     words,
 )
 
@@ -212,13 +212,6 @@ def test_a_length_that_does_not_divide_is_refused_by_number(net, inputs):
     x, sigma, latent, embedding = inputs
     with pytest.raises(ValueError, match="length 19 does not divide by the stride 2: pad it first"):
         net(x[..., :19], sigma, latent, embedding)
-
-
-def test_the_next_multiple_of_the_stride_is_found_or_another_length_refused():
-    assert [to_stride(length, 8) for length in (1, 7, 8, 9, 17)] == [8, 8, 8, 16, 24]
-    assert to_stride(16, 8, paper_exact=True) == 16
-    with pytest.raises(ValueError, match="length 17 does not divide by the stride 8: pad it first"):
-        to_stride(17, 8, paper_exact=True)
 
 
 def test_a_missing_or_unheard_condition_is_refused(net, inputs):

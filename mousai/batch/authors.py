@@ -6,7 +6,7 @@ Only these two import the file: the packages come with `pip install -e ".[dev]"`
 from audio_diffusion_pytorch import DiffusionAE, DiffusionModel, LTPlugin, UNetV0, VDiffusion, VSampler
 from audio_encoders_pytorch import ME1d, TanhBottleneck
 
-from mousai.profiles import DMAEConfig, TCLDConfig, UNetConfig
+from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
 
 
 def unet_arguments(config: UNetConfig) -> dict:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mousai.batch.report import write_json
+from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
 from mousai.diffusion import gaussian_like
 from mousai.dmae import DMAE
 from mousai.evaluation.efficiency import (
@@ -33,7 +34,7 @@ from mousai.evaluation.efficiency import (
 )
 from mousai.evaluation.riffusion import filled, fresh_riffusion
 from mousai.precision import chosen
-from mousai.profiles import A100, DMAEConfig, TCLDConfig, UNetConfig
+from mousai.profiles import A100
 from mousai.progress import progress_bar
 from mousai.tcld import TCLD
 from mousai.windows import window_starts

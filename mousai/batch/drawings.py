@@ -12,10 +12,11 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from mousai.batch.figures import PALETTE
+from mousai.config import UNetConfig
 from mousai.evaluation.attention import depth_of
-from mousai.profiles import UNetConfig
+from mousai.shapes import to_stride
 from mousai.spectrogram import log_mel
-from mousai.unet import injects, to_stride
+from mousai.unet import injects
 
 ITEMS = "R Resnet, M Modulation, I Inject (z), S self-attention, C cross-attention (text)"
 GREY = "0.35"

@@ -15,11 +15,12 @@ import torch
 from mousai.batch.bench import narrower
 from mousai.batch.plan import trained, training
 from mousai.batch.reckon import reckon
+from mousai.config import Profile
 from mousai.evaluation.efficiency import in_fresh_process, resident_peak_gb
 from mousai.evaluation.papersize import build
 from mousai.optimizer import EIGHT_BIT, optimizer_class
 from mousai.precision import chosen
-from mousai.profiles import A100, CPU, SMOKE, Profile
+from mousai.profiles import A100, CPU, SMOKE
 from mousai.stages import switches
 from mousai.train import fit
 

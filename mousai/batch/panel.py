@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 from IPython.display import Audio, clear_output, display
 from matplotlib.figure import Figure
 
+from mousai.config import Profile
 from mousai.files import home
 from mousai.generate import Mousai, Stereo, write_audio
-from mousai.profiles import Profile
 from mousai.spectrogram import log_mel
 
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"

@@ -10,13 +10,14 @@ import numpy as np
 from mousai.batch.report import Report, plain, write_json
 from mousai.batch.reproduce import ROOT
 from mousai.batch.results import PEOPLE
+from mousai.config import Profile
 from mousai.evaluation import listening
 from mousai.evaluation.baselines import sources
 from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
 from mousai.evaluation.listening import RATINGS, Answer
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import write_text
-from mousai.profiles import GENRES, Profile
+from mousai.profiles import GENRES
 
 OTHER = "holds another study, and without its key no answer to it can be read: choose another --out"
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from mousai.batch.reckon import Step, optimizer_bytes, reckon
 from mousai.checkpoint import new_tcld
+from mousai.config import Profile, TrainConfig
 from mousai.dmae import DMAE
 from mousai.evaluation.papersize import STAGES
-from mousai.profiles import Profile, TrainConfig
 from mousai.unet import count_parameters
 
 KEPT_FREE = 0.1  # of a GPU's memory, for what is not reckoned: CUDA's context, cuDNN's workspaces, gaps [ours]

@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 from torch.utils.weak import WeakIdKeyDictionary
 
+from mousai.config import Profile, TrainConfig
 from mousai.evaluation.papersize import build
 from mousai.optimizer import EIGHT_BIT
-from mousai.profiles import Profile, TrainConfig
 from mousai.recompute import recompute
 from mousai.unet import norm_channels_last
 

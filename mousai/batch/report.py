@@ -28,9 +28,10 @@ from matplotlib.figure import Figure
 
 from mousai.batch.rehearsal import NOTE, stamp
 from mousai.checkpoint import weights_path
+from mousai.config import Profile
 from mousai.files import aside, home, sha256, write_text
 from mousai.precision import choose_device
-from mousai.profiles import Profile, get_profile
+from mousai.profiles import get_profile
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
 

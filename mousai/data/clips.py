@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mousai.config import Profile
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, Sound, load_chunk, load_crop
 from mousai.data.shards import Epochs, Shards, sharded
-from mousai.profiles import Profile
 from mousai.shapes import Wave
 
 

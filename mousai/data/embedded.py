@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mousai.config import DataConfig, Profile
 from mousai.data.arranger import arrange
 from mousai.data.records import SPLITS, Manifest, Record, parsed, write_manifest
 from mousai.data.shards import sharded
@@ -19,7 +20,7 @@ from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
 from mousai.files import append_line, foreign_data, home, lines_of, sha256
-from mousai.profiles import GENRES, DataConfig, Profile
+from mousai.profiles import GENRES
 from mousai.progress import progress_bar
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes

@@ -20,13 +20,13 @@ import soundfile
 import soxr
 from filelock import FileLock, Timeout
 
+from mousai.config import DataConfig
 from mousai.data.archives import unpacked
 from mousai.data.catalogues import KINDS, is_file, read_catalogue
 from mousai.data.records import Record, Sound, write_manifest
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
 from mousai.files import append_line, aside, lines_of, sha256, write_text
-from mousai.profiles import DataConfig
 from mousai.progress import progress_bar
 
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".wma", ".aif", ".aiff")

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 from filelock import FileLock, Timeout
 
+from mousai.config import Profile
 from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import SPLITS, Record, Sound, load_chunk
@@ -22,7 +23,6 @@ from mousai.data.shards import MOST, Index, Shard, describe, read_index, sharded
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
 from mousai.files import append_line, aside, lines_of, sha256
-from mousai.profiles import Profile
 from mousai.progress import progress_bar
 
 

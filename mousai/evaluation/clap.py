@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
+from mousai.config import Profile
 from mousai.evaluation.baselines import riffusion_missing, riffusion_set
 from mousai.evaluation.judge import windows
 from mousai.evaluation.samples import (
@@ -27,7 +28,7 @@ from mousai.evaluation.samples import (
 )
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import sha256
-from mousai.profiles import REHEARSAL, Profile
+from mousai.profiles import REHEARSAL
 
 ROWS = ("generated", "shuffled", "unconditional", "noise", "silence", "reconstruction", "real")
 LAION = ("lukewys/laion_clap", "music_audioset_epoch_15_esc_90.14.pt")  # the music checkpoint

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from mousai.checkpoint import save_tensors
+from mousai.config import Profile
 from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.statistics import bootstrap_pair
 from mousai.files import home
-from mousai.profiles import Profile
 from mousai.progress import progress_bar
 
 

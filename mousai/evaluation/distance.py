@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mousai.config import Profile
 from mousai.evaluation.statistics import jackknife
-from mousai.profiles import Profile
 
 if TYPE_CHECKING:
     from mousai.evaluation.genre import MfccSpace

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousai.config import Profile
 from mousai.generate import Mousai, write_audio
 from mousai.precision import choose_device, chosen
 from mousai.products import product
-from mousai.profiles import Profile, get_profile
+from mousai.profiles import get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
 TIMED = 5  # calls of a network, after one that is not

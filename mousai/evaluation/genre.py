@@ -13,12 +13,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from mousai.checkpoint import save_tensors
+from mousai.config import Profile
 from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import ClipSet
 from mousai.files import home
-from mousai.profiles import GENRES, Profile
+from mousai.profiles import GENRES
 from mousai.progress import progress_bar
 
 Matrix = Int[np.ndarray, "genres genres"]

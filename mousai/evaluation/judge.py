@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.checkpoint import load_weights, save_tensors, save_weights, weights_path
+from mousai.config import Profile, TextConfig, TrainConfig
 from mousai.data.clips import Chunks
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record
 from mousai.evaluation.samples import ClipSet
 from mousai.files import home, sha256
 from mousai.precision import choose_device
-from mousai.profiles import Profile, TextConfig, TrainConfig
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel

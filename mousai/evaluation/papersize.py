@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mousai.checkpoint import new_tcld
+from mousai.config import Profile, TrainConfig
 from mousai.dmae import DMAE
 from mousai.evaluation.efficiency import (
     PAPER_SECONDS,
@@ -20,7 +21,7 @@ from mousai.evaluation.efficiency import (
     resident_peak_gb,
     timed_calls,
 )
-from mousai.profiles import Profile, TrainConfig, get_profile
+from mousai.profiles import get_profile
 from mousai.train import fit
 from mousai.unet import count_parameters
 from mousai.windows import window_starts

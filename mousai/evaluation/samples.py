@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mousai.checkpoint import load_dmae, save_tensors, weights_path
+from mousai.config import Profile
 from mousai.data.clips import RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
@@ -25,7 +26,7 @@ from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin
 from mousai.files import home, sha256
 from mousai.generate import Mousai
 from mousai.precision import choose_device
-from mousai.profiles import GENRES, Profile
+from mousai.profiles import GENRES
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from mousai.config import Profile
 from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.evaluation.samples import original_set
-from mousai.profiles import Profile
 from mousai.shapes import Latent, Wave
 from mousai.windows import cross_fade, window_starts
 

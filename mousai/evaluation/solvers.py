@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mousai.config import Profile
 from mousai.diffusion import get_sampler
 from mousai.evaluation.distance import distance_row, frechet_distance
 from mousai.evaluation.efficiency import PROMPT, in_fresh_process, timed
@@ -24,7 +25,7 @@ from mousai.evaluation.samples import evaluation_prompts, original_set, other_se
 from mousai.evaluation.statistics import bootstrap
 from mousai.generate import Mousai
 from mousai.precision import Numerics
-from mousai.profiles import Profile, get_profile
+from mousai.profiles import get_profile
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel_l1

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mousai.checkpoint import save_tensors
+from mousai.config import Profile
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import load_chunk
 from mousai.evaluation.statistics import bootstrap, bootstrap_pair
 from mousai.files import home
-from mousai.profiles import Profile
 from mousai.shapes import Latent
 
 MEASURES = ("rms", "mean_abs")

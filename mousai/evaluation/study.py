@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from mousai.config import DMAEConfig, EncoderConfig, Profile
 from mousai.dmae import DMAE
 from mousai.evaluation.structure import level_db, side_over_mid
-from mousai.profiles import CPU, DMAEConfig, EncoderConfig, Profile
+from mousai.profiles import CPU
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel_l1
 from mousai.stages import shortened

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mousai.checkpoint import save_tensors
+from mousai.config import Profile
 from mousai.data.clips import open_crops
 from mousai.data.records import prompt
 from mousai.diffusion import diffusion_loss, gaussian_like
@@ -23,7 +24,6 @@ from mousai.dmae import DMAE
 from mousai.files import aside, write_text
 from mousai.generate import write_audio
 from mousai.precision import choose_device
-from mousai.profiles import Profile
 from mousai.shapes import Signal, Wave
 from mousai.spectrogram import log_mel
 from mousai.stages import open_latents

@@ -10,8 +10,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
-from mousai.dmae import DMAE, READ_FLOOR, linear_magnitude, log_magnitude
-from mousai.profiles import DMAEConfig
+from mousai.config import DMAEConfig
+from mousai.dmae import DMAE, READ_FLOOR
+from mousai.encoder import linear_magnitude, log_magnitude
 from mousai.shapes import Magnitude, Wave
 from mousai.spectrogram import magnitude
 

@@ -1,0 +1,72 @@
+"""The shell's way in, one function a command: `mousai reproduce | generate | encode | train | listen ...`.
+
+    arguments    what the shell may pass
+    offline      which profile may ask a hub for anything
+    music        generate, encode, decode
+    training     train, import-weights, bench, plan
+    sets         data import, prepare, shards, latents
+    reports      reproduce, report, verify, listen
+
+Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
+"""
+
+import errno
+import signal
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from mousai.cli.music import decode, encode, generate
+from mousai.cli.reports import listen, report, reproduce, verify
+from mousai.cli.sets import data
+from mousai.cli.training import bench, import_weights, plan, train
+
+INTERRUPTED = 130
+HELP = "Moûsai: text to music in two diffusion stages."
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
+for command in (reproduce, generate, encode, decode, train, listen, import_weights, bench, plan, report, verify):
+    app.command()(command)
+app.add_typer(data, name="data")
+
+
+def of_the_system(error: OSError) -> str:
+    """Which file, what happened, and the mend."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    mends = {
+        errno.ENOSPC: "free some space and run the same again: what is finished is kept",
+        errno.EDQUOT: "free some space and run the same again: what is finished is kept",
+        errno.EFBIG: "this place takes no file so large: choose another",
+        errno.EROFS: "choose a place that can be written, MOUSAI_HOME moves runs/",
+        errno.EACCES: "choose a place that can be written, MOUSAI_HOME moves runs/",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}" + (f": {mends[error.errno]}" if error.errno in mends else "")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; every expected error is one line and exit code 2, an interruption one line and 130."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a name may hold any bytes
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: work is saved, kernels are stopped
+    try:
+        code, problem = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0, ""
+    except TyperException as error:
+        code, problem = 2, error.format_message()
+        if "Invalid value" not in problem:
+            problem = f"{problem.rstrip('.')}: see mousai --help"
+    except OSError as error:
+        code, problem = 2, of_the_system(error)
+    except (ValueError, ImportError) as error:
+        code, problem = 2, str(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code, problem = INTERRUPTED, ""
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code, silently
+        trained = arguments[:1] == ["train"] and "judge" not in arguments
+        problem = "interrupted" + (": what was trained is kept, go on with --resume" if trained else "")
+    if problem:
+        print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,104 @@
+"""Commands about the report and the people asked for it: `mousai reproduce | report | verify | listen`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mousai.cli.arguments import FEW, MINUTES, SEED, Device, Folder, Profile, writable
+from mousai.cli.offline import offline
+
+REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; wants --profile a100."
+PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 18 minutes, 16 GB."
+
+
+def reproduce(
+    profile: Profile = "cpu",
+    only: Annotated[str, typer.Option(metavar="06,07", help="These notebooks alone.")] = "",
+    start: Annotated[str, typer.Option("--from", metavar="04", help="This notebook and the later ones.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Run also what is still good.")] = False,
+    out: Folder = None,
+    device: Device = "",
+    paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help=REHEARSE)] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="After a failure run all but what needs it.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="End a notebook that takes longer.")
+    ] = None,
+) -> None:
+    """Run the notebooks, draw reports/PROFILE."""
+    from mousai.batch.lessons import UPSTREAM, select
+
+    select(list(UPSTREAM), only, start)
+    if rehearse and profile != "a100":
+        raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
+    profile = "a100-rehearsal" if rehearse else profile
+    from mousai.batch.reproduce import reproduce as run
+
+    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout))
+
+
+def report(profile: Profile = "cpu", out: Folder = None) -> None:
+    """Draw the report again from its results, in seconds; with the committed one, what README and weights say of it."""
+    from mousai.batch.build import build, front_page
+    from mousai.batch.cards import write_cards
+    from mousai.batch.reproduce import ROOT
+    from mousai.batch.results import Results
+    from mousai.checkpoint import weights_path
+    from mousai.profiles import get_profile
+
+    print(page := build(out or ROOT / "reports" / profile, profile))
+    if page.parent == ROOT / "reports" / "cpu":
+        front_page(page.parent, profile, ROOT / "README.md")
+        write_cards(Results.read(page.parent, profile), weights_path(get_profile(profile), "dmae").parent)
+
+
+def verify(
+    profile: Profile = "cpu",
+    out: Folder = None,
+    redraw_only: Annotated[bool, typer.Option("--redraw-only", help="Run no notebook again.")] = False,
+) -> None:
+    """Say what of a report differs from its results, its hashes and a second run; exit code 1 where something does."""
+    offline(profile)
+    from mousai.batch.reproduce import ROOT
+    from mousai.batch.verify import CHEAP
+    from mousai.batch.verify import verify as run
+
+    differs = run(out or ROOT / "reports" / profile, profile, () if redraw_only else CHEAP)
+    print("\n".join(differs) if differs else "nothing differs")
+    raise typer.Exit(1 if differs else 0)
+
+
+def listen(
+    files: Annotated[
+        list[Path] | None, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="Answers to collect.")
+    ] = None,
+    collect: Annotated[bool, typer.Option("--collect", help="Turn the FILES people sent into rows.")] = False,
+    profile: Profile = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Page and key; runs/listening/PROFILE.")
+    ] = None,
+    per_genre: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Clips of each model and genre.")] = 3,
+    seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="Which clips are drawn.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where the rows go; reports/PROFILE.")
+    ] = None,
+    device: Device = "",
+) -> None:
+    """Write a blind listening test, one HTML page; with --collect, check the answers and count them."""
+    if bool(files) != collect:
+        mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
+        raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
+    offline(profile)
+    from mousai.batch import people
+    from mousai.files import home
+    from mousai.profiles import get_profile
+
+    folder = out or home() / "listening" / profile
+    if files:
+        print(people.collect(files, folder, report))
+    else:
+        print(people.hold(get_profile(profile), folder, per_genre, seed, device))

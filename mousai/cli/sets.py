@@ -1,0 +1,83 @@
+"""Commands about data sets: `mousai data import | prepare | shards | latents`."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mousai.cli.arguments import COUNT, FEW, MEGABYTES, Device, Profile, writable
+from mousai.cli.offline import offline
+
+data = typer.Typer(rich_markup_mode=None, help="The embedded music, or your own.")
+
+
+@data.command("import")
+def import_music(
+    source: Annotated[
+        Path, typer.Argument(exists=True, metavar="FROM", help="A folder, a .zip, a .tar, or a list: CSV, TSV, JSON.")
+    ],
+    out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where the data set goes.")],
+    profile: Profile = "a100",
+    jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
+    audio: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, metavar="DIR", help="Where a list's files are.")
+    ] = None,
+) -> None:
+    """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, split by artist."""
+    from mousai.data.imported import import_music as run
+    from mousai.profiles import get_profile
+
+    chosen = get_profile(profile)
+    counts = run(source, out, chosen.tcld.crop, chosen.data, jobs, audio)
+    pieces, chunks, skipped = counts.pop("pieces"), counts.pop("chunks"), sum(counts.values())
+    why = f" ({', '.join(f'{n} {reason}' for reason, n in counts.items())}): see skipped.csv" if skipped else ""
+    print(f"{out}: {pieces} pieces, {chunks} chunks, {skipped} files skipped{why}")
+    print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
+
+
+@data.command("prepare")
+def prepare(
+    profile: Profile = "cpu",
+    jobs: Annotated[int, typer.Option(parser=COUNT, metavar="N", help="Processes.")] = 2,
+) -> None:
+    """Arrange and render the embedded music; what is there already is kept."""
+    from mousai.data.embedded import prepare as run
+    from mousai.profiles import get_profile
+
+    print(run(get_profile(profile), jobs))
+
+
+@data.command("shards")
+def shards(
+    out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where the shards go.")],
+    profile: Profile = "cpu",
+    shard_size: Annotated[int, typer.Option(parser=MEGABYTES, metavar="MB", help="At most so large, each.")] = 512,
+    jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
+) -> None:
+    """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""
+    from mousai.data.packing import write_shards
+    from mousai.profiles import get_profile
+
+    index = write_shards(get_profile(profile), out, shard_size, jobs)
+    written = [shard for split in index.splits.values() for shard in split]
+    print(f"{out}: {sum(shard.records for shard in written)} records in {len(written)} shards")
+    print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
+
+
+@data.command("latents")
+def latents(profile: Profile = "cpu", device: Device = "") -> None:
+    """Encode the data set in use with the trained stage 1, for `train tcld`; of several processes each its share."""
+    offline(profile)
+    from mousai.checkpoint import load_dmae
+    from mousai.precision import choose_device
+    from mousai.profiles import get_profile
+    from mousai.stages import cache_latents
+    from mousai.train import processes
+
+    rank, world, chosen = int(os.environ.get("RANK", "0")), processes(), get_profile(profile)
+    dmae = load_dmae(chosen, choose_device(device or None))
+    for split in ("train", "valid"):
+        folder, left = cache_latents(chosen, dmae, split, rank=rank, world=world)
+        print(f"{folder}: " + (f"{left} parts are left to the other processes" if left else "whole"))
