@@ -4,6 +4,7 @@
     config       every field, with its source, or why it departs
     profiles     what smoke, cpu and a100 set them to
     precision    float32, or bfloat16 where it is faster
+    progress     a bar on a screen, a line now and then in a log
     spectrogram  w -> m_w
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
     windows      sound of any length, in pieces, in flat memory
@@ -22,6 +23,7 @@
     optimizer    AdamW, or the same with 8-bit moments
     train        one plain loop; EMA; save, resume
     stages       what each stage trains on; weights with a card
+    hub          weights to a folder, or a hub, and back
     codec        any sound -> z, to a file and back
     edit         sound that begins from sound: varied, continued, inpainted
     recipe       what a sound is made by, in its file's tags

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mousai.batch.report import write_json
-from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
-from mousai.diffusion import gaussian_like
+from mousai.batch.sizes import inputs, seeded, sized
 from mousai.dmae import DMAE
 from mousai.evaluation.efficiency import (
     PAPER_SECONDS,
@@ -40,7 +39,6 @@ from mousai.tcld import TCLD
 from mousai.windows import window_starts
 from mousai.winograd import quicken
 
-NARROWER = {"a100": 1, "cpu": 4, "smoke": 16}
 REPEATS, SCALE = 5, 5.0
 STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # what is done once a call shows less, the more steps there are
 AUTHORS, EXACT, FAST = "authors", "exact", "fast"  # two ways of ours: float32, and what is measured to be faster
@@ -194,20 +192,6 @@ def parts(latents: Callable[[int], Tensor], wave: Callable[[Tensor, int], Tensor
     }
 
 
-def inputs(size: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Words, latents of one crop, a crop, and stage 2's noise: the same for every side."""
-    dmae, tcld, latent = sized(size)
-    generator = seeded()
-    words = torch.randn(1, tcld.text.tokens, tcld.text.features, generator=generator)
-    z = torch.randn(1, 32, dmae.crop // dmae.latent_stride, generator=generator).tanh()
-    w = 0.1 * torch.randn(1, 2, dmae.crop, generator=generator)
-    return words, z, w, gaussian_like(torch.empty(1, 32, latent), seeded())
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
 def train_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """Loss, backward, AdamW with the paper's settings, on one crop."""
     made: list[torch.optim.Optimizer] = []
@@ -222,27 +206,6 @@ def train_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Ten
         return value.detach()
 
     return step
-
-
-def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
-    """The paper's stages at that width, and the latent length of stage 2: 43.7 s but in `smoke`.
-
-    Raises ValueError for another size.
-    """
-    if size not in NARROWER:
-        raise ValueError(f"unknown size {size!r}: choose one of {', '.join(NARROWER)}")
-    by, small = NARROWER[size], size == "smoke"
-    encoder = replace(A100.dmae.encoder, channels=A100.dmae.encoder.channels // by)
-    crop = 2**16 if small else A100.dmae.crop
-    dmae = replace(A100.dmae, unet=narrower(A100.dmae.unet, by), encoder=encoder, crop=crop)
-    latent = A100.tcld.crop // A100.dmae.latent_stride
-    return dmae, replace(A100.tcld, unet=narrower(A100.tcld.unet, by)), 128 if small else latent
-
-
-def narrower(config: UNetConfig, by: int) -> UNetConfig:
-    """All widths divided; at least one head."""
-    channels, heads = tuple(width // by for width in config.channels), max(1, config.heads // by)
-    return replace(config, channels=channels, heads=heads, features=config.features // by)
 
 
 def fresh_memory(size: str, way: str, part: str) -> float:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import psutil
 import torch
 
-from mousai.batch.bench import narrower
 from mousai.batch.plan import trained, training
 from mousai.batch.reckon import reckon
+from mousai.batch.sizes import narrower
 from mousai.config import Profile
 from mousai.evaluation.efficiency import in_fresh_process, resident_peak_gb
 from mousai.evaluation.papersize import build
