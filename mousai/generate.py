@@ -19,7 +19,7 @@ from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
 from mousai.edit import Edit
 from mousai.files import aside
-from mousai.precision import Numerics, choose_device, chosen, set_numerics
+from mousai.precision import Numerics, choose_device, float32_on_cpu, set_numerics
 from mousai.profiles import get_profile
 from mousai.recipe import Recipe, Sampling, write_recipe
 from mousai.shapes import Latent, Part, Wave, to_stride
@@ -224,8 +224,7 @@ def made_ready(stage: TCLD | DMAE, numerics: Numerics | None) -> None:
         set_numerics(numerics)
         precision = "float32" if numerics == "exact" else "fast"
         stage.config = replace(stage.config, precision=precision)  # type: ignore[reportAttributeAccessIssue]
-    device = next(stage.parameters()).device
-    if device.type == "cpu" and chosen(stage.config.precision, device) == torch.float32:
+    if float32_on_cpu(stage.config.precision, next(stage.parameters()).device):
         quicken(stage)
 
 

@@ -32,7 +32,7 @@ from mousai.evaluation.efficiency import (
     timed,
 )
 from mousai.evaluation.riffusion import filled, fresh_riffusion
-from mousai.precision import chosen
+from mousai.precision import float32_on_cpu
 from mousai.profiles import A100
 from mousai.progress import progress_bar
 from mousai.tcld import TCLD
@@ -163,18 +163,13 @@ def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     whole = dmae
     trained = {"train_step": train_step(whole, lambda: whole(w, seeded()))} if way == EXACT else {}
     # for sampling wide convolutions are replaced: in copies, which share all other weights
-    if in_float32(dmae):
+    if float32_on_cpu(dmae.config.precision, torch.device("cpu")):
         dmae, tcld = quickened(dmae), quickened(tcld)
 
     def latents(steps: int) -> Tensor:
         return tcld.sample(words, eps.shape[-1], steps, SCALE, seeded()).tanh()
 
     return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z) | trained
-
-
-def in_float32(net: DMAE | TCLD) -> bool:
-    """Whether it samples so here; "fast" does where bfloat16 does not pay."""
-    return chosen(net.config.precision, torch.device("cpu")) == torch.float32
 
 
 def quickened(net: nn.Module) -> Any:
@@ -218,8 +213,8 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
     with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
         nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
-    sampled = way != AUTHORS and part != "train_step"
-    if sampled and in_float32(dmae):  # as `Mousai.load` does it: nothing is kept for training
+    sampled, here = way != AUTHORS and part != "train_step", torch.device("cpu")
+    if sampled and float32_on_cpu(dmae.config.precision, here):  # as `Mousai.load` has it: nothing is kept for training
         quicken(dmae)
         quicken(tcld)
     calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)

@@ -14,7 +14,7 @@ import torch
 
 from mousai.batch.plan import trained, training
 from mousai.batch.reckon import reckon
-from mousai.batch.sizes import narrower
+from mousai.batch.sizes import sized
 from mousai.config import Profile
 from mousai.evaluation.efficiency import in_fresh_process, resident_peak_gb
 from mousai.evaluation.papersize import build
@@ -31,9 +31,8 @@ MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TR
 
 def quarter() -> Profile:
     """The paper's architecture, a quarter as wide."""
-    encoder = replace(A100.dmae.encoder, channels=A100.dmae.encoder.channels // 4)
-    dmae = replace(A100.dmae, unet=narrower(A100.dmae.unet, 4), encoder=encoder)
-    return replace(A100, name="a quarter of a100", dmae=dmae, tcld=replace(A100.tcld, unet=narrower(A100.tcld.unet, 4)))
+    dmae, tcld, _ = sized("cpu")
+    return replace(A100, name="a quarter of a100", dmae=dmae, tcld=tcld)
 
 
 def warm(profile: Profile) -> Profile:
