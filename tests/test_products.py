@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.products import Pointwise, Product, product
+from mousai.products import Pointwise, Product, dense, product
 
 
 def normal(*shape, seed=0):
@@ -39,3 +39,15 @@ def test_where_this_torch_lacks_the_other_library_the_usual_product_serves(monke
     monkeypatch.setattr("mousai.products.ONEDNN", None)
     x, weight = normal(5, 7), normal(4, 7, seed=1)
     assert torch.equal(product(x, weight), nn.functional.linear(x, weight))
+
+
+def test_a_slice_of_a_wider_matrix_is_multiplied_as_it_is_alone():
+    wide = normal(40, 7, 30)
+    for part in (wide[0, :, 3:8], wide[0, :, 3:8].mT, wide[:, 2], wide[::2, 0]):
+        assert dense(part).is_contiguous() or dense(part).mT.is_contiguous()
+        weight = normal(4, part.shape[-1], seed=1)
+        assert_close(product(part, weight), part.contiguous() @ weight.mT)
+        assert_close(product(weight, part), weight @ part.mT)
+    vector = wide[:, 0, 0]
+    assert_close(product(vector, wide[:4, 0, 0].expand(40, 4).mT), (vector * wide[:4, 0, 0][:, None]).sum(-1))
+    assert dense(weight) is weight and dense(weight.mT).data_ptr() == weight.data_ptr()
