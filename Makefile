@@ -66,7 +66,7 @@ lint: setup
 	$(BIN)/pyright
 
 test-unit: setup
-	$(BIN)/python -m pytest -m "not notebooks and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebooks and not slow"
 
 test-notebooks: setup
 	$(BIN)/python -m pytest -m notebooks

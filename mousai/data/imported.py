@@ -17,29 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from filelock import FileLock, Timeout
 
 from mousai.config import DataConfig
 from mousai.data.archives import unpacked
 from mousai.data.catalogues import KINDS, is_file, read_catalogue
-from mousai.data.records import Record, Sound, write_manifest
+from mousai.data.decoded import UNREAD, Skipped, resampled_blocks
+from mousai.data.records import Record, write_manifest
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
 from mousai.files import append_line, aside, lines_of, sha256, write_text
 from mousai.progress import progress_bar
 
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".wma", ".aif", ".aiff")
-RATES = (4_000, 768_000)  # Hz; a header that says another is damaged
 LOUDEST, SILENT = 4.0, 1e-4  # peaks: above, the file counts in other units; below, there is nothing to hear
-BLOCK = 2**21  # numbers read at once
 LONGEST_TAG = 200  # letters
 ID3 = {"TIT2": "title", "TPE1": "artist", "TALB": "album", "TCON": "genre", "TDRC": "date", "TCOP": "copyright"}
-CRASHED, UNREAD = "its decoder crashed", "not readable: "  # may go well another time
-
-
-class Skipped(Exception):
-    """This file cannot be used; the text says why, up to a colon the same for all of a kind."""
+CRASHED = "its decoder crashed"  # may go well another time, as what is `UNREAD`
 
 
 @dataclass(frozen=True)
@@ -197,37 +191,6 @@ def copy_chunks(file: Path, path: Path, chunk: int) -> int:
     if peak < SILENT:
         raise Skipped("silent")
     return chunks
-
-
-def resampled_blocks(file: Path) -> Iterator[Sound]:
-    """The file as 48 kHz stereo, block by block: mono twice, of more channels the first two. Raises `Skipped`.
-
-    soxr, not torchaudio: it takes a stream, and rates with no common divisor, for which a table of sines has gigabytes.
-    """
-    try:
-        if not file.stat().st_size:
-            raise Skipped("empty")
-        with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]  # bytes: names in any encoding
-            rate, at, last = sound.samplerate, 0, False
-            if not RATES[0] <= rate <= RATES[1]:
-                raise Skipped(f"the header is damaged: a sample rate of {rate} Hz")
-            resampler, frames = soxr.ResampleStream(rate, SAMPLE_RATE, 2, "float32"), max(1, BLOCK // sound.channels)
-            while not last:
-                block = sound.read(frames, dtype="float32", always_2d=True)
-                last = len(block) < frames
-                yield resampler.resample_chunk(stereo(block, at / rate), last).T
-                at += len(block)
-    except (soundfile.SoundFileError, RuntimeError, AssertionError, TypeError, ValueError, MemoryError) as error:
-        raise Skipped("not readable as sound: damaged, or of a kind that libsndfile does not know") from error
-    except OSError as error:
-        raise Skipped(f"{UNREAD}{error.strerror}") from error
-
-
-def stereo(block: np.ndarray, second: float) -> np.ndarray:
-    """[time, channels] -> [time, 2]. Raises `Skipped` where a number is not finite."""
-    if not np.isfinite(block).all():
-        raise Skipped(f"holds numbers that are not finite: after {second:.0f} s")
-    return np.ascontiguousarray(block[:, [0, min(1, block.shape[1] - 1)]])
 
 
 def tagged(job: Job) -> Record:
