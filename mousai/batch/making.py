@@ -13,7 +13,7 @@ import torch
 from mousai import codec
 from mousai.checkpoint import load_dmae
 from mousai.codec import LatentCard, Stereo
-from mousai.data.imported import Skipped, resampled_blocks
+from mousai.data.decoded import Skipped, resampled_blocks
 from mousai.data.sound import SAMPLE_RATE
 from mousai.diffusion import get_sampler
 from mousai.edit import Edit, continued, inpainted, varied
@@ -29,7 +29,7 @@ INIT_LEVEL = 0.6  # of an init audio
 
 
 def read_sound(file: Path) -> Stereo:
-    """Any file libsndfile reads as 48 kHz stereo, [2, samples] in float32: resampled, mono twice, where it is another.
+    """Any file that can be imported, as 48 kHz stereo, float32 [2, samples]: resampled, mono twice.
 
     Held in a temporary file, not in memory. Raises ValueError where it holds no sound.
     """

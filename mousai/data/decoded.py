@@ -65,13 +65,16 @@ def ffmpeg(file: Path) -> Generator[tuple[Block, int]]:
     """The same of a file's first stream of sound. It is given opened, so that no file makes FFmpeg open another."""
     import av
 
-    with file.open("rb") as opened, av.open(opened, "r") as container:
-        if not container.streams.audio:
-            raise Skipped("no sound in it")
-        as_float = av.AudioResampler(format="fltp")  # changes how numbers are written, no more
-        for frame in container.decode(container.streams.audio[0]):
-            for part in as_float.resample(frame):
-                yield part.to_ndarray().T, part.sample_rate
+    try:
+        with file.open("rb") as opened, av.open(opened, "r") as container:
+            if not container.streams.audio:
+                raise Skipped("no sound in it")
+            as_float = av.AudioResampler(format="fltp")  # changes how numbers are written, no more
+            for frame in container.decode(container.streams.audio[0]):
+                for part in as_float.resample(frame):
+                    yield part.to_ndarray().T, part.sample_rate
+    except av.FFmpegError as error:  # many are no kind of ValueError: no decoder, not written yet, another library's
+        raise error if isinstance(error, OSError) else ValueError(str(error)) from error
 
 
 def stereo(block: Block, second: float) -> np.ndarray:
