@@ -10,7 +10,7 @@
     windows      sound of any length, in pieces, in flat memory
     recompute    activations computed again rather than kept, for large batches
     unet         the one 1-D U-Net of both stages
-    products     matrix products by the faster of two libraries
+    products     products and convolutions as oneDNN likes them, for sampling on a CPU
     winograd     wide convolutions on a CPU with half the multiplications
     encoder      m_w -> z
     patch        learned patches: w -> the U-Net's channels, and back

@@ -4,7 +4,8 @@ The encoder keeps 32 numbers where the waveform has 2 x 1024: 64x. It sees magni
 decoder invents the phase.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -15,15 +16,16 @@ from torchaudio.functional import lfilter, preemphasis
 from mousai.config import DMAEConfig
 from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, levels
 from mousai.encoder import MagnitudeEncoder, linear_magnitude, log_magnitude
-from mousai.envelope import Envelope, Reader
+from mousai.envelope import Bands, Envelope, Reader
 from mousai.patch import PatchFrontEnd
 from mousai.precision import autocast
 from mousai.shapes import Latent, Level, Magnitude, Part, Wave, to_stride
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Levels, UNet
-from mousai.windows import Given, noise_in_pieces, sample_in_pieces
+from mousai.windows import Given, Span, noise_in_pieces, sample_in_pieces
 
-POLISH_PART = 2**19  # samples, 10.9 s
+POLISH_PART = 2**17  # samples, 2.7 s
+TOGETHER = 2**18  # samples that go through the net at once; of a small net's crops, four
 READ_FLOOR = 1e-3  # of the magnitudes that are read from z, as in the yardstick
 
 
@@ -40,16 +42,23 @@ class DMAE(nn.Module):
         self.unet = UNet(config.unet)
         self.encoder = MagnitudeEncoder(config.encoder)
 
-    def net(self, x: Wave, sigma: Level, z: Latent, told: Levels | None = None) -> Wave:
+    def net(self, x: Wave, sigma: Level, z: Latent, told: Levels | None = None, log_g: Bands | None = None) -> Wave:
         """v_hat of the diffused signal x, which is the (pre-emphasised, scaled) waveform plus noise.
 
-        `told` by `UNet.tell`, where the same levels come again and again.
+        `told` by `UNet.tell` and `log_g` by `log_envelope`, where the same levels and z come again and again.
         """
-        if self.envelope is not None and self.reader is not None:
+        log_g = self.log_envelope(z) if log_g is None else log_g
+        if self.envelope is not None and log_g is not None:
             f = lambda y: self.unet(y, sigma, z, None, told) - y  # noqa: E731
-            return self.envelope.precondition(f, x, sigma, self.reader(z)[0])
+            return self.envelope.precondition(f, x, sigma, log_g)
         assert self.front is not None
         return self.front.join(self.unet(self.front.split(x), sigma, z, None, told))
+
+    def log_envelope(self, z: Latent) -> Bands | None:
+        """What z tells of the envelope; None where stage 1 does not start from one."""
+        if self.envelope is None or self.reader is None:
+            return None
+        return self.reader.log_envelope(self.reader.inside(z)).to(z)
 
     def encode_crop(self, w: Wave) -> Latent:
         """z of a waveform whose length is already a multiple of the stride."""
@@ -165,15 +174,23 @@ class DMAE(nn.Module):
         """The diffusion alone: parts of w as windows of the training crop let them go."""
         stride, crop, length = self.config.latent_stride, self.config.crop, z.shape[-1] * self.config.latent_stride
         noise, w = noise_in_pieces((len(z), 2, length), generator), None
+        together = max(1, TOGETHER // (len(z) * crop))
         with torch.no_grad(), autocast(self.config.precision, z.device):
             told = self.unet.tell(levels(steps, given.level if given else 1.0).to(z))
 
-        def predict(x: Wave, sigma: Level, a: int, b: int) -> Wave:
+        @lru_cache(steps + together + 2)  # no more windows are on their way at once
+        def of(a: int, b: int) -> tuple[Latent, Bands | None]:
+            part = z[..., a // stride : b // stride]
+            return part, self.log_envelope(part)
+
+        def predict(x: Wave, sigma: Level, spans: Sequence[Span]) -> Wave:
             with torch.no_grad(), autocast(self.config.precision, z.device):
-                return self.net(x, sigma, z[..., a // stride : b // stride], told)
+                parts, log_g = zip(*(of(*span) for span in spans), strict=True)
+                return self.net(x, sigma, torch.cat(parts), told, None if log_g[0] is None else torch.cat(log_g))
 
         on_device = lambda a, b: noise(a, b).to(z)  # noqa: E731
-        for x_0 in sample_in_pieces(predict, on_device, length, steps, sampler, crop, 3 * crop // 4, progress, given):
+        windows = crop, 3 * crop // 4, progress, given, together
+        for x_0 in sample_in_pieces(predict, on_device, length, steps, sampler, *windows):
             w = self.to_wave(x_0, w)
             yield w
 

@@ -11,12 +11,12 @@ all bands this is the preconditioning of EDM (Karras et al. 2022). The diffusion
 """
 
 from collections.abc import Callable
+from functools import cache
 from math import pi
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mousai.diffusion import alpha_beta
 from mousai.shapes import Latent, Level, Magnitude, Wave
@@ -44,12 +44,15 @@ class Reader(nn.Module):
     def forward(self, z: Latent) -> tuple[Bands, Magnitude]:
         """(log g, log magnitude as `log_magnitude` gives it); without an envelope to tell, log g is empty."""
         h = self.inside(z)
-        log_g = h[:, :0] if self.to_envelope is None else unfolded(self.to_envelope(h), self.numbers[0])
-        return log_g.to(z), self.magnitude(h)
+        return self.log_envelope(h).to(z), self.magnitude(h)
 
     def inside(self, z: Latent) -> Tensor:
         """z and what the convolutions make of it, which both linear layers read step by step."""
         return torch.cat([z, self.trunk(z).to(z)], dim=1)
+
+    def log_envelope(self, h: Tensor) -> Bands:
+        """The first answer, from `inside`."""
+        return h[:, :0] if self.to_envelope is None else unfolded(self.to_envelope(h), self.numbers[0])
 
     def magnitude(self, h: Tensor) -> Magnitude:
         """The second answer, from some steps of `inside`."""
@@ -57,21 +60,18 @@ class Reader(nn.Module):
 
 
 def unfolded(x: Tensor, numbers: int) -> Tensor:
-    """[batch, numbers x frames, steps] -> [batch, numbers, steps x frames]."""
-    return x.unflatten(1, (numbers, -1)).transpose(2, 3).flatten(2)
+    """[batch, numbers x frames, steps] -> [batch, numbers, steps x frames], numbers innermost in memory."""
+    return x.unflatten(1, (numbers, -1)).permute(0, 3, 2, 1).flatten(1, 2).mT
 
 
 class Envelope(nn.Module):
     """The transform to `bands` bands per channel, a frame every `bands` samples, and what follows from g there."""
-
-    basis: Tensor
 
     def __init__(self, bands: int):
         super().__init__()
         self.bands = bands
         # what f hears of g itself: scaled by c_in, its input hides it
         self.tell = nn.Conv1d(2 * bands, 2 * bands, 1, groups=2)
-        self.register_buffer("basis", lapped_basis(bands), persistent=False)  # float64, so that it can serve both
 
     def loss(self, log_g: Bands, x_0: Wave) -> Float[Tensor, ""]:
         """-log p(x_0 | z) per number, a Gaussian of variance g^2 in each band, without its constant."""
@@ -90,18 +90,20 @@ class Envelope(nn.Module):
             return self.synthesise(c_skip * bands + c_out * f_x)
 
     def analyse(self, x: Wave) -> Bands:
-        """Lapped cosine transform (MDCT, sine window), around the ends: orthonormal, so white noise stays white."""
-        n = self.bands
-        around = F.pad(mid_side(x).flatten(0, 1)[:, None], (n // 2, n // 2), mode="circular")
-        return F.conv1d(around, self.basis.to(x), stride=n).reshape(len(x), 2 * n, -1)
+        """Lapped cosine transform (MDCT, sine window), around the ends: orthonormal, so white noise stays white.
+
+        A window covers two blocks of `bands` samples: its products with each, summed. Bands lie innermost in memory.
+        """
+        n, (first, second) = self.bands, lapped_halves(self.bands, x.dtype, x.device)
+        blocks = mid_side(x).roll(n // 2, -1).unflatten(-1, (-1, n)).transpose(1, 2).contiguous()
+        return (blocks @ first.mT + (blocks @ second.mT).roll(-1, 1)).flatten(2).mT
 
     def synthesise(self, bands: Bands) -> Wave:
         """The inverse of `analyse`, which is its transpose: windows overlap and add, around the ends too."""
-        n = self.bands
-        flat = F.conv_transpose1d(bands.reshape(2 * len(bands), n, -1), self.basis.to(bands), stride=n)[:, 0]
-        body, ends = flat[:, n // 2 : -(n // 2)], torch.zeros_like(flat[:, n:])
-        ends[:, : n // 2], ends[:, -(n // 2) :] = flat[:, -(n // 2) :], flat[:, : n // 2]
-        return mid_side((body + ends).reshape(len(bands), 2, -1))
+        n, (first, second) = self.bands, lapped_halves(self.bands, bands.dtype, bands.device)
+        windows = bands.mT.contiguous().unflatten(-1, (2, n))
+        blocks = windows @ first + (windows @ second).roll(1, 1)
+        return mid_side(blocks.transpose(1, 2).flatten(2).roll(-(n // 2), -1))
 
 
 def mid_side(x: Wave) -> Wave:
@@ -112,8 +114,15 @@ def mid_side(x: Wave) -> Wave:
     return torch.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], dim=1) / 2**0.5
 
 
-def lapped_basis(bands: int) -> Float[Tensor, "bands 1 window"]:
+@cache
+def lapped_halves(bands: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the basis makes of a window's first block and of its second, [bands, bands] each, rounded but once."""
+    first, second = lapped_basis(bands).to(device, dtype).split(bands, dim=1)
+    return first.contiguous(), second.contiguous()
+
+
+def lapped_basis(bands: int) -> Float[Tensor, "bands window"]:
     """MDCT, window 2n, hop n: sqrt(2 / n) sin(pi (t + 1/2) / 2n) cos(pi / n (t + 1/2 + n / 2) (k + 1/2))."""
-    n = bands
-    k, t = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(2 * n, dtype=torch.float64) + 0.5
-    return ((2 / n) ** 0.5 * torch.sin(pi * t / (2 * n)) * torch.cos(pi / n * (t + n / 2) * (k + 0.5)))[:, None]
+    n, exact = bands, {"dtype": torch.float64, "device": "cpu"}
+    k, t = torch.arange(n, **exact)[:, None], torch.arange(2 * n, **exact) + 0.5
+    return (2 / n) ** 0.5 * torch.sin(pi * t / (2 * n)) * torch.cos(pi / n * (t + n / 2) * (k + 0.5))

@@ -1,22 +1,26 @@
-"""Matrix products by oneDNN, for sampling in float32 on a CPU (ours).
+"""Products and convolutions by oneDNN as it likes them, for sampling in float32 on a CPU (ours).
 
 torch sends float32 products to MKL, which leaves half of an AMD core's vector width unused, and convolutions to oneDNN,
-which does not: 512 to 1024 wide, on one core of a Zen 5, 82 to 97 GFLOP/s against 181 to 227. The same sums in another
-order.
+which does not: 512 to 1024 wide, on one core of a Zen 5, 82 to 97 GFLOP/s against 181 to 227. oneDNN wants weights in
+an order of its own, which torch makes anew at every call: up to half the time of a short convolution. Here it is made
+once, and channels lie innermost, as attention has them. The same sums in another order.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+ALONE = ("none", [], "")  # nothing is to follow the product
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, without gradients: x [..., n] times weight [m, n], either with any strides, plus bias [m]."""
     if ONEDNN is None or x.dtype != torch.float32 or x.device.type != "cpu":
         return F.linear(x, weight, bias)
-    return ONEDNN(dense(x), dense(weight), bias, "none", [], "")
+    return ONEDNN(dense(x), dense(weight), bias, *ALONE)
 
 
 def dense(x: Tensor) -> Tensor:
@@ -28,24 +32,70 @@ def dense(x: Tensor) -> Tensor:
     return x if x.is_contiguous() or (x.ndim > 1 and x.mT.is_contiguous()) else x.contiguous()
 
 
-class Product(nn.Linear):
-    """A linear layer that calls `product`."""
+class Product(nn.Module):
+    """A linear layer, or at each moment a convolution of one tap, whose weights lie in oneDNN's order."""
 
-    def __init__(self, linear: nn.Linear):
-        super().__init__(linear.in_features, linear.out_features, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(self, layer: nn.Linear | nn.Conv1d):
+        super().__init__()
+        self.over_time, self.bias = isinstance(layer, nn.Conv1d), layer.bias
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().flatten(1))
 
-    def forward(self, input: Tensor) -> Tensor:
-        return product(input, self.weight, self.bias)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"weight": self.weight.to_dense()}  # what lies in oneDNN's order cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state | {"weight": torch.ops.mkldnn._reorder_linear_weight(state["weight"])})
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert ONEDNN is not None
+        y = ONEDNN(dense(x.mT if self.over_time else x), self.weight, self.bias, *ALONE)
+        return y.mT if self.over_time else y
 
 
-class Pointwise(nn.Conv1d):
-    """A convolution of one tap: at each moment the same product."""
+class Convolution(nn.Module):
+    """A convolution that lays its weights out when it first meets an input of that size."""
 
     def __init__(self, conv: nn.Conv1d):
-        super().__init__(conv.in_channels, conv.out_channels, 1, device="meta")
+        super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
+        self.how = (0, int(conv.padding[0])), (1, conv.stride[0]), (1, 1), conv.groups  # as one of two dimensions
+        self.size: torch.Size | None = None
+        self.laid_out: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"size": None, "laid_out": None}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, None].contiguous(memory_format=torch.channels_last)
+        if x.shape != self.size:
+            weight = self.weight.detach()[:, :, None].contiguous()
+            self.laid_out = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, x.shape)
+            self.size = x.shape
+        return torch.ops.mkldnn._convolution_pointwise(x, self.laid_out, self.bias, *self.how, *ALONE)[:, :, 0]
+
+
+class Norm(nn.GroupNorm):
+    """GroupNorm that leaves channels innermost where they are: torch's does so with images alone."""
+
+    def __init__(self, norm: nn.GroupNorm):
+        super().__init__(norm.num_groups, norm.num_channels, norm.eps, device="meta")
+        self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, input: Tensor) -> Tensor:
-        made = torch.stack([product(self.weight[..., 0], one.mT) for one in input])
-        return made if self.bias is None else made.add_(self.bias[:, None])
+        return super().forward(input[:, :, None])[:, :, 0]
+
+
+def by_onednn(layer: nn.Module) -> nn.Module | None:
+    """What does the same in less time, where oneDNN is there and the layer is one of these."""
+    if ONEDNN is None or next(layer.parameters(recurse=False), torch.empty(0)).dtype != torch.float32:
+        return None
+    if isinstance(layer, nn.Linear):
+        return Product(layer)
+    if isinstance(layer, nn.GroupNorm):
+        return Norm(layer)
+    if not isinstance(layer, nn.Conv1d) or isinstance(layer.padding, str):
+        return None
+    if (layer.dilation, layer.padding_mode) != ((1,), "zeros"):
+        return None
+    one_tap = (layer.kernel_size, layer.stride, layer.padding, layer.groups) == ((1,), (1,), (0,), 1)
+    return Product(layer) if one_tap else Convolution(layer)

@@ -1,6 +1,7 @@
 """Stage 2, text-conditioned latent diffusion: caption -> z (Section 3.2)."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -11,8 +12,9 @@ from mousai.diffusion import Guidance, Net, Sampler, ddim, diffusion_loss, gauss
 from mousai.precision import autocast
 from mousai.shapes import Embedding, Latent, Level, to_stride
 from mousai.unet import Levels, UNet
-from mousai.windows import Given, sample_in_pieces, window_starts
+from mousai.windows import Given, Span, sample_in_pieces, window_starts
 
+TOGETHER = 2**12  # latent steps that go through the net at once; of a small net's windows, eight
 Away = Float[Tensor, "1 tokens embedding_features"]  # a text to be led away from, the same for all of a batch
 
 
@@ -118,12 +120,16 @@ class TCLD(nn.Module):
         noise = lambda a, b: eps[..., a:b]  # noqa: E731
         with autocast(self.config.precision, eps.device):  # around all steps: weights are cast once
             told = self.unet.tell(levels(steps, given.level if given else 1.0).to(eps))
-            nets = [self.guided(part, scale, told, negative) for part in parts]
 
-            def predict(x: Latent, sigma: Level, a: int, b: int) -> Latent:
-                return nets[part_heard(starts.index(a), len(starts), len(nets))](x, sigma)
+            @cache
+            def net(heard: tuple[int, ...]) -> Net:
+                return self.guided(torch.cat([parts[part] for part in heard]), scale, told, negative)
 
-            pieces = sample_in_pieces(predict, noise, padded, steps, sampler, self.window, hop, progress, given)
+            def predict(x: Latent, sigma: Level, spans: Sequence[Span]) -> Latent:
+                return net(tuple(part_heard(starts.index(a), len(starts), len(parts)) for a, _ in spans))(x, sigma)
+
+            windows = self.window, hop, progress, given, max(1, TOGETHER // (len(eps) * self.window))
+            pieces = sample_in_pieces(predict, noise, padded, steps, sampler, *windows)
             return (self.latent_std * torch.cat([*pieces], dim=-1))[..., :length]
 
     def null(self, n: int) -> Embedding:

@@ -22,7 +22,7 @@ Features = Float[Tensor, "batch features"]
 Activation = Float[Tensor, "batch width length"]
 # what each cross-attention keeps of one text over all steps: keys, values, which positions are words
 Heard = dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]]
-Told = dict[nn.Linear, Tensor]  # what each linear layer that hears the noise level makes of one sigma
+Told = dict[nn.Module, Tensor]  # what each linear layer that hears the noise level makes of one sigma
 Levels = dict[float, Told]
 
 
@@ -70,14 +70,24 @@ class Modulation(nn.Module):
         return torch.addcmul(shift.to(normed), normed, 1 + scale.to(normed))
 
 
-def told(linear: nn.Linear, features: Features | Told) -> Tensor:
+def told(linear: nn.Module, features: Features | Told) -> Tensor:
     """What a layer makes of the noise level; looked up where all levels were gone through before."""
     return features[linear] if isinstance(features, dict) else linear(F.silu(features))
 
 
 def channel_norm(x: Activation) -> Activation:
     """LayerNorm over channels, at each moment by itself."""
-    return norm_by_products(x) if x.device.type == "cpu" else norm_channels_last(x)
+    return norm_by_products(x) if x.device.type == "cpu" and not innermost(x) else norm_channels_last(x)
+
+
+def innermost(x: Activation) -> bool:
+    """Whether channels lie innermost in memory."""
+    return x.mT.is_contiguous() and not x.is_contiguous()
+
+
+def repeated(x: Activation, times: int) -> Float[Tensor, "batch width _"]:
+    """Each moment so many times, channels innermost where they were."""
+    return x.mT.repeat_interleave(times, dim=1).mT if innermost(x) else x.repeat_interleave(times, dim=-1)
 
 
 def norm_channels_last(x: Activation) -> Activation:
@@ -216,7 +226,7 @@ class NetLevel(nn.Module):
             y = self.inner(y, features, latent, embedding)
         for group in self.items_up:
             y = group(y, features, latent, embedding)
-        y = self.up(y.repeat_interleave(self.factor, dim=-1))
+        y = self.up(y if self.factor == 1 else repeated(y, self.factor))
         return x + told(self.skip, features)[..., None] * y
 
 
@@ -255,7 +265,7 @@ class UNet(nn.Module):
     def tell(self, sigma: Level) -> Levels:
         """All that depends on the noise level alone, for each sigma: read once for all steps and windows."""
         features = self.noise_level(sigma)
-        layers = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        layers: list[nn.Module] = [module.linear for module in self.modules() if isinstance(module, Modulation)]
         layers += [module.skip for module in self.modules() if isinstance(module, NetLevel)]
         everything = {linear: told(linear, features) for linear in layers}
         at = lambda i: {linear: rows[i : i + 1] for linear, rows in everything.items()}  # noqa: E731

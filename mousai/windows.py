@@ -18,7 +18,9 @@ from mousai.diffusion import Sampler, Walk, add_noise, v_towards
 from mousai.progress import progress_bar
 from mousai.shapes import Level, Signal
 
-Predict = Callable[[Signal, Level, int, int], Signal]  # (x_sigma[..., a:b], sigma, a, b) -> v_hat of that window
+Span = tuple[int, int]
+# (x_sigma[..., a:b] of these windows, one after another along the batch, sigma, each window's (a, b)) -> v_hat
+Predict = Callable[[Signal, Level, Sequence[Span]], Signal]
 DRAWN = 2**20  # numbers drawn at a time on the way to the next row
 Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b], asked once each, from left to right
 
@@ -31,7 +33,7 @@ class Given:
     """
 
     x_0: Callable[[int, int], Tensor]
-    kept: Sequence[tuple[int, int]] = ()
+    kept: Sequence[Span] = ()
     level: float = 1.0
 
     def noised(self, noise: Noise) -> Noise:
@@ -52,14 +54,17 @@ class Given:
         Where all of a window is kept, the net is not asked.
         """
 
-        def hold(x: Signal, sigma: Level, a: int, b: int) -> Signal:
-            kept = self.mask(a, b)
+        def hold(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
+            if len(spans) > 1:  # each window by itself: what is kept differs
+                each = zip(x.chunk(len(spans)), sigma.chunk(len(spans)), spans, strict=True)
+                return torch.cat([hold(x, sigma, [span]) for x, sigma, span in each])
+            kept = self.mask(*spans[0])
             if not kept.any():
-                return predict(x, sigma, a, b)
-            towards = v_towards(self.x_0(a, b).expand_as(x), x, sigma)
-            return towards if kept.all() else torch.where(kept.to(x.device), towards, predict(x, sigma, a, b))
+                return predict(x, sigma, spans)
+            towards = v_towards(self.x_0(*spans[0]).expand_as(x), x, sigma)
+            return towards if kept.all() else torch.where(kept.to(x.device), towards, predict(x, sigma, spans))
 
-        return hold
+        return hold if self.kept else predict
 
     def mask(self, a: int, b: int) -> Bool[Tensor, " _"]:
         """Which of [a, b) is kept."""
@@ -87,10 +92,11 @@ def sample_in_pieces(
     hop: int,
     progress: str | None = None,
     given: Given | None = None,
+    together: int = 1,
 ) -> Iterator[Signal]:
     """x_0 of that length, its pieces from left to right, as `diffusion.sample` of the whole would give it with a net
     that blends windows. A piece is what lies between the starts of two windows. `steps` lead down from the level at
-    which what is `given` begins.
+    which what is `given` begins. Up to `together` windows go through the net at once, for which it is read once.
     """
     starts, calls, level = window_starts(length, window, hop), [], 1.0
     if given is not None:
@@ -98,14 +104,15 @@ def sample_in_pieces(
     fade = cross_fade(window) if length > window else torch.ones(length)
     with progress_bar(None, progress, len(starts) * steps, show=progress is not None) as bar:
         predict = watched(predict, bar, steps, level) if progress else predict
-        for a, b in pairwise([*starts, length]):
-            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps, level)))]
-            for i in count():  # as many calls of the net as the sampler asks for
+        spans = [*pairwise([*starts, length])]
+        for i in range(0, len(spans), together):
+            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps, level))) for a, b in spans[i : i + together]]
+            for call in count():  # as many calls of the net as the sampler asks for
                 if not ready or ready[0].walk.done:
                     break
-                if i == len(calls):
-                    calls.append(Call(predict, fade))
-                ready = [through for piece in ready for through in calls[i].take(piece)]
+                if call == len(calls):
+                    calls.append(Call(predict, fade, together))
+                ready = calls[call].take(ready)
             yield from (piece.walk.x for piece in ready)
         bar.update(bar.total - bar.n)
 
@@ -114,11 +121,12 @@ def watched(predict: Predict, bar: Any, steps: int, level: float) -> Predict:
     """predict, moving the bar on by the steps that a window has behind it on its way down from `level`."""
     behind = {}
 
-    def watching(x: Signal, sigma: Level, a: int, b: int) -> Signal:
+    def watching(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
         now = steps - round(steps * sigma[0].item() / level)
-        bar.update(now - behind.get(a, 0))
-        behind[a] = now
-        return predict(x, sigma, a, b)
+        for a, _ in spans:
+            bar.update(now - behind.get(a, 0))
+            behind[a] = now
+        return predict(x, sigma, spans)
 
     return watching
 
@@ -146,26 +154,30 @@ class Piece:
 class Call:
     """One call of the net, the same for all windows; pieces pass from left to right and wait for what overlaps them."""
 
-    def __init__(self, predict: Predict, fade: Tensor):
-        self.predict, self.fade, self.waiting = predict, fade, []
+    def __init__(self, predict: Predict, fade: Tensor, together: int):
+        self.predict, self.fade, self.together, self.waiting = predict, fade, together, []
 
-    def take(self, piece: Piece) -> list[Piece]:
-        """One more piece; returns those that are through."""
-        self.waiting.append(piece)
-        through = []
-        while self.waiting and self.waiting[0].a + len(self.fade) <= piece.b:
-            self.look()
-            through.append(self.waiting.pop(0))
+    def take(self, pieces: list[Piece]) -> list[Piece]:
+        """Some more pieces; returns those that are through."""
+        through, self.waiting = [], [*self.waiting, *pieces]
+        ready = sum(piece.a + len(self.fade) <= self.waiting[-1].b for piece in self.waiting)
+        while len(through) < ready:
+            now = min(self.together, ready - len(through))
+            self.look(now)
+            through, self.waiting = [*through, *self.waiting[:now]], self.waiting[now:]
         return through
 
-    def look(self) -> None:
-        """The window that begins with the first piece: every piece under it hears it, the first one is complete."""
-        first, n = self.waiting[0], len(self.fade)
-        x = torch.cat([piece.walk.x for piece in self.waiting], dim=-1)[..., :n]
-        v_hat, self.fade = self.predict(x, first.walk.sigma, first.a, first.a + n), self.fade.to(x)
-        for piece in self.waiting:
-            piece.hear(v_hat, self.fade, first.a)
-        first.step()
+    def look(self, ready: int) -> None:
+        """The windows that begin with the first pieces: every piece under them hears them, the first are complete."""
+        n, first, sigma = len(self.fade), self.waiting[0].a, self.waiting[0].walk.sigma
+        x = torch.cat([piece.walk.x for piece in self.waiting], dim=-1)
+        starts = [piece.a for piece in self.waiting[:ready]]
+        windows = torch.cat([x[..., a - first : a - first + n] for a in starts])
+        v_hat, self.fade = self.predict(windows, sigma.repeat(ready), [(a, a + n) for a in starts]), self.fade.to(x)
+        for i, (a, said) in enumerate(zip(starts, v_hat.chunk(ready), strict=True)):
+            for piece in self.waiting[i:]:
+                piece.hear(said, self.fade, a)
+            self.waiting[i].step()
 
 
 def cross_fade(n: int) -> Tensor:

@@ -224,7 +224,9 @@ def reads(model: DMAE, log_m: torch.Tensor, monkeypatch) -> None:
     """Let its reader read this from any z."""
     frames, numbers = model.config.latent_stride // model.config.hop, log_m.shape[1]
     folded = log_m.unflatten(2, (-1, frames)).transpose(2, 3).flatten(1, 2)  # a step's frames beside each other
-    monkeypatch.setattr(model.reader, "forward", lambda z: (z.new_zeros(1, 256, 8 * z.shape[-1]), log_m))
+    log_g = lambda z: z.new_zeros(1, 256, 8 * z.shape[-1])  # noqa: E731
+    monkeypatch.setattr(model, "log_envelope", log_g)
+    monkeypatch.setattr(model.reader, "forward", lambda z: (log_g(z), log_m))
     monkeypatch.setattr(model.reader, "inside", lambda z: folded)
     monkeypatch.setattr(model.reader, "magnitude", lambda h: unfolded(h, numbers))
 

@@ -15,7 +15,7 @@ from browser import PROGRAM, Page
 from lessons import NOTEBOOKS, cells
 
 ROOT = NOTEBOOKS.parent
-LESSONS = ("00_text2music", "01_v_diffusion", "02_ddim")
+LESSONS = ("00_text2music", "01_v_diffusion", "02_ddim", "05_tcld_training")
 MINUTES = 5  # that a lesson may take in the smoke profile, on a busy machine
 NOTEBOOK = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
 RUN_ALL = "document.querySelector('.lm-Menu [data-command=\"runmenu:run-all\"]')"
@@ -106,6 +106,18 @@ def run_all(page: Page, address: str, count: int) -> None:
     page.until(f"{ran}.filter(Boolean).length === {count} || {failed()}.length > 0", 60 * MINUTES)
 
 
+def move(page: Page, slider: str) -> None:
+    """A real click on the slider's middle, until its number and its picture are others and no cell complains."""
+    number = f"{slider}.querySelector('.widget-readout').textContent"
+    picture = f"{slider}.querySelector('img')?.src"
+    page.until(f"!!{picture}")
+    before = page.get(number), page.get(picture)
+    page.click(f"{slider}.querySelector('.noUi-target')")
+    page.until(f"{number} !== {json.dumps(before[0])}")
+    page.until(f"(now => now && now !== {json.dumps(before[1])})({picture}) || {failed()}.length > 0")
+    assert page.get(failed()) == []
+
+
 def photographs(page: Page, name: str, folder: Path) -> None:
     """The lesson from top to bottom, a PNG for each windowful."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +139,9 @@ def test_run_all_ends_without_an_error_and_shows_what_there_is_to_see_and_hear(n
     page.until(found("audio", "player => player.duration > 1") + f".filter(Boolean).length === {sounds}")  # decoded
     pictures = page.get(found(".jp-OutputArea-output img", "image => image.naturalWidth > 100"))
     assert pictures == [True] * (figures + sliders)
+    assert page.get(found(".widget-interact") + ".length") == sliders
+    for number in range(sliders):
+        move(page, f"{NOTEBOOK}.querySelectorAll('.widget-interact')[{number}]")
     assert page.get(found(".jp-RenderedMarkdown mjx-container") + ".length") > 0  # formulas are drawn
     assert "$$" not in page.get(found(".jp-RenderedMarkdown", "text => text.textContent") + ".join()")
     folded = page.get(found(".jp-RenderedMarkdown details", "answer => !answer.open"))

@@ -1,11 +1,14 @@
 """Another library's product, the same sums."""
 
+import pickle
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.products import Pointwise, Product, dense, product
+from mousai.products import Convolution, Norm, Product, by_onednn, dense, product
 
 
 def normal(*shape, seed=0):
@@ -25,14 +28,60 @@ def test_a_product_is_the_sum_over_the_last_axis_whatever_the_strides(kind, turn
     assert_close(product(x, weight), (expected - bias.double()).to(kind), atol=1e-5, rtol=1e-5)
 
 
+def innermost(x):
+    """The same with channels innermost in memory."""
+    return x.mT.contiguous().mT
+
+
+LAYERS = {
+    "linear": lambda bias: nn.Linear(8, 12, bias),
+    "one tap": lambda bias: nn.Conv1d(8, 12, 1, bias=bias),
+    "three taps": lambda bias: nn.Conv1d(8, 12, 3, padding=1, bias=bias),
+    "down": lambda bias: nn.Conv1d(8, 12, 2, stride=2, bias=bias),
+    "groups": lambda bias: nn.Conv1d(8, 12, 1, groups=2, bias=bias),
+    "norm": lambda bias: nn.GroupNorm(4, 8),
+}
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_layers_that_call_it_are_the_layers_they_replace(bias):
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_the_layer_it_replaces_for_every_size_it_meets(name, bias):
     torch.manual_seed(0)
-    linear, conv, x = nn.Linear(6, 9, bias), nn.Conv1d(6, 9, 1, bias=bias), normal(2, 6, 5)
+    layer = LAYERS[name](bias)
+    quick = by_onednn(layer)
+    for shape in ((2, 8, 16), (2, 8, 64), (5, 8, 16), (2, 8, 16)):  # the first once more
+        x = normal(*shape) if name != "linear" else normal(*shape).mT
+        with torch.no_grad():
+            for given in (x, innermost(x), x.repeat(1, 1, 2)[..., : x.shape[-1]]):
+                assert_close(quick(given), layer(x), atol=1e-5, rtol=1e-5)
+    assert quick.bias is layer.bias
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_in_use_can_be_copied_and_pickled(name):
+    quick, x = by_onednn(LAYERS[name](True)), normal(2, 8, 16) if name != "linear" else normal(2, 16, 8)
     with torch.no_grad():
-        assert_close(Product(linear)(x.mT), linear(x.mT))
-        assert_close(Pointwise(conv)(x), conv(x))
-    assert Product(linear).weight is linear.weight and Pointwise(conv).bias is conv.bias
+        expected = quick(x)
+        assert torch.equal(deepcopy(quick)(x), expected) and torch.equal(pickle.loads(pickle.dumps(quick))(x), expected)
+        assert torch.equal(quick(x), expected)
+
+
+def test_channels_stay_innermost_from_layer_to_layer():
+    x = innermost(normal(2, 8, 16))
+    with torch.no_grad():
+        for name in ("one tap", "three taps", "down", "groups", "norm"):
+            y = by_onednn(LAYERS[name](True))(x)
+            assert y.mT.is_contiguous() and not y.is_contiguous(), name
+
+
+def test_only_what_it_does_better_is_replaced(monkeypatch):
+    kinds = {name: type(by_onednn(make(True))) for name, make in LAYERS.items()}
+    assert kinds == dict(zip(LAYERS, (Product, Product, *[Convolution] * 3, Norm), strict=True))
+    others = [nn.LayerNorm(8), nn.SiLU(), nn.Linear(8, 8).double(), nn.Conv1d(8, 8, 3, padding="same")]
+    others += [nn.Conv1d(8, 8, 3, dilation=2), nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular")]
+    assert [by_onednn(layer) for layer in others] == [None] * len(others)
+    monkeypatch.setattr("mousai.products.ONEDNN", None)
+    assert by_onednn(nn.Linear(8, 8)) is None
 
 
 def test_where_this_torch_lacks_the_other_library_the_usual_product_serves(monkeypatch):

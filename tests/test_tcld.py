@@ -210,8 +210,9 @@ def test_each_window_hears_its_own_part(model, text, monkeypatch):
     guided = model.guided
 
     def listening(embedding, scale, told=None, negative=None):
-        net, k = guided(embedding, scale, told, negative), next(k for k in range(4) if embedding is parts[k])
-        return lambda x, sigma: heard.append(k) or net(x, sigma)
+        each = [next(k for k in range(4) if one.equal(parts[k])) for one in embedding.split(len(text))]
+        net = guided(embedding, scale, told, negative)
+        return lambda x, sigma: heard.extend(each) or net(x, sigma)
 
     monkeypatch.setattr(model, "guided", listening)
     length = 4 * model.window

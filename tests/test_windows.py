@@ -17,9 +17,19 @@ def noise(length: int) -> torch.Tensor:
     return torch.randn(2, 3, length, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def in_pieces(predict, eps, steps=3, sampler=ddim, **bar) -> torch.Tensor:
-    pieces = sample_in_pieces(predict, lambda a, b: eps[..., a:b], eps.shape[-1], steps, sampler, 64, 48, **bar)
-    return torch.cat([*pieces], dim=-1)
+def each(predict):
+    """A net that is asked for one window at a time, where several come at once."""
+
+    def net(x, sigma, spans):
+        windows = zip(x.chunk(len(spans)), sigma.chunk(len(spans)), spans, strict=True)
+        return torch.cat([predict(x, sigma, a, b) for x, sigma, (a, b) in windows])
+
+    return net
+
+
+def in_pieces(predict, eps, steps=3, sampler=ddim, **more) -> torch.Tensor:
+    net, eps_in = each(predict), lambda a, b: eps[..., a:b]
+    return torch.cat([*sample_in_pieces(net, eps_in, eps.shape[-1], steps, sampler, 64, 48, **more)], dim=-1)
 
 
 def blending(predict):
@@ -51,14 +61,15 @@ def test_windows_cover_every_sample_and_end_flush(length):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("length", [40, 64, 65, 100, 112, 125, 333])
-def test_pieces_make_what_the_whole_gives_with_a_net_that_blends_windows(name, length):
+@pytest.mark.parametrize("together", [1, 2, 3, 100])
+def test_pieces_make_what_the_whole_gives_with_a_net_that_blends_windows(name, length, together):
     """The net looks at its whole window and where it stands, so every piece depends on all its neighbours."""
 
     def predict(x, sigma, a, b):
         return (x - 0.5 * x.mean(dim=-1, keepdim=True)).sin() * sigma[:, None, None] + a / 100 + 0.01 * b
 
     whole = sample(blending(predict), noise(length), 4, sampler=SAMPLERS[name])
-    assert_close(in_pieces(predict, noise(length), 4, SAMPLERS[name]), whole, **EXACT)
+    assert_close(in_pieces(predict, noise(length), 4, SAMPLERS[name], together=together), whole, **EXACT)
 
 
 def test_each_window_sees_its_own_part_and_place():
@@ -85,8 +96,9 @@ def test_where_windows_disagree_the_blend_moves_smoothly_from_one_to_the_other()
 KEPT = [(0, 70), (100, 150), (190, 300)]
 
 
+@pytest.mark.parametrize("together", [1, 2, 3])
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_and_at_the_end(name):
+def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_and_at_the_end(name, together):
     eps, x_0, seen = noise(333), noise(333).flip(-1), []
     given = Given(lambda a, b: x_0[..., a:b], KEPT)
 
@@ -96,7 +108,7 @@ def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_an
         seen.append((a, b))
         return x.sin()
 
-    made = in_pieces(predict, eps, 4, SAMPLERS[name], given=given)
+    made = in_pieces(predict, eps, 4, SAMPLERS[name], given=given, together=together)
     kept = given.mask(0, 333)
     assert kept.sum() == 70 + 50 + 110 and kept[69] and not kept[70] and kept[100] and not kept[150]
     assert_close(made[..., kept], x_0[..., kept], atol=1e-10, rtol=0)
@@ -128,8 +140,9 @@ def test_at_level_one_nothing_is_left_of_it_to_the_bit():
     )
 
 
+@pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_noise_is_asked_for_only_a_few_windows_ahead_of_what_is_done(name):
+def test_noise_is_asked_for_only_a_few_windows_ahead_of_what_is_done(name, together):
     """So what lies in memory does not grow with the length."""
     asked, calls = 0, 7 if name == "heun" else 4
 
@@ -139,10 +152,24 @@ def test_noise_is_asked_for_only_a_few_windows_ahead_of_what_is_done(name):
         return torch.zeros(1, 1, b - a)
 
     done, ahead = 0, []
-    for piece in sample_in_pieces(lambda x, s, a, b: x, eps, 5000, 4, SAMPLERS[name], 64, 48):
+    for piece in sample_in_pieces(lambda x, s, spans: x, eps, 5000, 4, SAMPLERS[name], 64, 48, together=together):
         ahead.append(asked - done)
         done += piece.shape[-1]
-    assert done == 5000 and max(ahead) <= 48 * (calls + 2) + 64
+    assert done == 5000 and max(ahead) <= 48 * (calls + together + 1) + 64
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_so_many_windows_go_through_the_net_at_once(together):
+    sizes = []
+
+    def predict(x, sigma, spans):
+        assert x.shape == (2 * len(spans), 3, 64) and len(sigma) == 2 * len(spans)
+        sizes.append(len(spans))
+        return x
+
+    [*sample_in_pieces(predict, lambda a, b: noise(b - a), 48 * 40 + 16, 9, ddim, 64, 48, together=together)]
+    assert sum(sizes) == 9 * 40 and max(sizes) == together
+    assert sorted(sizes)[len(sizes) // 2] == together
 
 
 def test_the_bar_ends_full_and_moves_before_the_first_piece_is_done(monkeypatch):

@@ -159,17 +159,22 @@ def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
 
 def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     """Each part as we do it; training, on the weights as they are, only in float32."""
-    words, z, w, eps = inputs(size)
-    whole = dmae
+    whole, w = dmae, inputs(size)[2]
     trained = {"train_step": train_step(whole, lambda: whole(w, seeded()))} if way == EXACT else {}
-    # for sampling wide convolutions are replaced: in copies, which share all other weights
+    # for sampling layers are replaced: in copies, which share all other weights
     if float32_on_cpu(dmae.config.precision, torch.device("cpu")):
-        dmae, tcld = quickened(dmae), quickened(tcld)
+        return sampling_calls(size, quickened(dmae), quickened(tcld)) | trained
+    return sampling_calls(size, dmae, tcld) | trained
+
+
+def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
+    """The parts that sample, with nets made ready for it."""
+    words, z, _, eps = inputs(size)
 
     def latents(steps: int) -> Tensor:
         return tcld.sample(words, eps.shape[-1], steps, SCALE, seeded()).tanh()
 
-    return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z) | trained
+    return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z)
 
 
 def quickened(net: nn.Module) -> Any:
@@ -213,11 +218,12 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
     with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
         nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
-    sampled, here = way != AUTHORS and part != "train_step", torch.device("cpu")
-    if sampled and float32_on_cpu(dmae.config.precision, here):  # as `Mousai.load` has it: nothing is kept for training
-        quicken(dmae)
-        quicken(tcld)
-    calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)
+    if way == AUTHORS or part == "train_step":
+        calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)
+    else:
+        if float32_on_cpu(dmae.config.precision, torch.device("cpu")):  # as `Mousai.load`: nothing is kept for training
+            dmae, tcld = quicken(dmae), quicken(tcld)
+        calls = sampling_calls(size, cast(Any, dmae), cast(Any, tcld))
     calls[part]()
     return {"memory_gb": resident_peak_gb()}
 
