@@ -1,7 +1,7 @@
 """Stage 2, text-conditioned latent diffusion: caption -> z (Section 3.2)."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -121,7 +121,7 @@ class TCLD(nn.Module):
         with autocast(self.config.precision, eps.device):  # around all steps: weights are cast once
             told = self.unet.tell(levels(steps, given.level if given else 1.0).to(eps))
 
-            @cache
+            @lru_cache(4)  # neighbours hear the same; more would be memory for nothing
             def net(heard: tuple[int, ...]) -> Net:
                 return self.guided(torch.cat([parts[part] for part in heard]), scale, told, negative)
 
