@@ -104,9 +104,12 @@ class Page:
             self.call("Input.dispatchKeyEvent", type="keyUp", **same)
 
     def click(self, element: str) -> None:
-        """A real click into the middle of what the expression `element` gives."""
-        self.get(f"{element}.scrollIntoView({{block: 'center'}})")
-        box = self.get(f"{element}.getBoundingClientRect().toJSON()")
+        """A real click into the middle of what the expression `element` gives, once it stands still in view."""
+        before, box = None, {}
+        while before != box:  # what is scrolled past is drawn late, and moves all below it
+            self.get(f"{element}.scrollIntoView({{block: 'center'}})")
+            time.sleep(0.2)
+            before, box = box, self.get(f"{element}.getBoundingClientRect().toJSON()")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)  # a menu marks what the mouse is over
         for kind in ("mousePressed", "mouseReleased"):

@@ -373,6 +373,13 @@ def test_stopwatch_counts_calls_of_the_network_as_it_is():
     assert watch.calls == 3 and watch.seconds > 0
 
 
+def test_stopwatch_counts_windows_that_are_called_together():
+    layer = torch.nn.Linear(2, 2)
+    watch = efficiency.Stopwatch(layer, each=2)
+    layer(torch.zeros(6, 2))
+    assert watch.calls == 3
+
+
 def test_peak_memory_is_this_process_in_gigabytes():
     assert 0.1 < efficiency.peak_memory_gb() < 60
 

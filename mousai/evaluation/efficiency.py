@@ -32,19 +32,22 @@ PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
 class Stopwatch:
-    """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is."""
+    """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is.
 
-    def __init__(self, module: nn.Module):
-        self.seconds, self.calls, self.started = 0.0, 0, 0.0
+    A call with several windows, `each` so many items, counts as so many calls.
+    """
+
+    def __init__(self, module: nn.Module, each: int = 1):
+        self.seconds, self.calls, self.started, self.each = 0.0, 0, 0.0, each
         module.register_forward_pre_hook(lambda *_: self.start())
-        module.register_forward_hook(lambda *_: self.stop())
+        module.register_forward_hook(lambda _, given, __: self.stop(len(given[0])))
 
     def start(self) -> None:
         self.started = now()
 
-    def stop(self) -> None:
+    def stop(self, items: int) -> None:
         self.seconds += now() - self.started
-        self.calls += 1
+        self.calls += items // self.each
 
     def reset(self) -> None:
         self.seconds, self.calls = 0.0, 0
@@ -67,7 +70,9 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     model = Mousai.load(profile, device)
     load_seconds = now() - loaded
     model.generate([PROMPT], min(seconds, profile.dmae.crop / profile.sample_rate), seed, 2, 2)
-    watches = {"text": Stopwatch(model.text), "TCLD": Stopwatch(model.tcld.unet), "DMAE": Stopwatch(model.dmae.unet)}
+    branches = 1 if profile.sampling.guidance == 1 else 2
+    watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet)}
+    watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
     with tempfile.TemporaryDirectory() as folder:
         started = now()
         w, path = model.stream([PROMPT], seconds, seed), Path(folder) / "out.wav"
