@@ -159,12 +159,17 @@ def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
 
 def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     """Each part as we do it; training, on the weights as they are, only in float32."""
-    whole, w = dmae, inputs(size)[2]
-    trained = {"train_step": train_step(whole, lambda: whole(w, seeded()))} if way == EXACT else {}
+    trained = {"train_step": our_step(size, dmae)} if way == EXACT else {}
     # for sampling layers are replaced: in copies, which share all other weights
     if float32_on_cpu(dmae.config.precision, torch.device("cpu")):
-        return sampling_calls(size, quickened(dmae), quickened(tcld)) | trained
+        dmae, tcld = quickened(dmae), quickened(tcld)
     return sampling_calls(size, dmae, tcld) | trained
+
+
+def our_step(size: str, dmae: DMAE) -> Callable[[], Tensor]:
+    """A training step of ours."""
+    w = inputs(size)[2]
+    return train_step(dmae, lambda: dmae(w, seeded()))
 
 
 def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
@@ -218,13 +223,16 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
     with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
         nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
-    if way == AUTHORS or part == "train_step":
-        calls = authors_calls(size, dmae, tcld) if way == AUTHORS else our_calls(size, way, dmae, tcld)
+    if way == AUTHORS:
+        call = authors_calls(size, dmae, tcld)[part]
+    elif part == "train_step":
+        call = our_step(size, dmae)
     else:
         if float32_on_cpu(dmae.config.precision, torch.device("cpu")):  # as `Mousai.load`: nothing is kept for training
-            dmae, tcld = quicken(dmae), quicken(tcld)
-        calls = sampling_calls(size, cast(Any, dmae), cast(Any, tcld))
-    calls[part]()
+            quicken(dmae)
+            quicken(tcld)
+        call = sampling_calls(size, dmae, tcld)[part]
+    call()
     return {"memory_gb": resident_peak_gb()}
 
 
