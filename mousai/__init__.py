@@ -9,6 +9,7 @@
     diffusion    alpha_beta, add_noise, v_target, DDIM, guidance
     windows      sound of any length, in pieces, in flat memory
     recompute    activations computed again rather than kept, for large batches
+    attention    of a signal to itself, or to a text
     unet         the one 1-D U-Net of both stages
     products     products and convolutions as oneDNN likes them, for sampling on a CPU
     winograd     wide convolutions on a CPU with half the multiplications

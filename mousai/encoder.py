@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from mousai.config import EncoderConfig
 from mousai.recompute import Recomputed
-from mousai.shapes import Latent, Magnitude
-from mousai.unet import Activation, Resnet
+from mousai.shapes import Activation, Latent, Magnitude
+from mousai.unet import Resnet
 
 
 class ResnetIn(Recomputed):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import soundfile
 import torch
@@ -19,7 +20,7 @@ from mousai.diffusion import Guidance, get_sampler
 from mousai.dmae import DMAE
 from mousai.edit import Edit
 from mousai.files import aside
-from mousai.precision import Numerics, choose_device, float32_on_cpu, set_numerics
+from mousai.precision import Numerics, choose_device, chosen, set_numerics
 from mousai.profiles import get_profile
 from mousai.recipe import Recipe, Sampling, write_recipe
 from mousai.shapes import Latent, Part, Wave, to_stride
@@ -30,6 +31,7 @@ from mousai.winograd import quicken
 
 MAX_SECONDS = 3600
 PART = re.compile(r"\b\d+ of \d+\b")
+Stage = TypeVar("Stage", TCLD, DMAE)
 FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 
 
@@ -90,8 +92,7 @@ class Mousai:
 
     def counting(self, numerics: Numerics | None) -> "Mousai":
         """Itself, made ready to sample with these numerics."""
-        for stage in (self.tcld, self.dmae):
-            made_ready(stage, numerics)
+        self.tcld, self.dmae = made_ready(self.tcld, numerics), made_ready(self.dmae, numerics)
         return self
 
     def sampling(
@@ -218,14 +219,19 @@ class Mousai:
         return self.tcld.sample(embeddings, length, how.tcld_steps, how.guidance, generator, bar, solver, away, given)
 
 
-def made_ready(stage: TCLD | DMAE, numerics: Numerics | None) -> None:
-    """Ready to sample with these numerics; without, as its profile says."""
+def made_ready(stage: Stage, numerics: Numerics | None) -> Stage:
+    """Ready to sample with these numerics; without, as its profile says. On a CPU its layers are replaced by quicker
+    ones, the U-Net's in the chosen precision, what else there is in float32.
+    """
     if numerics is not None:
         set_numerics(numerics)
         precision = "float32" if numerics == "exact" else "fast"
         stage.config = replace(stage.config, precision=precision)  # type: ignore[reportAttributeAccessIssue]
-    if float32_on_cpu(stage.config.precision, next(stage.parameters()).device):
+    device = next(stage.parameters()).device
+    if device.type == "cpu":
+        quicken(stage.unet, chosen(stage.config.precision, device))
         quicken(stage)
+    return stage
 
 
 def with_part(prompts: list[str], k: int, n: int) -> list[str]:

@@ -70,11 +70,6 @@ def chosen(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if pays is not None and pays(device) else torch.float32
 
 
-def float32_on_cpu(precision: str, device: torch.device) -> bool:
-    """Whether it multiplies so there: then sampling is faster with other layers (`winograd.quicken`)."""
-    return device.type == "cpu" and chosen(precision, device) == torch.float32
-
-
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """What is wrapped in it multiplies in the `chosen` precision.
 

@@ -16,6 +16,7 @@ Latent = Float[Tensor, "batch latent_channels latent_time"]  # z in [-1, 1]
 Level = Float[Tensor, " batch"]  # noise level sigma in [0, 1]
 Embedding = Float[Tensor, "batch tokens embedding_features"]  # text, one vector a token
 Signal = Float[Tensor, "batch channels length"]  # whatever is diffused: w in stage 1, z in stage 2
+Activation = Float[Tensor, "batch width length"]  # what goes from layer to layer inside a net
 
 
 def to_stride(length: int, stride: int, paper_exact: bool = False) -> int:

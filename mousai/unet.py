@@ -10,18 +10,16 @@ noise level, never concatenated.
 from math import pi
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousai.attention import Attention, Heard
 from mousai.config import UNetConfig
 from mousai.recompute import Recomputed
-from mousai.shapes import Embedding, Latent, Level, Signal, check_latent, to_stride
+from mousai.shapes import Activation, Embedding, Latent, Level, Signal, check_latent, to_stride
 
 Features = Float[Tensor, "batch features"]
-Activation = Float[Tensor, "batch width length"]
-# what each cross-attention keeps of one text over all steps: keys, values, which positions are words
-Heard = dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]]
 Told = dict[nn.Module, Tensor]  # what each linear layer that hears the noise level makes of one sigma
 Levels = dict[float, Told]
 
@@ -90,6 +88,12 @@ def repeated(x: Activation, times: int) -> Float[Tensor, "batch width _"]:
     return x.mT.repeat_interleave(times, dim=1).mT if innermost(x) else x.repeat_interleave(times, dim=-1)
 
 
+def joined(x: Activation, y: Signal) -> Float[Tensor, "batch _ length"]:
+    """One's channels after the other's, in x's precision, and innermost where x's are."""
+    y = y.to(x.dtype)
+    return torch.cat([x.mT, y.mT], dim=-1).mT if innermost(x) else torch.cat([x, y], dim=1)
+
+
 def norm_channels_last(x: Activation) -> Activation:
     """As torch has it."""
     return F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
@@ -117,58 +121,7 @@ class Inject(nn.Module):
         steps, length = latent.shape[-1], x.shape[-1]
         if length % steps:
             raise ValueError(f"latent has {steps} steps where the U-Net has {length}: lengths must match")
-        return x + self.conv(torch.cat([x, latent.repeat_interleave(length // steps, dim=-1)], dim=1))
-
-
-class Attention(nn.Module):
-    """y + attention(y, context): self-attention without context, cross-attention with text as context.
-
-    No positions, no biases, no feed-forward. Text positions whose vector is all zeros are padding and not heard; the
-    authors hear padding, so their encoder's states of it are passed on (`TextConfig.paper_exact`).
-    `scaled_dot_product_attention` never writes out the matrix of all pairs; `paper_exact` does, with the same result.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        head_features: int,
-        context_features: int | None = None,
-        paper_exact: bool = False,
-    ):
-        super().__init__()
-        self.heads, inner, context = heads, heads * head_features, context_features or width
-        self.hears_text = context_features is not None
-        self.attend = attention_written_out if paper_exact else F.scaled_dot_product_attention
-        self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(context)
-        self.to_q = nn.Linear(width, inner, bias=False)
-        self.to_kv = nn.Linear(context, 2 * inner, bias=False)
-        self.to_out = nn.Linear(inner, width, bias=False)
-
-    def forward(self, x: Activation, context: Embedding | Heard | None = None) -> Activation:
-        y = x.transpose(1, 2).contiguous()  # once; else both norms and the sum copy it
-        k, v, mask = context[self] if isinstance(context, dict) else self.listen(y if context is None else context)
-        q = self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        out = self.attend(q, k, v, mask).transpose(1, 2).flatten(2)
-        return (y + self.to_out(out)).transpose(1, 2)
-
-    def listen(self, context: Embedding) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys, values [batch, heads, length, features]; of a text also which positions are words."""
-        both = self.to_kv(self.norm_context(context)).unflatten(-1, (2, self.heads, -1))
-        k, v = both.permute(2, 0, 3, 1, 4)
-        return k, v, words(context) if self.hears_text else None
-
-
-def words(context: Embedding) -> Bool[Tensor, "batch 1 1 tokens"]:
-    """Which text positions are words: those whose vector is not zero; all of them where there is no word."""
-    said = context.any(dim=-1)
-    return (said | ~said.any(dim=-1, keepdim=True))[:, None, None]
-
-
-def attention_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for [batch, heads, length, d], with memory for length x length numbers a head."""
-    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1) @ v
+        return x + self.conv(joined(x, repeated(latent, length // steps)))
 
 
 class Group(Recomputed):

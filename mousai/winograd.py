@@ -49,21 +49,21 @@ class Winograd(nn.Module):
         return four.permute(2, 1, 3, 0).reshape(batch, -1, 4 * tiles)[..., :length]
 
 
-def quicken(model: nn.Module) -> nn.Module:
-    """The model with its products and its wide 3-tap convolutions replaced, in place; other layers stay.
+def quicken(model: nn.Module, kind: torch.dtype = torch.float32) -> nn.Module:
+    """The model with its products and convolutions replaced, in place, by such as multiply in that kind; others stay.
 
     For sampling alone: it can no longer be trained, nor its weights be saved.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if quick := quicker(child):
+            if quick := quicker(child, kind):
                 setattr(module, name, quick)
     return model
 
 
-def quicker(layer: nn.Module) -> nn.Module | None:
+def quicker(layer: nn.Module, kind: torch.dtype) -> nn.Module | None:
     """What does the same in less time, where there is such a thing."""
-    if not isinstance(layer, nn.Conv1d) or min(layer.in_channels, layer.out_channels) < WIDE:
-        return by_onednn(layer)
+    if kind != torch.float32 or not isinstance(layer, nn.Conv1d) or min(layer.in_channels, layer.out_channels) < WIDE:
+        return by_onednn(layer, kind)
     same = (layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups)
     return Winograd(layer) if same == ((3,), (1,), (1,), (1,), 1) else by_onednn(layer)

@@ -1,5 +1,7 @@
 """prompt -> sound: exactly as long as asked, the same for the same seed, and a file that reads back."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import soundfile
@@ -13,7 +15,7 @@ from mousai.diffusion import Guidance
 from mousai.dmae import DMAE
 from mousai.edit import varied
 from mousai.generate import Mousai, made_ready, sample_count, write_audio
-from mousai.products import Product
+from mousai.products import Convolution, Product
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,25 @@ def test_where_bfloat16_does_not_pay_fast_is_what_exact_is(profile, monkeypatch,
     stage = new_tcld(profile)
     made_ready(stage, numerics)
     assert any(isinstance(layer, Product) for layer in stage.modules())
+
+
+@pytest.mark.skipif(not precision.native_bfloat16(torch.device("cpu")), reason="no bfloat16 in this processor")
+def test_where_it_pays_the_u_net_alone_multiplies_in_it_and_sounds_alike(profile, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda device: True)
+    torch.manual_seed(0)
+    exact, w = DMAE(profile.dmae).eval(), 0.1 * torch.randn(1, 2, 2 * profile.dmae.crop)
+    fast = made_ready(deepcopy(exact), "fast")
+    kinds = {
+        part: {layer.weight.dtype for layer in net.modules() if isinstance(layer, Convolution)}
+        for part, net in fast.named_children()
+    }
+    assert kinds.pop("unet") == {torch.bfloat16} and set.union(*kinds.values()) == {torch.float32}
+    with torch.no_grad():
+        z = exact.encode(w)
+        assert_close(fast.encode(w), z, atol=1e-4, rtol=1e-4)
+    slow, quick = (net.decode(z, 3, torch.Generator().manual_seed(0)) for net in (exact, fast))
+    assert quick.dtype == torch.float32 and not torch.equal(quick, slow)
+    assert (quick - slow).std() < 0.05 * slow.std()
 
 
 @pytest.fixture

@@ -28,6 +28,12 @@ def test_a_product_is_the_sum_over_the_last_axis_whatever_the_strides(kind, turn
     assert_close(product(x, weight), (expected - bias.double()).to(kind), atol=1e-5, rtol=1e-5)
 
 
+# torch's multiplication in bfloat16 where there is no hardware for it is another library's again
+KINDS = [torch.float32]
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    KINDS.append(torch.bfloat16)
+
+
 def innermost(x):
     """The same with channels innermost in memory."""
     return x.mT.contiguous().mT
@@ -43,35 +49,41 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_is_the_layer_it_replaces_for_every_size_it_meets(name, bias):
+def test_a_layer_is_the_layer_it_replaces_for_every_size_it_meets(name, bias, kind):
     torch.manual_seed(0)
     layer = LAYERS[name](bias)
-    quick = by_onednn(layer)
+    quick, whole = by_onednn(layer, kind), kind == torch.float32
+    close = {"atol": 1e-5, "rtol": 1e-5} if whole else {"atol": 2e-2, "rtol": 2e-2}
     for shape in ((2, 8, 16), (2, 8, 64), (5, 8, 16), (2, 8, 16)):  # the first once more
         x = normal(*shape) if name != "linear" else normal(*shape).mT
         with torch.no_grad():
             for given in (x, innermost(x), x.repeat(1, 1, 2)[..., : x.shape[-1]]):
-                assert_close(quick(given), layer(x), atol=1e-5, rtol=1e-5)
-    assert quick.bias is layer.bias
+                made = quick(given)
+                assert_close(made.float(), layer(x), **close)
+                assert made.dtype == (kind if name != "norm" else x.dtype)
+    assert quick.bias is layer.bias or not whole
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_in_use_can_be_copied_and_pickled(name):
-    quick, x = by_onednn(LAYERS[name](True)), normal(2, 8, 16) if name != "linear" else normal(2, 16, 8)
+def test_a_layer_in_use_can_be_copied_and_pickled(name, kind):
+    quick, x = by_onednn(LAYERS[name](True), kind), normal(2, 8, 16) if name != "linear" else normal(2, 16, 8)
     with torch.no_grad():
         expected = quick(x)
         assert torch.equal(deepcopy(quick)(x), expected) and torch.equal(pickle.loads(pickle.dumps(quick))(x), expected)
         assert torch.equal(quick(x), expected)
 
 
-def test_channels_stay_innermost_from_layer_to_layer():
-    x = innermost(normal(2, 8, 16))
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_stay_innermost_from_layer_to_layer(kind):
+    x = innermost(normal(2, 8, 16)).to(kind)
     with torch.no_grad():
         for name in ("one tap", "three taps", "down", "groups", "norm"):
-            y = by_onednn(LAYERS[name](True))(x)
-            assert y.mT.is_contiguous() and not y.is_contiguous(), name
+            y = by_onednn(LAYERS[name](True), kind)(x)
+            assert y.dtype == kind and y.mT.is_contiguous() and not y.is_contiguous(), name
 
 
 def test_only_what_it_does_better_is_replaced(monkeypatch):

@@ -32,12 +32,11 @@ from mousai.evaluation.efficiency import (
     timed,
 )
 from mousai.evaluation.riffusion import filled, fresh_riffusion
-from mousai.precision import float32_on_cpu
+from mousai.generate import Stage, made_ready
 from mousai.profiles import A100
 from mousai.progress import progress_bar
 from mousai.tcld import TCLD
 from mousai.windows import window_starts
-from mousai.winograd import quicken
 
 REPEATS, SCALE = 5, 5.0
 STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # what is done once a call shows less, the more steps there are
@@ -160,10 +159,7 @@ def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
 def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     """Each part as we do it; training, on the weights as they are, only in float32."""
     trained = {"train_step": our_step(size, dmae)} if way == EXACT else {}
-    # for sampling layers are replaced: in copies, which share all other weights
-    if float32_on_cpu(dmae.config.precision, torch.device("cpu")):
-        dmae, tcld = quickened(dmae), quickened(tcld)
-    return sampling_calls(size, dmae, tcld) | trained
+    return sampling_calls(size, quickened(dmae), quickened(tcld)) | trained
 
 
 def our_step(size: str, dmae: DMAE) -> Callable[[], Tensor]:
@@ -182,9 +178,9 @@ def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
     return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z)
 
 
-def quickened(net: nn.Module) -> Any:
-    """A copy for sampling that shares with `net` every weight that it does not replace."""
-    return quicken(deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}))
+def quickened(net: Stage) -> Stage:
+    """A copy for sampling, where layers are replaced, that shares with `net` every weight that it does not replace."""
+    return made_ready(deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}), None)
 
 
 def parts(latents: Callable[[int], Tensor], wave: Callable[[Tensor, int], Tensor], z: Tensor) -> Calls:
@@ -228,10 +224,8 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
     elif part == "train_step":
         call = our_step(size, dmae)
     else:
-        if float32_on_cpu(dmae.config.precision, torch.device("cpu")):  # as `Mousai.load`: nothing is kept for training
-            quicken(dmae)
-            quicken(tcld)
-        call = sampling_calls(size, dmae, tcld)[part]
+        # as `Mousai.load`: nothing is kept for training
+        call = sampling_calls(size, made_ready(dmae, None), made_ready(tcld, None))[part]
     call()
     return {"memory_gb": resident_peak_gb()}
 

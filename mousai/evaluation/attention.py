@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from mousai.attention import Attention, attention_written_out
 from mousai.shapes import Embedding, Level, Signal
-from mousai.unet import Attention, UNet, attention_written_out
+from mousai.unet import UNet
 
 
 @torch.no_grad()
