@@ -8,7 +8,7 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from mousai import checkpoint, precision
+from mousai import checkpoint, generate, precision
 from mousai.checkpoint import new_tcld, save_weights
 from mousai.config import Profile
 from mousai.diffusion import Guidance
@@ -178,8 +178,17 @@ def test_where_bfloat16_does_not_pay_fast_is_what_exact_is(profile, monkeypatch,
     assert any(isinstance(layer, Product) for layer in stage.modules())
 
 
+def test_in_bfloat16_the_u_net_alone_is_quickened(profile, monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda device: True)
+    monkeypatch.setattr(generate, "quicken", lambda net, kind=torch.float32: asked.append((net, kind)))
+    stage = DMAE(profile.dmae)
+    assert made_ready(stage, "fast") is stage
+    assert asked == [(stage.unet, torch.bfloat16), (stage, torch.float32)]
+
+
 @pytest.mark.skipif(not precision.native_bfloat16(torch.device("cpu")), reason="no bfloat16 in this processor")
-def test_where_it_pays_the_u_net_alone_multiplies_in_it_and_sounds_alike(profile, monkeypatch):
+def test_where_it_pays_only_the_u_net_multiplies_in_it_and_it_sounds_alike(profile, monkeypatch):
     monkeypatch.setattr(precision, "bfloat16_pays", lambda device: True)
     torch.manual_seed(0)
     exact, w = DMAE(profile.dmae).eval(), 0.1 * torch.randn(1, 2, 2 * profile.dmae.crop)

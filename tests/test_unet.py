@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from math import pi, sqrt
+from math import pi
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.attention import FEW_PAIRS, Attention, attention, attention_written_out, words
 from mousai.config import PaperExact, UNetConfig
 from mousai.profiles import A100
 from mousai.unet import Inject, Modulation, NoiseLevel, Resnet, UNet, channel_norm, count_parameters
@@ -137,43 +136,6 @@ def test_a_latent_can_be_injected_at_every_depth_down_to_its_own(inputs):
     assert net.net.items_down[0].inject.conv.weight.grad.any()
 
 
-def test_attention_is_softmax_of_scaled_products(generator):
-    torch.manual_seed(0)
-    block, x = Attention(8, 2, 4), torch.randn(1, 8, 5, generator=generator)
-    y = x[0].T
-    q, (k, v) = block.to_q(block.norm(y)), block.to_kv(block.norm_context(y)).chunk(2, dim=-1)
-    heads = [
-        torch.softmax(q[:, s] @ k[:, s].T / sqrt(4), dim=-1) @ v[:, s] for s in (slice(0, 4), slice(4, 8))
-    ]  # head-major
-    assert_close(block(x)[0].T, y + block.to_out(torch.cat(heads, dim=-1)), **CLOSE)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_written_out_is_attention_never_written_out(generator, masked):
-    q, k, v = (torch.randn(3, 2, length, 4, generator=generator) for length in (5, 7, 7))
-    mask = torch.arange(7) < torch.tensor([1, 4, 7])[:, None, None, None] if masked else None
-    assert_close(attention_written_out(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, mask), **CLOSE)
-
-
-@pytest.mark.parametrize("many", [False, True])
-def test_only_where_nothing_is_learnt_few_pairs_in_bfloat16_are_written_out(generator, monkeypatch, many):
-    written = []
-    monkeypatch.setattr("mousai.attention.attention_written_out", lambda *asked: written.append(asked) or asked[0])
-    q = torch.randn(1, 1, FEW_PAIRS // 8 + many, 4, generator=generator)
-    k = torch.randn(1, 1, 8, 4, generator=generator)
-    for kind, learns in ((torch.float32, False), (torch.bfloat16, True), (torch.bfloat16, False)):
-        with torch.set_grad_enabled(learns):
-            attention(q.to(kind), k.to(kind), k.to(kind))
-        assert bool(written) == (kind == torch.bfloat16 and not learns and not many)
-
-
-def test_a_position_that_is_masked_has_no_weight(generator):
-    q, k, v = (torch.randn(1, 1, 3, 4, generator=generator) for _ in range(3))
-    mask = torch.tensor([True, True, False])
-    expected = attention_written_out(q, k[..., :2, :], v[..., :2, :])
-    assert_close(attention_written_out(q, k, v, mask), expected, **CLOSE)
-
-
 def test_the_paper_exact_net_writes_attention_out_and_computes_the_same(net, inputs, monkeypatch):
     x, sigma, latent, embedding = inputs
     embedding[1, 3:] = 0  # padding
@@ -182,32 +144,6 @@ def test_the_paper_exact_net_writes_attention_out_and_computes_the_same(net, inp
     exact = UNet(replace(CONFIG, paper_exact=PaperExact(attention=True)))
     exact.load_state_dict(net.state_dict())
     assert_close(exact(x, sigma, latent, embedding), expected, **CLOSE)
-
-
-def test_vectors_of_zeros_are_padding_and_a_prompt_of_zeros_alone_is_heard_whole():
-    context = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3])
-    assert words(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
-
-
-def test_padding_is_not_heard_and_the_prompts_beside_it_do_not_matter(generator):
-    block, x = Attention(8, 2, 4, 6), torch.randn(2, 8, 5, generator=generator)
-    text = torch.randn(2, 7, 6, generator=generator)
-    text[0, 3:] = 0
-    assert_close(block(x, text)[:1], block(x[:1], text[:1, :3]), **CLOSE)
-    assert_close(block(x, text)[1:], block(x[1:], text[1:]), **CLOSE)
-
-
-def test_self_attention_knows_no_positions(generator):
-    block, x = Attention(8, 2, 4), torch.randn(1, 8, 5, generator=generator)
-    order = torch.tensor([3, 1, 4, 0, 2])
-    assert_close(block(x[..., order]), block(x)[..., order], **CLOSE)
-
-
-def test_cross_attention_does_not_hear_the_order_of_tokens(generator):
-    block, x = Attention(8, 2, 4, 6), torch.randn(1, 8, 5, generator=generator)
-    text = torch.randn(1, 7, 6, generator=generator)
-    assert_close(block(x, text.flip(1)), block(x, text), **CLOSE)
-    assert (block(x, text + torch.rand_like(text)) - block(x, text)).abs().max() > 1e-3
 
 
 def test_a_length_that_does_not_divide_is_refused_by_number(net, inputs):

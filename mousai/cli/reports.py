@@ -9,7 +9,7 @@ from mousai.cli.arguments import FEW, MINUTES, SEED, Device, Folder, Profile, wr
 from mousai.cli.offline import offline
 
 REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; wants --profile a100."
-PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: 18 minutes, 16 GB."
+PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: about 25 minutes, 16 GB."
 
 
 def reproduce(
