@@ -68,6 +68,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, None].to(self.weight.dtype, memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)  # a slice of a longer one passes as such, but has gaps
         if x.shape != self.size:
             weight = self.weight.detach()[:, :, None].contiguous()
             self.laid_out = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, x.shape)

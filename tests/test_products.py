@@ -60,7 +60,8 @@ def test_a_layer_is_the_layer_it_replaces_for_every_size_it_meets(name, bias, ki
     for shape in ((2, 8, 16), (2, 8, 64), (5, 8, 16), (2, 8, 16)):  # the first once more
         x = normal(*shape) if name != "linear" else normal(*shape).mT
         with torch.no_grad():
-            for given in (x, innermost(x), x.repeat(1, 1, 2)[..., : x.shape[-1]]):
+            twice = x.repeat(1, 1, 2)
+            for given in (x, innermost(x), *(wide[..., : x.shape[-1]] for wide in (twice, innermost(twice)))):
                 made = quick(given)
                 assert_close(made.float(), layer(x), **close)
                 assert made.dtype == (kind if name != "norm" else x.dtype)
