@@ -14,7 +14,7 @@ from mousai.shapes import Embedding, Latent, Level, to_stride
 from mousai.unet import Levels, UNet
 from mousai.windows import Given, Span, sample_in_pieces, window_starts
 
-TOGETHER = 2**12  # latent steps that go through the net at once; of a small net's windows, eight
+TOGETHER = 5 * 2**9  # latent steps that go through the net at once: all windows of 43.7 s where they are small
 Away = Float[Tensor, "1 tokens embedding_features"]  # a text to be led away from, the same for all of a batch
 
 
@@ -121,7 +121,7 @@ class TCLD(nn.Module):
         with autocast(self.config.precision, eps.device):  # around all steps: weights are cast once
             told = self.unet.tell(levels(steps, given.level if given else 1.0).to(eps))
 
-            @lru_cache(4)  # neighbours hear the same; more would be memory for nothing
+            @lru_cache(2)  # neighbours hear the same; of five windows it is 18 MB each
             def net(heard: tuple[int, ...]) -> Net:
                 return self.guided(torch.cat([parts[part] for part in heard]), scale, told, negative)
 

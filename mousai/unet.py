@@ -52,7 +52,8 @@ class Resnet(Recomputed):
 
     def forward(self, x: Activation) -> Activation:
         h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        h = F.silu(self.norm2(h))  # under the same name: of a long signal each is much memory
+        return x + self.conv2(h)
 
 
 class Modulation(nn.Module):
