@@ -12,7 +12,7 @@ from torch import nn
 from mousai.config import Profile
 from mousai.dmae import DMAE
 from mousai.files import aside, home, sha256, write_text
-from mousai.precision import choose_device
+from mousai.inference.precision import choose_device
 from mousai.tcld import TCLD
 
 Net = TypeVar("Net", DMAE, TCLD)

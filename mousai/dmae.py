@@ -16,13 +16,13 @@ from torchaudio.functional import lfilter, preemphasis
 from mousai.config import DMAEConfig
 from mousai.diffusion import Sampler, ddim, diffusion_loss, gaussian_like, levels
 from mousai.encoder import MagnitudeEncoder, linear_magnitude, log_magnitude
-from mousai.envelope import Bands, Envelope, Reader
+from mousai.inference.precision import autocast
+from mousai.inference.windows import Given, Span, noise_in_pieces, sample_in_pieces
 from mousai.patch import PatchFrontEnd
-from mousai.precision import autocast
 from mousai.shapes import Latent, Level, Magnitude, Part, Wave, to_stride
+from mousai.small.preconditioning import Bands, Envelope, Reader
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import Levels, UNet
-from mousai.windows import Given, Span, noise_in_pieces, sample_in_pieces
 
 POLISH_PART = 2**17  # samples, 2.7 s
 TOGETHER = 2**18  # samples that go through the net at once; of a small net's crops, four

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mousai.config import EncoderConfig
-from mousai.recompute import Recomputed
 from mousai.shapes import Activation, Latent, Magnitude
+from mousai.training.activation_checkpointing import Recomputed
 from mousai.unet import Resnet
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mousai.config import TCLDConfig
 from mousai.diffusion import Guidance, Net, Sampler, ddim, diffusion_loss, gaussian_like, guidance, levels, rescaled
-from mousai.precision import autocast
+from mousai.inference.precision import autocast
+from mousai.inference.windows import Given, Span, sample_in_pieces, window_starts
 from mousai.shapes import Embedding, Latent, Level, to_stride
 from mousai.unet import Levels, UNet
-from mousai.windows import Given, Span, sample_in_pieces, window_starts
 
 TOGETHER = 5 * 2**9  # latent steps that go through the net at once: all windows of 43.7 s where they are small
 Away = Float[Tensor, "1 tokens embedding_features"]  # a text to be led away from, the same for all of a batch

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from mousai.config import TextConfig
-from mousai.profiles import REHEARSAL
 from mousai.shapes import Embedding
+from mousai.small.profiles import REHEARSAL
 
 
 class TextEncoder(nn.Module):

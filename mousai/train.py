@@ -31,10 +31,10 @@ from torch import nn
 from mousai.checkpoint import save_tensors
 from mousai.config import TrainConfig
 from mousai.files import write_text
-from mousai.optimizer import OtherOptimizer, check_kind, load_state_tensors, new_optimizer, state_tensors
-from mousai.precision import autocast, choose_device
+from mousai.inference.precision import autocast, choose_device
 from mousai.progress import progress_bar
-from mousai.recompute import recompute
+from mousai.training.activation_checkpointing import recompute
+from mousai.training.optimizer import OtherOptimizer, check_kind, load_state_tensors, new_optimizer, state_tensors
 
 Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments
 Watch = Callable[[int, nn.Module], None]  # (steps done, averaged model) -> whatever is worth writing down

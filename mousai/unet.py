@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from mousai.attention import Attention, Heard
 from mousai.config import UNetConfig
-from mousai.recompute import Recomputed
 from mousai.shapes import Activation, Embedding, Latent, Level, Signal, check_latent, to_stride
+from mousai.training.activation_checkpointing import Recomputed
 
 Features = Float[Tensor, "batch features"]
 Told = dict[nn.Module, Tensor]  # what each linear layer that hears the noise level makes of one sigma

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from audio_diffusion_pytorch import DiffusionAE, DiffusionModel
 
-from mousai.batch.authors import authors_dmae, authors_tcld
+from mousai.bench.authors import authors_dmae, authors_tcld
 from mousai.config import DMAEConfig, EncoderConfig, PaperExact, TCLDConfig, TextConfig, UNetConfig
 from mousai.dmae import DMAE
-from mousai.interop import dmae_from_authors, tcld_from_authors
+from mousai.interop.authors import dmae_from_authors, tcld_from_authors
 from mousai.tcld import TCLD
 
 EXACT = PaperExact(attention=True, guidance=True, lengths=True)

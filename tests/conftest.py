@@ -25,7 +25,7 @@ from mousai.config import DataConfig, DMAEConfig, EncoderConfig, Profile, UNetCo
 from mousai.data.embedded import data_dir  # noqa: E402
 from mousai.data.records import Record, write_manifest  # noqa: E402
 from mousai.data.sound import write_flac  # noqa: E402
-from mousai.profiles import GENRES, SMOKE  # noqa: E402
+from mousai.small.profiles import GENRES, SMOKE  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -127,8 +127,8 @@ def held(tmp_path, monkeypatch) -> Path:
     """A folder with a page and its key: three models, one clip of each genre, all made up."""
     from listeners import MODELS, made_up
 
-    from mousai.batch import people
-    from mousai.profiles import PROFILES
+    from mousai.listening import answers as people
+    from mousai.small.profiles import PROFILES
 
     monkeypatch.setattr(people, "sources", lambda profile, device: {model: made_up(model) for model in MODELS})
     people.hold(PROFILES["smoke"], tmp_path / "study", per_genre=1, seed=5)
@@ -158,7 +158,7 @@ def stack(tiny, t5_folder):
     from mousai.checkpoint import new_tcld
     from mousai.config import TextConfig
     from mousai.dmae import DMAE
-    from mousai.generate import Mousai
+    from mousai.inference.pipeline import Mousai
     from mousai.text import load_text_encoder
 
     tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))

@@ -13,8 +13,8 @@ os.environ |= {"HF_HUB_CACHE": sys.argv[1], "HF_HUB_OFFLINE": "1"}  # before any
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from mousai.batch.rehearsal import WORDS, make_laion
 from mousai.evaluation import clap
+from mousai.reproduce.preflight import WORDS, make_laion
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from test_train import CONFIG, Line, batches, line
 
-from mousai.recompute import Recomputed
 from mousai.train import fit, is_main, over_processes
+from mousai.training.activation_checkpointing import Recomputed
 
 TOGETHER = replace(CONFIG, accumulate=2, clip=1.0, save_minutes=0, checkpointing=True)
 

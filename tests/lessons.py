@@ -6,8 +6,8 @@ from textwrap import dedent
 
 import nbformat
 
-from mousai.batch.lessons import UPSTREAM
-from mousai.batch.reproduce import NOTEBOOKS
+from mousai.reproduce.notebooks import UPSTREAM
+from mousai.reproduce.run import NOTEBOOKS
 
 NAMES = list(UPSTREAM)
 ANSWER = re.compile(r"<details><summary>Answers?</summary>(.*?)</details>", re.DOTALL)

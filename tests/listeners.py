@@ -9,7 +9,7 @@ import torch
 
 from mousai import cli
 from mousai.evaluation.samples import ClipSet, Prompt
-from mousai.profiles import GENRES
+from mousai.small.profiles import GENRES
 
 RATE, MODELS = 48_000, ("ours", "real", "unconditional")
 GOOD = {"genre": "Pop", "fidelity": 1, "melody": 5, "harmony": 3, "clarity": 2}

@@ -8,10 +8,10 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
+from mousai.bench.riffusion import HOP, RATE, SIZE
 from mousai.evaluation import baselines, clap, samples
-from mousai.evaluation.riffusion import HOP, RATE, SIZE
 from mousai.evaluation.samples import ClipSet
-from mousai.profiles import PROFILES
+from mousai.small.profiles import PROFILES
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,."
 

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from mousai.batch import bench
-from mousai.batch.bench import AUTHORS, EXACT, FAST
+from mousai.bench import bench
+from mousai.bench.bench import AUTHORS, EXACT, FAST
 from mousai.cli import main
-from mousai.precision import bfloat16_pays
+from mousai.inference.precision import bfloat16_pays
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from mousai.batch import bars
-from mousai.batch.cards import MODELS, write_cards
-from mousai.batch.report import Report
-from mousai.batch.results import Results
 from mousai.checkpoint import save_weights, weights_path
-from mousai.profiles import get_profile
+from mousai.report import thresholds as bars
+from mousai.report.model_cards import MODELS, write_cards
+from mousai.report.record import Report
+from mousai.report.results import Results
+from mousai.small.profiles import get_profile
 
 COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
 

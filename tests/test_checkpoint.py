@@ -12,7 +12,7 @@ from mousai import checkpoint
 from mousai.checkpoint import load_dmae, load_tcld, load_weights, new_tcld, save_weights, weights_path
 from mousai.config import Profile
 from mousai.dmae import DMAE
-from mousai.profiles import PROFILES
+from mousai.small.profiles import PROFILES
 from mousai.unet import count_parameters
 
 

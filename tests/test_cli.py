@@ -11,14 +11,14 @@ import pytest
 import soundfile
 
 from mousai import checkpoint, cli, train
-from mousai.batch import reproduce
-from mousai.batch.plan import GPUS
 from mousai.cli import arguments
 from mousai.diffusion import SAMPLERS
 from mousai.files import home
-from mousai.generate import FORMATS
-from mousai.optimizer import OPTIMIZERS
-from mousai.profiles import PROFILES
+from mousai.inference.pipeline import FORMATS
+from mousai.reproduce import run as reproduce
+from mousai.small.profiles import PROFILES
+from mousai.training.optimizer import OPTIMIZERS
+from mousai.training.plan import GPUS
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),

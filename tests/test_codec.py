@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from mousai import codec
-from mousai.codec import LatentCard, load_latent, save_latent
 from mousai.dmae import DMAE
+from mousai.inference import codec
+from mousai.inference.codec import LatentCard, load_latent, save_latent
 
 
 @pytest.fixture

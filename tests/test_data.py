@@ -29,7 +29,7 @@ from mousai.data.records import (
 from mousai.data.sound import KNEE, PEAK, limit, render
 from mousai.data.tunes import Tune, clean_title, headers, read_tune
 from mousai.data.workers import Workers
-from mousai.profiles import GENRES, PROFILES, SMOKE
+from mousai.small.profiles import GENRES, PROFILES, SMOKE
 
 TINY = replace(SMOKE, name="tiny", data=DataConfig(pieces=12, piece_samples=2**16, valid_share=0.3, test_share=0.3))
 

@@ -11,8 +11,8 @@ from mousai.config import DMAEConfig, PaperExact
 from mousai.diffusion import diffusion_loss, gaussian_like, sample
 from mousai.dmae import DMAE, READ_FLOOR
 from mousai.encoder import linear_magnitude, log_magnitude
-from mousai.envelope import unfolded
-from mousai.profiles import A100
+from mousai.small.preconditioning import unfolded
+from mousai.small.profiles import A100
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import count_parameters
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from mousai.batch import drawings
-from mousai.profiles import A100, CPU
+from mousai.report import drawings
+from mousai.small.profiles import A100, CPU
 from mousai.unet import UNet
 
 LETTERS = {"resnet": "R", "modulation": "M", "inject": "I", "self_attention": "S", "cross_attention": "C"}

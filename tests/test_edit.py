@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai import codec
-from mousai.edit import EDGE, FADE, Edit, continued, inpainted, varied
-from mousai.generate import Mousai
+from mousai.inference import codec
+from mousai.inference.edit import EDGE, FADE, Edit, continued, inpainted, varied
+from mousai.inference.pipeline import Mousai
 
 
 @pytest.fixture

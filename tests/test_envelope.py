@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from mousai.diffusion import add_noise, alpha_beta, v_target
 from mousai.dmae import DMAE, new_reader
 from mousai.encoder import log_magnitude
-from mousai.envelope import FLOOR, Envelope, Reader, lapped_basis, unfolded
-from mousai.profiles import A100
+from mousai.small.preconditioning import FLOOR, Envelope, Reader, lapped_basis, unfolded
+from mousai.small.profiles import A100
 from mousai.spectrogram import magnitude
 
 BANDS = 16

@@ -18,6 +18,7 @@ from test_dmae import reads
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from mousai.bench import efficiency
 from mousai.data.embedded import load_records
 from mousai.dmae import DMAE, READ_FLOOR
 from mousai.encoder import log_magnitude
@@ -25,16 +26,15 @@ from mousai.evaluation import (
     clap,
     copying,
     distance,
-    efficiency,
     genre,
     judge,
     samples,
     statistics,
     structure,
     study,
-    yardstick,
 )
-from mousai.profiles import GENRES
+from mousai.evaluation import griffin_lim as yardstick
+from mousai.small.profiles import GENRES
 from mousai.spectrogram import log_mel_l1, magnitude
 from mousai.text import load_text_encoder
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mousai import checkpoint, cli
-from mousai.batch.lessons import UPSTREAM, select
 from mousai.checkpoint import load_weights, read_card, save_weights
 from mousai.data.records import SPLITS, Record, read_manifest, write_manifest
 from mousai.data.shards import read_index, write_index
-from mousai.generate import Mousai
-from mousai.hub import read_profile
-from mousai.profiles import PROFILES, get_profile
+from mousai.inference.pipeline import Mousai
+from mousai.interop.hub import read_profile
+from mousai.reproduce.notebooks import UPSTREAM, select
+from mousai.small.profiles import PROFILES, get_profile
 from mousai.text import check_texts
 
 CASES = {"manifest": 2500, "card": 1500, "weights": 1500, "prompt": 1500, "profile": 1000, "names": 1000}
@@ -290,8 +290,8 @@ class Music(Mousai):
 @given(command_lines())
 def test_arguments_of_the_command_line(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mousai.generate.Mousai", Music)
-    monkeypatch.setattr("mousai.batch.making.write_audio", lambda parts, out, **_: 0 * len(list(parts)))
+    monkeypatch.setattr("mousai.inference.pipeline.Mousai", Music)
+    monkeypatch.setattr("mousai.inference.commands.write_audio", lambda parts, out, **_: 0 * len(list(parts)))
     for heavy in ("batch.reproduce.reproduce", "batch.people.hold", "batch.people.collect"):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_, **__: 0)
     for heavy in ("batch.verify.verify", "batch.bench.show", "batch.bench.bench"):

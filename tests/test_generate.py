@@ -8,14 +8,16 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from mousai import checkpoint, generate, precision
+from mousai import checkpoint
 from mousai.checkpoint import new_tcld, save_weights
 from mousai.config import Profile
 from mousai.diffusion import Guidance
 from mousai.dmae import DMAE
-from mousai.edit import varied
-from mousai.generate import Mousai, made_ready, sample_count, write_audio
-from mousai.products import Convolution, Product
+from mousai.inference import pipeline as generate
+from mousai.inference import precision
+from mousai.inference.edit import varied
+from mousai.inference.onednn import Convolution, Product
+from mousai.inference.pipeline import Mousai, made_ready, sample_count, write_audio
 
 
 @pytest.fixture(scope="module")

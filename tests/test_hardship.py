@@ -15,12 +15,13 @@ from test_reproduce import lessons, notebook, run, statuses  # noqa: F401
 from test_train import CONFIG, batches, line
 
 from mousai import cli
-from mousai.batch import ledger, reproduce
-from mousai.batch.ledger import Ledger
 from mousai.data.imported import import_music
 from mousai.files import write_text
-from mousai.generate import write_audio
-from mousai.profiles import SMOKE
+from mousai.inference.pipeline import write_audio
+from mousai.reproduce import run as reproduce
+from mousai.reproduce import run_log as ledger
+from mousai.reproduce.run_log import Ledger
+from mousai.small.profiles import SMOKE
 from mousai.train import fit
 
 FULL = "No space left on device: free some space and run the same again: what is finished is kept\n"

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mousai import hub
 from mousai.checkpoint import new_tcld, save_weights
 from mousai.dmae import DMAE
-from mousai.generate import Mousai
-from mousai.hub import FILES, fetch, page, read_profile, write_folder
-from mousai.profiles import PROFILES, SMOKE
+from mousai.inference.pipeline import Mousai
+from mousai.interop import hub
+from mousai.interop.hub import FILES, fetch, page, read_profile, write_folder
+from mousai.small.profiles import PROFILES, SMOKE
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from mousai.data.decoded import resampled_blocks
 from mousai.data.embedded import load_records
 from mousai.data.imported import clean, import_music, split_of
 from mousai.data.records import caption, load_chunk, read_manifest
-from mousai.profiles import SMOKE
+from mousai.small.profiles import SMOKE
 
 CHUNK, RATE = 2**15, 48_000
 LONG_NAME = "é" * 125 + ".flac"  # 255 bytes

@@ -3,8 +3,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mousai.batch import interactive
-from mousai.batch.report import Report
+from mousai.report import interactive
+from mousai.report.record import Report
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from mousai import checkpoint, cli
-from mousai.batch.authors import authors_tcld
+from mousai.bench.authors import authors_tcld
 from mousai.checkpoint import load_dmae, load_tcld, new_tcld
 from mousai.config import TCLDConfig, TextConfig
 from mousai.files import sha256
-from mousai.interop import (
+from mousai.interop.authors import (
     dmae_from_authors,
     dmae_to_authors,
     import_weights,
@@ -24,7 +24,7 @@ from mousai.interop import (
     tcld_from_authors,
     tcld_to_authors,
 )
-from mousai.profiles import A100, PROFILES
+from mousai.small.profiles import A100, PROFILES
 from mousai.text import load_text_encoder
 
 PREFIXES = ("", "model.", "model.model.", "module.", "_orig_mod.net_of_mine.")

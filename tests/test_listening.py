@@ -14,8 +14,8 @@ from browser import PROGRAM, Page
 from listeners import GOOD, MODELS, RATE, by_hand, key_of, made_up, run, told, write_answers
 from numpy.testing import assert_allclose
 
-from mousai.evaluation import listening
-from mousai.profiles import GENRES
+from mousai.listening import page as listening
+from mousai.small.profiles import GENRES
 
 # The clips.
 

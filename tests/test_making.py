@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 
 from mousai import cli
-from mousai.batch import making
-from mousai.edit import EDGE
-from mousai.recipe import read_recipe
+from mousai.inference import commands as making
+from mousai.inference.edit import EDGE
+from mousai.inference.metadata import read_recipe
 
 QUICK = ["--profile", "smoke", "--tcld-steps", "2", "--dmae-steps", "1"]
 

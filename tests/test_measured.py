@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
-from mousai.batch import measured, plan
-from mousai.batch.measured import CHECKS, WITHIN, compare
-from mousai.optimizer import EIGHT_BIT
+from mousai.training import estimator_check as measured
+from mousai.training import plan
+from mousai.training.estimator_check import CHECKS, WITHIN, compare
+from mousai.training.optimizer import EIGHT_BIT
 
 LINUX_ONLY = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where malloc can be told to give back")
 

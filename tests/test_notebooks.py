@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from lessons import NAMES, cells, with_answers
 
-from mousai.batch.build import SECTIONS
-from mousai.batch.execute import declared
-from mousai.batch.reproduce import NOTEBOOKS, reproduce
+from mousai.report.build import SECTIONS
+from mousai.reproduce.execute import declared
+from mousai.reproduce.run import NOTEBOOKS, reproduce
 
 lesson = pytest.mark.parametrize("name", NAMES)
 

@@ -11,11 +11,12 @@ from test_train import CONFIG, CPU, Exact, batches, line, states_equal
 from torch import nn
 from torch.testing import assert_close
 
-from mousai import cli, optimizer
+from mousai import cli
 from mousai.config import TrainConfig
-from mousai.optimizer import EIGHT_BIT, load_state_tensors, new_optimizer, optimizer_class, state_tensors
-from mousai.stages import switched, switches
 from mousai.train import fit
+from mousai.training import optimizer
+from mousai.training.optimizer import EIGHT_BIT, load_state_tensors, new_optimizer, optimizer_class, state_tensors
+from mousai.training.setup import switched, switches
 
 INSTALLED = importlib.util.find_spec("bitsandbytes") is not None
 WITH_LIBRARY = pytest.mark.skipif(not INSTALLED, reason="bitsandbytes is not installed: pip install -e '.[large]'")

@@ -5,9 +5,9 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from mousai.batch import panel
-from mousai.batch.panel import Panel, Wish
-from mousai.profiles import CPU, SMOKE
+from mousai.report import panel
+from mousai.report.panel import Panel, Wish
+from mousai.small.profiles import CPU, SMOKE
 
 RATE = 48_000
 

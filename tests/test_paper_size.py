@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mousai.evaluation import efficiency, riffusion
-from mousai.evaluation.efficiency import in_fresh_process
-from mousai.evaluation.papersize import STAGES, fresh_steps, paper_size_row, paper_size_steps, watch_gradients
-from mousai.profiles import A100, SMOKE
+from mousai.bench import efficiency, riffusion
+from mousai.bench.efficiency import in_fresh_process
+from mousai.bench.paper_size import STAGES, fresh_steps, paper_size_row, paper_size_steps, watch_gradients
+from mousai.small.profiles import A100, SMOKE
 from mousai.unet import count_parameters
 
 SHAPES = {

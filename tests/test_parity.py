@@ -18,12 +18,12 @@ import transformers
 from authors import at_depth, dmae_pair, made_exact, random_unet, tcld_pair
 from torch.testing import assert_close
 
-from mousai.batch.authors import authors_dmae, authors_encoder, authors_tcld
+from mousai.bench.authors import authors_dmae, authors_encoder, authors_tcld
 from mousai.config import DMAEConfig, TCLDConfig, TextConfig
 from mousai.diffusion import diffusion_loss, sample
 from mousai.dmae import DMAE
-from mousai.interop import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
-from mousai.profiles import A100, SMOKE
+from mousai.interop.authors import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
+from mousai.small.profiles import A100, SMOKE
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 

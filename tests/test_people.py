@@ -7,13 +7,14 @@ import pytest
 from listeners import by_hand, key_of, run
 from numpy.testing import assert_allclose
 
-from mousai.batch import people, tables
-from mousai.batch.build import build
-from mousai.batch.report import Report
-from mousai.batch.results import Results
-from mousai.batch.verdicts import DIFFERENT, NOT_RUN, SAME
-from mousai.evaluation import listening
-from mousai.profiles import GENRES
+from mousai.listening import answers as people
+from mousai.listening import page as listening
+from mousai.report import tables
+from mousai.report.build import build
+from mousai.report.record import Report
+from mousai.report.results import Results
+from mousai.report.verdicts import DIFFERENT, NOT_RUN, SAME
+from mousai.small.profiles import GENRES
 
 
 def test_listen_says_what_it_wrote_and_never_overwrites_the_key_of_another_study(held, capsys):

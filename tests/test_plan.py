@@ -2,13 +2,13 @@
 
 import pytest
 
-from mousai.batch import plan
-from mousai.batch.plan import GPU, disk, largest, models, pieces, time_rows
-from mousai.batch.reckon import Step
 from mousai.cli import main
 from mousai.config import Profile
-from mousai.profiles import A100, SMOKE
+from mousai.small.profiles import A100, SMOKE
 from mousai.text import load_text_encoder
+from mousai.training import plan
+from mousai.training.estimator import Step
+from mousai.training.plan import GPU, disk, largest, models, pieces, time_rows
 from mousai.unet import count_parameters
 
 ONE = GPU(10, {"float32": 1.0})

@@ -6,8 +6,8 @@ import torch
 from test_train import CONFIG, CPU, Exact, batches, states_equal
 from torch.testing import assert_close
 
-from mousai import precision
-from mousai.precision import autocast, bfloat16_pays, native_bfloat16, set_numerics
+from mousai.inference import precision
+from mousai.inference.precision import autocast, bfloat16_pays, native_bfloat16, set_numerics
 from mousai.train import fit
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.products import Convolution, Norm, Product, by_onednn, dense, product
+from mousai.inference.onednn import Convolution, Norm, Product, by_onednn, dense, product
 
 
 def normal(*shape, seed=0):
@@ -91,12 +91,12 @@ def test_only_what_it_does_better_is_replaced(monkeypatch):
     others = [nn.LayerNorm(8), nn.SiLU(), nn.Linear(8, 8).double(), nn.Conv1d(8, 8, 3, padding="same")]
     others += [nn.Conv1d(8, 8, 3, dilation=2), nn.Conv1d(8, 8, 3, padding=1, padding_mode="circular")]
     assert [by_onednn(layer) for layer in others] == [None] * len(others)
-    monkeypatch.setattr("mousai.products.ONEDNN", None)
+    monkeypatch.setattr("mousai.inference.onednn.ONEDNN", None)
     assert by_onednn(nn.Linear(8, 8)) is None
 
 
 def test_where_this_torch_lacks_the_other_library_the_usual_product_serves(monkeypatch):
-    monkeypatch.setattr("mousai.products.ONEDNN", None)
+    monkeypatch.setattr("mousai.inference.onednn.ONEDNN", None)
     x, weight = normal(5, 7), normal(4, 7, seed=1)
     assert torch.equal(product(x, weight), nn.functional.linear(x, weight))
 

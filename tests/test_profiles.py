@@ -8,8 +8,8 @@ from transformers import T5Config, T5EncoderModel
 
 from mousai.checkpoint import new_tcld
 from mousai.dmae import DMAE, READ_FLOOR
-from mousai.precision import choose_device
-from mousai.profiles import A100, GENRES, PROFILES, get_profile
+from mousai.inference.precision import choose_device
+from mousai.small.profiles import A100, GENRES, PROFILES, get_profile
 from mousai.unet import count_parameters
 
 EVERY = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)

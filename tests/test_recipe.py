@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from mousai.diffusion import Guidance
-from mousai.generate import write_audio
-from mousai.recipe import Recipe, Sampling, Source, read_recipe
+from mousai.inference.metadata import Recipe, Sampling, Source, read_recipe
+from mousai.inference.pipeline import write_audio
 
 HOW = Sampling(20, 3, "multistep", "ddim", Guidance(0.1 + 0.2, 0.0, 0.75, 0.5), "drums, \n“slow”; \u2028 1=2")
 RECIPE = Recipe(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mousai.batch.plan import trained
-from mousai.batch.reckon import Live, optimizer_bytes, reckon
 from mousai.config import Profile, TrainConfig
-from mousai.optimizer import EIGHT_BIT, new_optimizer
-from mousai.profiles import A100, SMOKE
+from mousai.small.profiles import A100, SMOKE
+from mousai.training.estimator import Live, optimizer_bytes, reckon
+from mousai.training.optimizer import EIGHT_BIT, new_optimizer
+from mousai.training.plan import trained
 
 
 def test_bytes_count_while_they_are_held_and_the_peak_is_the_most_there_were():
@@ -40,7 +40,7 @@ def test_of_a_layer_everything_is_reckoned_as_by_hand(monkeypatch):
             return self.layer(x).square().sum()
 
     monkeypatch.setattr(
-        "mousai.batch.reckon.build", lambda *_: (Square(), (torch.zeros(10, 100),), None, TrainConfig())
+        "mousai.training.estimator.build", lambda *_: (Square(), (torch.zeros(10, 100),), None, TrainConfig())
     )
     step = reckon("dmae", SMOKE, 10, gpu=False)
     assert (step.weights, step.average, step.optimizer) == (40_000, 40_000, 80_000)

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from mousai.bench.paper_size import build
 from mousai.config import Profile, TrainConfig
 from mousai.dmae import DMAE
 from mousai.encoder import ResnetIn
-from mousai.evaluation.papersize import build
-from mousai.profiles import A100
-from mousai.recompute import Recomputed, recompute
+from mousai.small.profiles import A100
 from mousai.train import EMA, fit
+from mousai.training.activation_checkpointing import Recomputed, recompute
 from mousai.unet import Group, Resnet
 
 CPU = torch.device("cpu")

@@ -15,18 +15,19 @@ from test_reports import write_all
 from test_reproduce import notebook
 
 from mousai import checkpoint, cli
-from mousai.batch import rehearsal, reproduce
-from mousai.batch.build import build
-from mousai.batch.rehearsal import MAKERS, NOTE, apart, made, prepare
-from mousai.batch.report import Report
-from mousai.batch.results import Results
-from mousai.batch.verify import verify
 from mousai.checkpoint import load_dmae, new_tcld, save_weights, weights_path
 from mousai.data.embedded import data_dir
 from mousai.data.records import Record, write_manifest
 from mousai.dmae import DMAE
 from mousai.evaluation.samples import model_context
-from mousai.profiles import A100, A100_REHEARSAL, GENRES
+from mousai.report.build import build
+from mousai.report.record import Report
+from mousai.report.results import Results
+from mousai.reproduce import preflight as rehearsal
+from mousai.reproduce import run as reproduce
+from mousai.reproduce.preflight import MAKERS, NOTE, apart, made, prepare
+from mousai.reproduce.verify import verify
+from mousai.small.profiles import A100, A100_REHEARSAL, GENRES
 
 NAME = A100_REHEARSAL.name
 TRAINED = {f"{stage}_train.{key}" for stage in ("dmae", "tcld") for key in ("steps", "lesson_steps", "batch")}
@@ -172,15 +173,15 @@ def test_weights_of_a_rehearsal_that_were_copied_are_refused(world, tiny, tmp_pa
 def test_only_what_is_missing_is_made_and_a_failure_is_one_line(world, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(rehearsal, "made", lambda name: name == "laion")
-    monkeypatch.setattr("mousai.evaluation.efficiency.in_fresh_process", lambda *words: asked.append(words))
+    monkeypatch.setattr("mousai.bench.efficiency.in_fresh_process", lambda *words: asked.append(words))
     prepare()
-    assert asked == [("mousai.batch.rehearsal", name) for name in ("t5", "dmae", "tcld")]
+    assert asked == [("mousai.reproduce.preflight", name) for name in ("t5", "dmae", "tcld")]
     assert capsys.readouterr().out.splitlines()[0] == "REHEARSAL: making t5"
 
     def fails(*_):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("mousai.evaluation.efficiency.in_fresh_process", fails)
+    monkeypatch.setattr("mousai.bench.efficiency.in_fresh_process", fails)
     with pytest.raises(ChildProcessError, match="no memory"):
         prepare()
 
@@ -202,10 +203,10 @@ import json, socket
 def asked(*_, **__):
     raise AssertionError("a network was asked")
 socket.socket.connect = socket.getaddrinfo = asked
-from mousai.batch.rehearsal import apart, made, make_t5
+from mousai.reproduce.preflight import apart, made, make_t5
 apart()
 make_t5()
-from mousai.profiles import A100, A100_REHEARSAL
+from mousai.small.profiles import A100, A100_REHEARSAL
 from mousai.text import load_text_encoder
 text = load_text_encoder(A100_REHEARSAL.tcld.text)
 said = {"made": made("t5"), "parameters": sum(p.numel() for p in text.parameters()), "name": text.config.encoder}

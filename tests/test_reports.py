@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mousai.batch import bars, tables
-from mousai.batch.build import BEGIN, END, SECTIONS, build, front_page
-from mousai.batch.report import Report
-from mousai.batch.results import Results
-from mousai.batch.verdicts import DIFFERENT, DIRECTION, NOT_REACHED, NOT_RUN, REACHED, SAME, number
+from mousai.report import tables
+from mousai.report import thresholds as bars
+from mousai.report.build import BEGIN, END, SECTIONS, build, front_page
+from mousai.report.record import Report
+from mousai.report.results import Results
+from mousai.report.verdicts import DIFFERENT, DIRECTION, NOT_REACHED, NOT_RUN, REACHED, SAME, number
 
 COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
 SHARES = {"Electronic": 0.25, "Hip Hop": 0.25, "Metal": 0.25, "Pop": 0.25}

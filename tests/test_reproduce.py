@@ -11,11 +11,12 @@ import psutil
 import pytest
 from rich.console import Console
 
-from mousai.batch import kernel, reproduce
-from mousai.batch.board import Board
-from mousai.batch.kernel import Pulse
-from mousai.batch.ledger import Ledger
-from mousai.batch.lessons import UPSTREAM, select
+from mousai.reproduce import kernel_monitor as kernel
+from mousai.reproduce import run as reproduce
+from mousai.reproduce.kernel_monitor import Pulse
+from mousai.reproduce.notebooks import UPSTREAM, select
+from mousai.reproduce.progress_display import Board
+from mousai.reproduce.run_log import Ledger
 
 PARAMETERS = 'profile = "cpu"\nseed = 0\nout = ""'
 WRITE = """

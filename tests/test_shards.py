@@ -18,7 +18,7 @@ import webdataset
 from test_train import CPU, states_equal
 from torch.testing import assert_close
 
-from mousai import cli, stages
+from mousai import cli
 from mousai.data import packing
 from mousai.data.clips import Chunks, RandomCrops, ShardCrops, open_chunks
 from mousai.data.embedded import load_records
@@ -27,9 +27,10 @@ from mousai.data.records import Manifest, Record, read_manifest
 from mousai.data.shards import WINDOW, Epochs, Index, Shard, Shards, read_index, write_index
 from mousai.data.sound import write_flac
 from mousai.dmae import DMAE
-from mousai.evaluation.watch import watch_dmae, watch_tcld
-from mousai.profiles import PROFILES
-from mousai.stages import train_dmae, train_tcld
+from mousai.small.profiles import PROFILES
+from mousai.training import setup as stages
+from mousai.training.setup import train_dmae, train_tcld
+from mousai.training.validation import watch_dmae, watch_tcld
 
 COUNTS = np.array([7, 1, 4, 9, 2] * 5)  # 115 records in 25 shards
 

@@ -7,7 +7,7 @@ import torch
 from mousai.evaluation import solvers
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.solvers import Solver, rows, within
-from mousai.generate import Mousai
+from mousai.inference.pipeline import Mousai
 
 
 class Ear(Judge):

@@ -15,18 +15,19 @@ from sklearn.decomposition import PCA
 from test_train import CPU, states_equal
 from torch.testing import assert_close
 
-from mousai import cli, stages
+from mousai import cli
 from mousai.checkpoint import load_weights, new_tcld, read_runs
 from mousai.data import latents, records
 from mousai.data.clips import Chunks, open_chunks
 from mousai.data.latents import Latents, write_latents
 from mousai.dmae import DMAE
 from mousai.encoder import log_magnitude
+from mousai.evaluation.griffin_lim import fit_pca, folded
 from mousai.evaluation.study import variants
-from mousai.evaluation.yardstick import fit_pca, folded
-from mousai.profiles import PROFILES, SMOKE
+from mousai.small.profiles import PROFILES, SMOKE
 from mousai.spectrogram import magnitude
-from mousai.stages import (
+from mousai.training import setup as stages
+from mousai.training.setup import (
     caption_batches,
     encode_split,
     ship,

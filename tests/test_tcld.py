@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from mousai.checkpoint import new_tcld
 from mousai.config import PaperExact, TextConfig
 from mousai.diffusion import Guidance, guidance, sample
-from mousai.profiles import A100
+from mousai.small.profiles import A100
 from mousai.tcld import TCLD, part_heard
 from mousai.unet import count_parameters
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from mousai.config import TextConfig
-from mousai.profiles import A100
+from mousai.small.profiles import A100
 from mousai.text import load_text_encoder
 
 MINILM = TextConfig(encoder="minilm", features=384, paper_exact=False)

@@ -18,9 +18,9 @@ from torch.testing import assert_close
 
 from mousai import train
 from mousai.config import TrainConfig
-from mousai.optimizer import parameter_groups
-from mousai.recompute import Recomputed
 from mousai.train import EMA, Ahead, fit, learning_rate, load_run, step_generator, waiting
+from mousai.training.activation_checkpointing import Recomputed
+from mousai.training.optimizer import parameter_groups
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=8, lr=0.05)

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from test_reproduce import notebook
 
-from mousai.batch import verify as module
-from mousai.batch.build import build
-from mousai.batch.report import Report
-from mousai.batch.verify import LEVELS, same, same_picture, verify
 from mousai.cli import main
+from mousai.report.build import build
+from mousai.report.record import Report
+from mousai.reproduce import verify as module
+from mousai.reproduce.verify import LEVELS, same, same_picture, verify
 
 NAME = "01_v_diffusion"
 RESULT = f"results/{NAME}.json"

@@ -12,15 +12,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.testing import assert_close
 
-from mousai import stages
 from mousai.checkpoint import new_tcld
 from mousai.data.records import prompt, read_manifest
 from mousai.diffusion import add_noise, alpha_beta, v_target
 from mousai.dmae import DMAE
-from mousai.evaluation import watch
-from mousai.evaluation.watch import SIGMAS, Validation, draw, watch_dmae, watch_tcld
-from mousai.stages import encode_split, train_dmae
 from mousai.text import load_text_encoder
+from mousai.training import setup as stages
+from mousai.training import validation as watch
+from mousai.training.setup import encode_split, train_dmae
+from mousai.training.validation import SIGMAS, Validation, draw, watch_dmae, watch_tcld
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from mousai.diffusion import SAMPLERS, add_noise, ddim, sample, v_target
-from mousai.windows import Given, noise_in_pieces, sample_in_pieces, window_starts
+from mousai.inference.windows import Given, noise_in_pieces, sample_in_pieces, window_starts
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -173,7 +173,7 @@ def test_so_many_windows_go_through_the_net_at_once(together):
 
 
 def test_the_bar_ends_full_and_moves_before_the_first_piece_is_done(monkeypatch):
-    from mousai import windows
+    from mousai.inference import windows
 
     moved = []
 
@@ -198,7 +198,7 @@ def test_the_bar_ends_full_and_moves_before_the_first_piece_is_done(monkeypatch)
 
 @pytest.mark.parametrize("shape", [(1, 2, 1024), (3, 2, 4096 + 16)])
 def test_noise_in_pieces_is_the_noise_one_call_draws(shape, monkeypatch):
-    monkeypatch.setattr("mousai.windows.DRAWN", 1024)
+    monkeypatch.setattr("mousai.inference.windows.DRAWN", 1024)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     whole = torch.randn(shape, generator=generators[0])
     piecewise, cuts = noise_in_pieces(shape, generators[1]), [*range(0, shape[-1], 272), shape[-1]]

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mousai import winograd
 from mousai.checkpoint import new_tcld
-from mousai.products import Convolution
-from mousai.winograd import Winograd, quicken
+from mousai.inference import winograd
+from mousai.inference.onednn import Convolution
+from mousai.inference.winograd import Winograd, quicken
 
 
 @pytest.mark.parametrize("length", [*range(1, 10), 64])

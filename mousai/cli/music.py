@@ -86,9 +86,9 @@ def generate(
     elif not prompts:
         raise typer.BadParameter(f"Missing argument 'PROMPT': say what to play, for example {EXAMPLE!r}")
     offline(profile)
-    from mousai.batch import making
     from mousai.diffusion import Guidance
-    from mousai.generate import Mousai
+    from mousai.inference import commands as making
+    from mousai.inference.pipeline import Mousai
 
     if again:
         return making.again(again, out, device)
@@ -108,7 +108,7 @@ def encode(
 ) -> None:
     """Stage 1's first half: a sound to its latent, 64 times fewer numbers."""
     offline(profile)
-    from mousai.batch import making
+    from mousai.inference import commands as making
 
     making.encode(file, out, profile, device)
 
@@ -123,6 +123,6 @@ def decode(
     device: Device = "",
 ) -> None:
     """Stage 1's second half: a latent to sound."""
-    from mousai.batch import making
+    from mousai.inference import commands as making
 
     making.decode(file, out, steps, seed, sampler, numerics, device)

@@ -8,6 +8,6 @@ def offline(profile: str) -> None:
     if profile != "a100":
         os.environ["HF_HUB_OFFLINE"] = "1"
     if profile == "a100-rehearsal":
-        from mousai.batch.rehearsal import apart
+        from mousai.reproduce.preflight import apart
 
         apart()

@@ -30,25 +30,25 @@ def reproduce(
     ] = None,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
-    from mousai.batch.lessons import UPSTREAM, select
+    from mousai.reproduce.notebooks import UPSTREAM, select
 
     select(list(UPSTREAM), only, start)
     if rehearse and profile != "a100":
         raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
     profile = "a100-rehearsal" if rehearse else profile
-    from mousai.batch.reproduce import reproduce as run
+    from mousai.reproduce.run import reproduce as run
 
     raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout))
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
     """Draw the report again from its results, in seconds; with the committed one, what README and weights say of it."""
-    from mousai.batch.build import build, front_page
-    from mousai.batch.cards import write_cards
-    from mousai.batch.reproduce import ROOT
-    from mousai.batch.results import Results
     from mousai.checkpoint import weights_path
-    from mousai.profiles import get_profile
+    from mousai.report.build import build, front_page
+    from mousai.report.model_cards import write_cards
+    from mousai.report.results import Results
+    from mousai.reproduce.run import ROOT
+    from mousai.small.profiles import get_profile
 
     print(page := build(out or ROOT / "reports" / profile, profile))
     if page.parent == ROOT / "reports" / "cpu":
@@ -63,9 +63,9 @@ def verify(
 ) -> None:
     """Say what of a report differs from its results, its hashes and a second run; exit code 1 where something does."""
     offline(profile)
-    from mousai.batch.reproduce import ROOT
-    from mousai.batch.verify import CHEAP
-    from mousai.batch.verify import verify as run
+    from mousai.reproduce.run import ROOT
+    from mousai.reproduce.verify import CHEAP
+    from mousai.reproduce.verify import verify as run
 
     differs = run(out or ROOT / "reports" / profile, profile, () if redraw_only else CHEAP)
     print("\n".join(differs) if differs else "nothing differs")
@@ -93,9 +93,9 @@ def listen(
         mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
     offline(profile)
-    from mousai.batch import people
     from mousai.files import home
-    from mousai.profiles import get_profile
+    from mousai.listening import answers as people
+    from mousai.small.profiles import get_profile
 
     folder = out or home() / "listening" / profile
     if files:

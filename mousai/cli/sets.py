@@ -27,7 +27,7 @@ def import_music(
 ) -> None:
     """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, split by artist."""
     from mousai.data.imported import import_music as run
-    from mousai.profiles import get_profile
+    from mousai.small.profiles import get_profile
 
     chosen = get_profile(profile)
     counts = run(source, out, chosen.tcld.crop, chosen.data, jobs, audio)
@@ -44,7 +44,7 @@ def prepare(
 ) -> None:
     """Arrange and render the embedded music; what is there already is kept."""
     from mousai.data.embedded import prepare as run
-    from mousai.profiles import get_profile
+    from mousai.small.profiles import get_profile
 
     print(run(get_profile(profile), jobs))
 
@@ -58,7 +58,7 @@ def shards(
 ) -> None:
     """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""
     from mousai.data.packing import write_shards
-    from mousai.profiles import get_profile
+    from mousai.small.profiles import get_profile
 
     index = write_shards(get_profile(profile), out, shard_size, jobs)
     written = [shard for split in index.splits.values() for shard in split]
@@ -71,10 +71,10 @@ def latents(profile: Profile = "cpu", device: Device = "") -> None:
     """Encode the data set in use with the trained stage 1, for `train tcld`; of several processes each its share."""
     offline(profile)
     from mousai.checkpoint import load_dmae
-    from mousai.precision import choose_device
-    from mousai.profiles import get_profile
-    from mousai.stages import cache_latents
+    from mousai.inference.precision import choose_device
+    from mousai.small.profiles import get_profile
     from mousai.train import processes
+    from mousai.training.setup import cache_latents
 
     rank, world, chosen = int(os.environ.get("RANK", "0")), processes(), get_profile(profile)
     dmae = load_dmae(chosen, choose_device(device or None))

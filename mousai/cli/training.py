@@ -46,13 +46,13 @@ def train(
         if value and model == "judge":
             raise typer.BadParameter(f"'{name}' is for dmae and tcld: the judge trains in minutes, leave it out")
     offline(profile)
-    from mousai import stages
     from mousai.checkpoint import load_dmae, read_card, weights_path
-    from mousai.evaluation.watch import watch_dmae, watch_tcld
     from mousai.files import home
-    from mousai.precision import choose_device
-    from mousai.profiles import get_profile
+    from mousai.inference.precision import choose_device
+    from mousai.small.profiles import get_profile
     from mousai.train import is_main, main_first
+    from mousai.training import setup as stages
+    from mousai.training.validation import watch_dmae, watch_tcld
 
     chosen = stages.switched(get_profile(profile), checkpointing, optimizer)
     place, run = choose_device(device or None), home() / "training" / f"{profile}-{model}"
@@ -87,8 +87,8 @@ def import_weights(
 ) -> None:
     """Turn a file of weights of the authors' packages into ours; code in it is never run."""
     from mousai.checkpoint import weights_path
-    from mousai.interop import import_weights as run
-    from mousai.profiles import get_profile
+    from mousai.interop.authors import import_weights as run
+    from mousai.small.profiles import get_profile
 
     path, card = run(file, out, get_profile(profile))
     place = weights_path(get_profile(profile), card["model"])
@@ -118,11 +118,11 @@ def plan(
 ) -> None:
     """Reckon what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
     if check:
-        from mousai.batch.measured import show
+        from mousai.training.estimator_check import show
 
         raise typer.Exit(0 if show() else 1)
-    from mousai.batch import plan as planned
-    from mousai.profiles import get_profile
+    from mousai.small.profiles import get_profile
+    from mousai.training import plan as planned
 
     kind = {"float32": "float32", "bfloat16": "auto", None: None}[precision]
     chosen = planned.trained(get_profile(profile), batch=batch, precision=kind, optimizer=optimizer)
@@ -136,6 +136,6 @@ def bench(
     out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
 ) -> None:
     """Time ours against the authors' packages: same weights, same steps, turn about; compare what they give."""
-    from mousai.batch import bench
+    from mousai.bench import bench
 
     bench.show(bench.bench(size, repeats, against), out)

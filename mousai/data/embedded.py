@@ -20,8 +20,8 @@ from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
 from mousai.files import append_line, foreign_data, home, lines_of, sha256
-from mousai.profiles import GENRES
 from mousai.progress import progress_bar
+from mousai.small.profiles import GENRES
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes
 RMS = 0.14  # of every piece over its whole length

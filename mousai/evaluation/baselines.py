@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.functional import resample
 
+from mousai.bench.riffusion import GUIDANCE, HOP, RATE, SIZE, STEPS, Sound
 from mousai.config import Profile
-from mousai.evaluation.riffusion import GUIDANCE, HOP, RATE, SIZE, STEPS, Sound
 from mousai.evaluation.samples import ClipSet, asked, cached, generated_set, griffin_lim_set, real_set
-from mousai.generate import sample_count
-from mousai.precision import choose_device
+from mousai.inference.pipeline import sample_count
+from mousai.inference.precision import choose_device
 from mousai.shapes import Wave
 
 REPO = "riffusion/riffusion-model-v1"

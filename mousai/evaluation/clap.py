@@ -28,7 +28,7 @@ from mousai.evaluation.samples import (
 )
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import sha256
-from mousai.profiles import REHEARSAL
+from mousai.small.profiles import REHEARSAL
 
 ROWS = ("generated", "shuffled", "unconditional", "noise", "silence", "reconstruction", "real")
 LAION = ("lukewys/laion_clap", "music_audioset_epoch_15_esc_90.14.pt")  # the music checkpoint

@@ -19,8 +19,8 @@ from mousai.data.embedded import data_dir, load_records
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import ClipSet
 from mousai.files import home
-from mousai.profiles import GENRES
 from mousai.progress import progress_bar
+from mousai.small.profiles import GENRES
 
 Matrix = Int[np.ndarray, "genres genres"]
 

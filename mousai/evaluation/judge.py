@@ -26,13 +26,13 @@ from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record
 from mousai.evaluation.samples import ClipSet
 from mousai.files import home, sha256
-from mousai.precision import choose_device
+from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel
-from mousai.stages import training_caption
 from mousai.text import load_text_encoder
 from mousai.train import fit
+from mousai.training.setup import training_caption
 
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
 TEXT = TextConfig(encoder="minilm", features=384, paper_exact=False)

@@ -22,13 +22,13 @@ from mousai.data.clips import RandomCrops
 from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, load_chunk, prompt
 from mousai.diffusion import get_sampler
-from mousai.evaluation.yardstick import fit_pca, pca_griffin_lim, reader_griffin_lim
+from mousai.evaluation.griffin_lim import fit_pca, pca_griffin_lim, reader_griffin_lim
 from mousai.files import home, sha256
-from mousai.generate import Mousai
-from mousai.precision import choose_device
-from mousai.profiles import GENRES
+from mousai.inference.pipeline import Mousai
+from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
+from mousai.small.profiles import GENRES
 
 BATCH = 4  # clips made at a time: bounds memory
 NOISE_RMS = 0.1

@@ -7,8 +7,8 @@ from mousai.config import Profile
 from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.evaluation.samples import original_set
+from mousai.inference.windows import cross_fade, window_starts
 from mousai.shapes import Latent, Wave
-from mousai.windows import cross_fade, window_starts
 
 
 def seam_energy(profile: Profile, model: DMAE, clips: int = 4, seed: int = 0) -> dict[str, float]:

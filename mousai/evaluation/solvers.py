@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mousai.bench.efficiency import PROMPT, in_fresh_process, timed
 from mousai.config import Profile
 from mousai.diffusion import get_sampler
 from mousai.evaluation.distance import distance_row, frechet_distance
-from mousai.evaluation.efficiency import PROMPT, in_fresh_process, timed
 from mousai.evaluation.judge import Judge
 from mousai.evaluation.samples import evaluation_prompts, original_set, other_set
 from mousai.evaluation.statistics import bootstrap
-from mousai.generate import Mousai
-from mousai.precision import Numerics
-from mousai.profiles import get_profile
+from mousai.inference.pipeline import Mousai
+from mousai.inference.precision import Numerics
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
+from mousai.small.profiles import get_profile
 from mousai.spectrogram import log_mel_l1
 
 HEARD = 2**17  # samples of a clip, 2.73 s

@@ -9,10 +9,10 @@ import torch
 from mousai.config import DMAEConfig, EncoderConfig, Profile
 from mousai.dmae import DMAE
 from mousai.evaluation.structure import level_db, side_over_mid
-from mousai.profiles import CPU
 from mousai.shapes import Wave
+from mousai.small.profiles import CPU
 from mousai.spectrogram import log_mel_l1
-from mousai.stages import shortened
+from mousai.training.setup import shortened
 
 RATES = (0.2, 5.0)  # learning rates, over the profile's
 PLAIN = {"phase_share": 0.0, "magnitude_contrast": 1.0}  # of the polish, all but its steps

@@ -1,0 +1,250 @@
+"""Table 3: seconds and memory for 43.7 s of music, each run in a process of its own.
+
+python -m mousai.bench.efficiency cpu 43.69 0        one run, its numbers as JSON on the last line
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mousai.config import Profile
+from mousai.inference.onednn import product
+from mousai.inference.pipeline import Mousai, write_audio
+from mousai.inference.precision import choose_device, chosen
+from mousai.small.profiles import get_profile
+
+PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
+TIMED = 5  # calls of a network, after one that is not
+PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
+
+
+class Stopwatch:
+    """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is.
+
+    A call with several windows, `each` so many items, counts as so many calls.
+    """
+
+    def __init__(self, module: nn.Module, each: int = 1):
+        self.seconds, self.calls, self.started, self.each = 0.0, 0, 0.0, each
+        module.register_forward_pre_hook(lambda *_: self.start())
+        module.register_forward_hook(lambda _, given, __: self.stop(len(given[0])))
+
+    def start(self) -> None:
+        self.started = now()
+
+    def stop(self, items: int) -> None:
+        self.seconds += now() - self.started
+        self.calls += items // self.each
+
+    def reset(self) -> None:
+        self.seconds, self.calls = 0.0, 0
+
+
+def now() -> float:
+    """Seconds, after the accelerator has finished what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+    """One timed generation in this process, after a warm-up of one window with two steps a stage.
+
+    Loading and warm-up are not in `seconds`, as in the paper's "inference time" [B]; writing the sound to a file is.
+    Memory is the peak of the whole process.
+    """
+    loaded = now()
+    model = Mousai.load(profile, device)
+    load_seconds = now() - loaded
+    model.generate([PROMPT], min(seconds, profile.dmae.crop / profile.sample_rate), seed, 2, 2)
+    branches = 1 if profile.sampling.guidance == 1 else 2
+    watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet)}
+    watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
+    with tempfile.TemporaryDirectory() as folder:
+        started = now()
+        w, path = model.stream([PROMPT], seconds, seed), Path(folder) / "out.wav"
+        write_audio((part[0] for part in w), path, profile.sample_rate)
+        total, samples = now() - started, soundfile.info(path).frames
+    stages = {name: watch.seconds for name, watch in watches.items()}
+    return {
+        "seconds": total,
+        "audio_seconds": samples / profile.sample_rate,
+        "load_seconds": load_seconds,
+        "memory_gb": peak_memory_gb(),
+        "stages": stages | {"rest": total - sum(stages.values())},
+        "calls": {name: watch.calls for name, watch in watches.items()},
+        "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
+        "guidance": profile.sampling.guidance,
+        "sampler": profile.sampling.sampler,
+        "precision": computed_in(model),
+        "threads": torch.get_num_threads(),
+        "device": str(choose_device(device)),
+    }
+
+
+def computed_in(model: Mousai) -> str:
+    """The precision of both stages: "float32", or "TCLD float32, DMAE bfloat16"."""
+    kinds = []
+    for stage in (model.tcld, model.dmae):
+        kinds.append(str(chosen(stage.config.precision, next(stage.parameters()).device)).removeprefix("torch."))
+    return kinds[0] if kinds[0] == kinds[1] else f"TCLD {kinds[0]}, DMAE {kinds[1]}"
+
+
+def timed(call: Callable[[], Tensor]) -> float:
+    """Seconds of a call."""
+    started = now()
+    call()
+    return now() - started
+
+
+def machine_peak(n: int = 2048) -> float:
+    """GFLOP/s of this machine in float32: the better of a large matrix product and a large convolution."""
+    a, b, x, w = torch.randn(n, n), torch.randn(n, n), torch.randn(1, 512, 8192), torch.randn(512, 512, 3)
+    work = {lambda: product(a, b): 2 * n**3, lambda: F.conv1d(x, w, padding=1): 2 * 512 * 512 * 3 * 8192}
+    speeds = []
+    with torch.no_grad():
+        for call, flop in work.items():
+            call()
+            for _ in range(5):
+                started = time.perf_counter()
+                call()
+                speeds.append(flop / 1e9 / (time.perf_counter() - started))
+    return max(speeds)
+
+
+def peak_memory_gb() -> float:
+    """Peak of this process in GB (1e9 bytes): the accelerator's memory where there is one, else resident memory."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_peak_gb()
+
+
+def resident_peak_gb() -> float:
+    """Peak resident memory of this process in GB; Python and torch themselves are about half of one.
+
+    Linux's ru_maxrss would do, but a child process starts with its parent's peak in it.
+    """
+    status = Path("/proc/self/status")
+    own = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    if own:
+        return int(own[1]) * 1024 / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+    """`measure` in a fresh process."""
+    return in_fresh_process("mousai.bench.efficiency", profile.name, str(seconds), str(seed), device or "")
+
+
+def in_fresh_process(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> dict:
+    """`python -m module arguments`, offline, with `settings` in its environment; the JSON of its last line.
+
+    Raises RuntimeError with the child's last line if it failed.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | dict(settings or {})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        why = said if done.returncode > 0 else f"ended by signal {-done.returncode}: is there enough memory?"
+        raise RuntimeError(f"{' '.join(command[2:]).strip()} failed: {why}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def timed_runs(
+    profile: Profile,
+    seconds: float = PAPER_SECONDS,
+    budget: float = 600.0,
+    device: str | None = None,
+    repeats: int | None = None,
+) -> list[dict]:
+    """Up to `evaluation.repeats` fresh runs, one after another; none is begun that would pass `budget` seconds.
+
+    At least one; say beside the median how many there are.
+    """
+    runs, started = [], time.perf_counter()
+    for seed in range(repeats or profile.evaluation.repeats):
+        runs.append(fresh_run(profile, seconds, seed, device))
+        spent = time.perf_counter() - started
+        if spent * (len(runs) + 1) / len(runs) > budget:
+            break
+    return runs
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """(first quartile, median, third quartile), linear between the values."""
+    first, median, third = np.percentile(np.asarray(values, dtype=np.float64), [25, 50, 75])
+    return float(first), float(median), float(third)
+
+
+def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
+    """The row of Table 3: medians, quartiles, and both ratios by name.
+
+    time_per_audio is the paper's column, seconds spent a second of music; x_real_time is its inverse.
+    """
+    first, median, third = quartiles([run["seconds"] for run in runs])
+    audio = runs[0]["audio_seconds"]
+    return {
+        "system": system,
+        "seconds": median,
+        "seconds_quartiles": [first, third],
+        "memory_gb": quartiles([run["memory_gb"] for run in runs])[1],
+        "time_per_audio": median / audio,
+        "x_real_time": audio / median,
+        "audio_seconds": audio,
+        "n": len(runs),
+        **{key: runs[0][key] for key in ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")},
+    }
+
+
+def timed_calls(call: Callable[[], Tensor]) -> tuple[Tensor, tuple[float, float, float]]:
+    """What the last call gave, and the quartiles of the seconds of `TIMED` calls after one that is not timed."""
+    result, seconds = torch.empty(0), []
+    for _ in range(1 + TIMED):
+        started = time.perf_counter()
+        with torch.no_grad():
+            result = call()
+        seconds.append(time.perf_counter() - started)
+    return result, quartiles(seconds[1:])
+
+
+def per_call_row(
+    system: str,
+    what: str,
+    calls: dict[str, int],
+    timed: Mapping[str, Sequence[float]],
+    audio_seconds: float,
+    memory_gb: float,
+) -> dict:
+    """A row of Table 3 that nobody waited for: each network's calls times the quartiles of a call's seconds, added."""
+    first, median, third = (sum(calls[name] * timed[name][i] for name in calls) for i in range(3))
+    return {
+        "system": system,
+        "how": f"{what}; per call x calls, {TIMED} calls timed after one",
+        "seconds": median,
+        "seconds_quartiles": [first, third],
+        "memory_gb": memory_gb,
+        "time_per_audio": median / audio_seconds,
+        "x_real_time": audio_seconds / median,
+        "audio_seconds": audio_seconds,
+        "n": TIMED,
+        "calls": calls,
+        "seconds_per_call": {name: timed[name][1] for name in calls},
+    }
+
+
+if __name__ == "__main__":
+    name, length, number, place = [*sys.argv[1:], ""][:4]
+    print(json.dumps(measure(get_profile(name), float(length), int(number), place or None)))

@@ -1,0 +1,47 @@
+"""The paper's architecture at the widths that `mousai bench` and `mousai plan --check` try, and what is put in."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
+from mousai.diffusion import gaussian_like
+from mousai.small.profiles import A100
+
+NARROWER = {"a100": 1, "cpu": 4, "smoke": 16}
+
+
+def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
+    """The paper's stages at that width, and the latent length of stage 2: 43.7 s but in `smoke`.
+
+    Raises ValueError for another size.
+    """
+    if size not in NARROWER:
+        raise ValueError(f"unknown size {size!r}: choose one of {', '.join(NARROWER)}")
+    by, small = NARROWER[size], size == "smoke"
+    encoder = replace(A100.dmae.encoder, channels=A100.dmae.encoder.channels // by)
+    crop = 2**16 if small else A100.dmae.crop
+    dmae = replace(A100.dmae, unet=narrower(A100.dmae.unet, by), encoder=encoder, crop=crop)
+    latent = A100.tcld.crop // A100.dmae.latent_stride
+    return dmae, replace(A100.tcld, unet=narrower(A100.tcld.unet, by)), 128 if small else latent
+
+
+def narrower(config: UNetConfig, by: int) -> UNetConfig:
+    """All widths divided; at least one head."""
+    channels, heads = tuple(width // by for width in config.channels), max(1, config.heads // by)
+    return replace(config, channels=channels, heads=heads, features=config.features // by)
+
+
+def inputs(size: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Words, latents of one crop, a crop, and stage 2's noise: the same for every side."""
+    dmae, tcld, latent = sized(size)
+    generator = seeded()
+    words = torch.randn(1, tcld.text.tokens, tcld.text.features, generator=generator)
+    z = torch.randn(1, 32, dmae.crop // dmae.latent_stride, generator=generator).tanh()
+    w = 0.1 * torch.randn(1, 2, dmae.crop, generator=generator)
+    return words, z, w, gaussian_like(torch.empty(1, 32, latent), seeded())
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

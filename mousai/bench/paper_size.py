@@ -1,0 +1,137 @@
+"""The paper's size for real: sampling steps and one training step of a stage, on one item, float32, on the CPU.
+
+python -m mousai.bench.paper_size tcld        in this process, the numbers as JSON on the last line
+"""
+
+import json
+import sys
+import zlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mousai.bench.efficiency import (
+    PAPER_SECONDS,
+    in_fresh_process,
+    per_call_row,
+    resident_peak_gb,
+    timed_calls,
+)
+from mousai.checkpoint import new_tcld
+from mousai.config import Profile, TrainConfig
+from mousai.dmae import DMAE
+from mousai.inference.windows import window_starts
+from mousai.small.profiles import get_profile
+from mousai.train import fit
+from mousai.unet import count_parameters
+
+STAGES = ("dmae", "tcld")
+
+
+def fresh_steps(stage: str, name: str = "a100") -> dict:
+    """`paper_size_steps` in a fresh process, so that the peak memory is its own."""
+    return in_fresh_process("mousai.bench.paper_size", stage, name)
+
+
+def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
+    """Seconds, peak memory in GB, and what became of the parameters: random weights, one item of noise, no T5.
+
+    First DDIM steps, guided in stage 2: one to warm up, the median of the next three is `sample_seconds`. Then one step
+    of the training loop, cold: loss, backward, AdamW. The EMA's copy is in the memory, its update not in the seconds.
+    Raises ValueError for another stage.
+    """
+    torch.manual_seed(seed)
+    model, item, denoise, config = build(stage, profile)
+    sound, seconds = timed_calls(lambda: denoise(torch.Generator().manual_seed(seed)))
+    sample_memory = resident_peak_gb()
+    gradients, before = watch_gradients(model), digests(model)
+    _, history = fit(model, lambda _: item, config, 1, seed, device=torch.device("cpu"))
+    after = digests(model)
+    return {
+        "stage": stage,
+        "profile": profile.name,
+        "parameters": count_parameters(model),
+        "items": 1,
+        "item_shapes": [list(tensor.shape) for tensor in item],
+        "sample_shape": list(sound.shape),
+        "sample_finite": bool(sound.isfinite().all()),
+        "sample_seconds": seconds[1],
+        "sample_quartiles": seconds[::2],
+        "sample_memory_gb": sample_memory,
+        "loss": float(history["loss"].iloc[0]),
+        "train_seconds": float(history["seconds"].iloc[0]),
+        "memory_gb": resident_peak_gb(),
+        "no_finite_gradient": [name for name in before if gradients.get(name) not in ("finite", "zero")],
+        "zero_gradient": [name for name, gradient in gradients.items() if gradient == "zero"],
+        "not_moved": [name for name in before if before[name] == after[name]],
+        "ema": True,
+        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+    }
+
+
+def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAPER_SECONDS) -> dict:
+    """The row of Table 3 at that size, from `paper_size_steps` of both stages: per call x calls; no text encoder.
+
+    Both networks are in memory at once, so their peaks are added; each peak holds Python and torch, so it is a little
+    too much.
+    """
+    steps, length = (profile.sampling.dmae_steps, profile.sampling.tcld_steps), round(seconds * profile.sample_rate)
+    windows = [len(window_starts(length, crop, 3 * crop // 4)) for crop in (profile.dmae.crop, profile.tcld.crop)]
+    calls = {stage: n * k for stage, n, k in zip(STAGES, windows, steps, strict=True)}
+    timed = {}
+    for stage in STAGES:
+        first, third = runs[stage]["sample_quartiles"]
+        timed[stage] = (first, runs[stage]["sample_seconds"], third)
+    memory = sum(runs[stage]["sample_memory_gb"] for stage in STAGES)
+    return {
+        **per_call_row("paper_size", "random weights", calls, timed, seconds, memory),
+        "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
+        "guidance": profile.sampling.guidance,
+        **{key: runs["tcld"][key] for key in ("precision", "threads", "device")},
+    }
+
+
+def build(
+    stage: str, profile: Profile, items: int = 1
+) -> tuple[nn.Module, tuple[Tensor, ...], Callable[[torch.Generator], Tensor], TrainConfig]:
+    """Model, a batch of `items` for its loss, one DDIM step from one item of noise, settings of its training."""
+    config, latent_channels = profile.dmae, profile.dmae.encoder.latent_channels
+    if stage == "dmae":
+        model, w = DMAE(config), 0.1 * torch.randn(items, 2, config.crop)
+        z = torch.randn(1, latent_channels, config.crop // config.latent_stride).tanh()
+        return model, (w,), lambda generator: model.decode(z, 1, generator), profile.dmae_train
+    if stage == "tcld":
+        model, text, scale = new_tcld(profile), profile.tcld.text, profile.sampling.guidance
+        z = torch.randn(items, latent_channels, model.window).tanh()
+        words = torch.randn(items, text.tokens, text.features)
+        sample = lambda generator: model.sample(words[:1], model.window, 1, scale, generator)  # noqa: E731
+        return model, (z, words), sample, profile.tcld_train
+    raise ValueError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
+
+
+def watch_gradients(model: nn.Module) -> dict[str, str]:
+    """Filled by the next backward: "finite", "zero" or "not finite" for each parameter that has a gradient.
+
+    Read as each one is done: the training loop frees them before anyone could look.
+    """
+    seen: dict[str, str] = {}
+
+    def look(name: str, gradient: Tensor) -> None:
+        seen[name] = "not finite" if not gradient.isfinite().all() else "finite" if gradient.any() else "zero"
+
+    for name, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda p, name=name: look(name, p.grad))
+    return seen
+
+
+def digests(model: nn.Module) -> dict[str, int]:
+    """A checksum for each parameter: a copy to compare with would show in the peak memory."""
+    return {name: zlib.crc32(parameter.detach().numpy()) for name, parameter in model.named_parameters()}  # type: ignore
+
+
+if __name__ == "__main__":
+    which, size = [*sys.argv[1:], "a100"][:2]
+    print(json.dumps(paper_size_steps(which, get_profile(size))))

@@ -1,0 +1,136 @@
+"""Table 3's other system: Riffusion, latent diffusion on pictures of spectrograms, its architecture alone.
+
+What a call costs does not depend on the weights' values, so random ones do; nothing here is listened to. A call of each
+network is timed and counted as often as the clips need it: per call x calls. The networks are Stable Diffusion 1.5's,
+built by diffusers and transformers; the settings of picture and sound are Riffusion's defaults [M].
+
+python -m mousai.bench.riffusion 43.69       in this process, the numbers as JSON on the last line
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mousai.bench.efficiency import in_fresh_process, per_call_row, resident_peak_gb, timed_calls
+from mousai.unet import count_parameters
+
+SIZE = 512  # the picture: 512 mel bands of 512 frames
+HOP, WINDOW, N_FFT, RATE = 441, 4410, 17_640, 44_100  # 10 ms a frame, 100 ms seen, padded to 400 ms
+CLIP_SECONDS = SIZE * HOP / RATE  # 5.12 s
+STEPS, GUIDANCE = 50, 7.0
+ITERATIONS = 32  # of Griffin-Lim
+
+Call = Callable[[], Any]
+
+
+def fresh_riffusion(seconds: float) -> dict:
+    """`riffusion_row` in a fresh process, so that the peak memory is its own."""
+    return in_fresh_process("mousai.bench.riffusion", str(seconds))
+
+
+def riffusion_row(seconds: float, build: Callable[[], dict[str, tuple[nn.Module, Call]]] | None = None) -> dict:
+    """The row of Table 3 for `seconds` of music, float32 on the CPU: per call x calls, with quartiles of the calls.
+
+    Music longer than a clip is several clips, end to end: the paper's 43 s are nine.
+    """
+    parts, clips = (build or networks)(), math.ceil(seconds / CLIP_SECONDS)
+    calls = {name: clips * (STEPS if name == "U-Net" else 1) for name in parts}
+    timed = {name: timed_calls(call)[1] for name, (_, call) in parts.items()}
+    what, audio = "architecture alone with random weights", clips * CLIP_SECONDS
+    return {
+        **per_call_row("riffusion", what, calls, timed, audio, resident_peak_gb()),
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+        "precision": "float32",
+        "parameters": {name: count_parameters(net) for name, (net, _) in parts.items()},
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+    }
+
+
+def networks() -> dict[str, tuple[nn.Module, Call]]:
+    """Name -> (network, one call of it as a guided clip makes it); guidance asks with and without the text at once."""
+    with torch.device("meta"):
+        nets = text_encoder(), u_net(), decoder()
+    (text, unet, vae), sound = map(filled, nets), Sound()
+    tokens, words = torch.zeros(2, 77, dtype=torch.long), torch.randn(2, 77, 768)
+    noise, picture = torch.randn(2, 4, SIZE // 8, SIZE // 8), torch.rand(1, SIZE, SIZE)
+    return {
+        "text": (text, lambda: text(tokens)),
+        "U-Net": (unet, lambda: unet(noise, 500, words)),
+        "decoder": (vae, lambda: vae.decode(noise[:1])),  # type: ignore[operator]
+        "sound": (sound, lambda: sound(picture)),
+    }
+
+
+def text_encoder() -> nn.Module:
+    """CLIP ViT-L/14's."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    return CLIPTextModel(config)
+
+
+def u_net() -> nn.Module:
+    """The denoiser of 64 x 64 latents of 4 channels."""
+    from diffusers import UNet2DConditionModel
+
+    down, up = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
+    channels = (320, 640, 1280, 1280)
+    return UNet2DConditionModel(
+        sample_size=SIZE // 8,
+        block_out_channels=channels,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+        down_block_types=down,  # type: ignore[arg-type]
+        up_block_types=up,  # type: ignore[arg-type]
+    )
+
+
+def decoder() -> nn.Module:
+    """Latents to a picture; its encoder is loaded too, as the pipeline does."""
+    from diffusers import AutoencoderKL
+
+    down, up = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
+    channels = (128, 256, 512, 512)
+    return AutoencoderKL(
+        block_out_channels=channels,  # type: ignore[arg-type]
+        layers_per_block=2,
+        down_block_types=down,  # type: ignore[arg-type]
+        up_block_types=up,  # type: ignore[arg-type]
+        sample_size=SIZE,
+    )
+
+
+class Sound(nn.Module):
+    """A picture of mel bands to a waveform: least squares back to frequencies, then Griffin-Lim."""
+
+    def __init__(self):
+        super().__init__()
+        from torchaudio.transforms import GriffinLim, InverseMelScale
+
+        self.inverse = InverseMelScale(N_FFT // 2 + 1, SIZE, RATE, f_max=10_000.0)
+        self.griffin_lim = GriffinLim(N_FFT, ITERATIONS, WINDOW, HOP, power=1.0)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.griffin_lim(self.inverse(picture))
+
+
+def filled(net: nn.Module) -> nn.Module:
+    """A network without storage, given small random weights: the usual start of a billion numbers takes minutes."""
+    net = net.to_empty(device="cpu").eval()
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.is_floating_point():
+            tensor.data.normal_(0, 0.02)
+        else:
+            tensor.data.copy_(torch.arange(tensor.numel()).view_as(tensor))
+    return net
+
+
+if __name__ == "__main__":
+    print(json.dumps(riffusion_row(float(sys.argv[1]))))

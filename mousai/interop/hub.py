@@ -1,0 +1,132 @@
+"""Weights travel: one folder, or one repository of a hub, holds all that `Mousai.from_pretrained` needs.
+
+config.json is the profile, every field; dmae and tcld.safetensors with their cards; README.md tells a reader.
+"""
+
+import json
+import shutil
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import torch
+from huggingface_hub import HfApi, ModelCardData, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from mousai.checkpoint import check_shapes, load_weights, new_tcld, read_card, shapes_in
+from mousai.config import Profile
+from mousai.dmae import DMAE
+from mousai.files import aside, write_text
+from mousai.tcld import TCLD
+
+STAGES = ("dmae", "tcld")
+FILES = ("README.md", "config.json", *(f"{stage}.{ending}" for stage in STAGES for ending in ("safetensors", "json")))
+
+
+def write_folder(profile: Profile, weights: Path, folder: Path) -> Path:
+    """Copy the weights of both stages, with their cards, to `folder`, beside the profile and a page; returns it.
+
+    Raises FileNotFoundError where the weights are not whole.
+    """
+    for name in FILES[2:]:
+        if not (weights / name).is_file():
+            raise FileNotFoundError(f"{weights / name}: missing: train with `mousai train`, weights have a card")
+    for name in FILES[2:]:
+        with aside(folder / name) as temporary:
+            shutil.copyfile(weights / name, temporary)
+    write_text(json.dumps(profile.as_dict(), indent=1) + "\n", folder / "config.json")
+    write_text(
+        page(profile, {stage: read_card(weights / f"{stage}.safetensors") for stage in STAGES}), folder / "README.md"
+    )
+    return folder
+
+
+def push(folder: Path, repository: str, private: bool = True) -> str:
+    """Upload such a folder; returns its address. Asks the hub, with the token that `hf auth login` has left."""
+    hub = HfApi()
+    hub.create_repo(repository, private=private, exist_ok=True)
+    return str(hub.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=list(FILES)))
+
+
+def fetch(source: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or where the hub's repository of that name lies in the cache; offline only what is there.
+
+    Raises FileNotFoundError that says what there is not.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=list(FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        why = "no such folder, and no such repository on the hub or in the cache"
+        raise FileNotFoundError(f"{source}: {why}: check the name and the network") from error
+
+
+def read_profile(folder: Path) -> Profile:
+    """The profile of config.json. Raises FileNotFoundError, or ValueError that names the field at fault."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing: `Mousai.save_pretrained` writes it")
+    try:
+        return built(Profile, json.loads(path.read_bytes()), "profile")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no profile of this version: {error}") from error
+
+
+def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:
+    """Both nets, filled. Raises ValueError where the files do not fit, before memory is taken for them."""
+    try:
+        with torch.device("meta"):
+            empty = {"tcld": new_tcld(profile), "dmae": DMAE(profile.dmae)}
+    except (RuntimeError, ArithmeticError, TypeError, IndexError, MemoryError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no net that can be built: {error}") from error
+    for name, net in empty.items():
+        path = folder / f"{name}.safetensors"
+        if path.is_file():  # else loading says so
+            check_shapes(net, shapes_in(path), path.name)
+    tcld, dmae = new_tcld(profile), DMAE(profile.dmae)
+    for name, net in (("tcld", tcld), ("dmae", dmae)):
+        load_weights(net, folder / f"{name}.safetensors")
+    return tcld.eval(), dmae.eval()
+
+
+def built(kind: Any, value: Any, name: str) -> Any:
+    """`value`, as JSON gave it, as a `kind`: dataclass, tuple, number or text. ValueError names the field at fault."""
+    if is_dataclass(kind):
+        wrong = sorted(value.keys() ^ {field.name for field in fields(kind)}) if isinstance(value, dict) else value
+        if wrong or not isinstance(value, dict):
+            raise ValueError(f"{name}: missing or unknown {wrong!r}")
+        parts = {field.name: built(field.type, value[field.name], f"{name}.{field.name}") for field in fields(kind)}
+        return kind(**parts)  # type: ignore[operator]
+    if get_origin(kind) is tuple:
+        inside = get_args(kind)
+        if isinstance(value, list) and (inside[-1] is Ellipsis or len(value) == len(inside)):
+            return tuple(built(inside[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+    elif isinstance(value, kind if isinstance(kind, UnionType) else (int, float) if kind is float else kind):
+        return value
+    raise ValueError(f"{name} is {value!r}")
+
+
+def page(profile: Profile, cards: dict[str, dict]) -> str:
+    """What a visitor of the repository reads: how to use it, how it was made, whose it is; from the cards alone."""
+    about = ModelCardData(
+        license="mit", library_name="mousai", pipeline_tag="text-to-audio", tags=["music", "diffusion"]
+    )
+    rows = [
+        f"| `{stage}.safetensors` | {card.get('parameters', 0):,} | {card.get('steps', '')} | "
+        f"{card.get('hours_in_all', card.get('hours', ''))} | {card.get('data', '')} | {card.get('final_loss', '')} |"
+        for stage, card in cards.items()
+    ]
+    seconds = profile.tcld.crop / profile.sample_rate
+    parts = [
+        f"---\n{about.to_yaml()}\n---\n# Moûsai, the `{profile.name}` profile",
+        "Text to 48 kHz stereo in two diffusion stages, [arXiv 2301.11757](https://arxiv.org/abs/2301.11757); trained "
+        f"on chunks of {seconds:.1f} s. Text encoder: {profile.tcld.text.encoder}, not in here.",
+        "```python\nfrom mousai.inference.pipeline import Mousai, write_audio\n\n"
+        'music = Mousai.from_pretrained("this folder")\n'
+        'w = music.generate(["Pop, 2 of 4"], seconds=10, seed=0)  # [1, 2, 480000]\nwrite_audio(w[0], "pop.flac")\n```',
+        "| file | parameters | steps | hours | data | loss at the end |\n|---|---|---|---|---|---|\n" + "\n".join(rows),
+        "\n".join(f"- {stage}: {card['licence']}" for stage, card in cards.items() if "licence" in card),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

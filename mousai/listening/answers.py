@@ -1,0 +1,150 @@
+"""The listening test around its page: clips in, page and key out; answers in, people's rows for the report out."""
+
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from mousai.config import Profile
+from mousai.evaluation.baselines import sources
+from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
+from mousai.evaluation.statistics import bootstrap
+from mousai.files import write_text
+from mousai.listening import page as listening
+from mousai.listening.page import RATINGS, Answer
+from mousai.report.record import Report, plain, write_json
+from mousai.report.results import PEOPLE
+from mousai.reproduce.run import ROOT
+from mousai.small.profiles import GENRES
+
+OTHER = "holds another study, and without its key no answer to it can be read: choose another --out"
+
+
+def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device: str = "") -> str:
+    """Write out/listen.html, for the listeners, and out/key.json, not for them; returns a line that says so.
+
+    Raises ValueError where `out` holds the key of another study, or a clip cannot be used.
+    """
+    report, sets = Report(PEOPLE, profile, out, seed, device), sources(profile, device or None)
+    clips = listening.choose(sets, per_genre, seed, profile.sample_rate)
+    page, key = listening.study(clips, profile.name, seed, profile.sample_rate)
+    if (out / "key.json").exists() and read_key(out)["study"] != key["study"]:
+        raise ValueError(f"{out} {OTHER}")
+    contexts = {model: clips.context for model, clips in sets.items()}
+    write_json(plain(key | {"contexts": contexts, "provenance": report.provenance()}), out / "key.json")
+    write_text(page, out / "listen.html")
+    models = [clip.model for clip in clips]
+    counts = ", ".join(f"{model} {models.count(model)}" for model in sets)
+    size = (out / "listen.html").stat().st_size / 1e6
+    return f"{out / 'listen.html'}: {len(clips)} clips ({counts}), {size:.1f} MB: give people this file, not key.json"
+
+
+def read_key(folder: Path) -> dict:
+    """The key of the study in that folder. Raises FileNotFoundError or ValueError where it is missing or changed."""
+    path = folder / "key.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: give the page's folder as --out")
+    try:
+        key = json.loads(path.read_text(encoding="utf-8"))
+        whole = listening.digest(key) == key["study"] and {"contexts", "provenance"} <= key.keys()
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged or was changed: fetch it again from where the page was made")
+    return key
+
+
+def collect(files: list[Path], folder: Path, out: Path | None = None) -> str:
+    """Check every file, then write out/results/listening.json; returns a line that counts listeners and clips.
+
+    `out` is the report's folder, reports/<the study's profile> by default. Nothing is written where a file is bad.
+    """
+    key = read_key(folder)
+    answers = listening.answers(files, key)
+    place = out or ROOT / "reports" / key["profile"]
+    path = place / "results" / f"{PEOPLE}.json"
+    write_json(plain(results(answers, key, place).content() | {"provenance": key["provenance"]}), path)
+    listeners = [answer.listener for answer in answers]
+    each = ", ".join(f"{name} {listeners.count(name)}" for name in dict.fromkeys(listeners))
+    drawn = f"`mousai report --profile {key['profile']}` draws them"
+    return f"{path}: clips answered, of {len(key['clips'])}, by listener: {each}; {drawn}"
+
+
+def results(answers: list[Answer], key: dict, out: Path) -> Report:
+    """Genre choices, ratings and the listeners' agreement, as a notebook would report them."""
+    report = Report(PEOPLE, key["profile"], out, key["seed"])
+    by_model = {model: [a for a in answers if key["clips"][a.clip]["model"] == model] for model in models(key)}
+    matrices = {model: genres(report, model, own, key) for model, own in by_model.items() if own}
+    for model in matrices:
+        ratings(report, model, by_model[model], key)
+    for model in [model for model in by_model if model not in matrices]:
+        report.not_run(f"genre_accuracy{suffix(model)}.people", f"no clip of {model} was answered")
+    agreement(report, answers)
+    kappas, shares = ({model: f(C) for model, C in matrices.items()} for f in (kappa, accuracy))
+    people = {"matrices": {"people": matrices}, "kappa": {"people": kappas}, "accuracy": {"people": shares}}
+    report.data("figure5", {"genres": GENRES} | people)
+    return report
+
+
+def models(key: dict) -> list[str]:
+    """The models of the study, ours and real music first, as in the other listeners' columns of Figure 5."""
+    found = {clip["model"] for clip in key["clips"].values()}
+    return [model for model in ("ours", "real") if model in found] + sorted(found - {"ours", "real"})
+
+
+def suffix(model: str) -> str:
+    """The model's part of a metric's name: ours has none, as in what notebooks 07 and 10 list as not run."""
+    return "" if model == "ours" else f".{model}"
+
+
+def facts(own: list[Answer], key: dict, field: str) -> list[str]:
+    """What the key says of each answer's clip: its genre, its title."""
+    return [key["clips"][answer.clip][field] for answer in own]
+
+
+def context(model: str, own: list[Answer], key: dict) -> dict:
+    """How a model's clips were made, and how many of them were heard by how many people."""
+    listeners, clips = {answer.listener for answer in own}, {answer.clip for answer in own}
+    counts = {"listeners": len(listeners), "clips": len(clips), "study": key["study"]}
+    return key["contexts"].get(model, {}) | counts
+
+
+def mean(values: Sequence[float] | np.ndarray, own: list[Answer], key: dict) -> dict:
+    """value, low, high and n of a mean over answers: all answers about one tune are drawn together.
+
+    One tune alone says nothing of others: low and high are then None.
+    """
+    titles = facts(own, key, "title")
+    value, low, high = bootstrap(values, key["seed"], titles)
+    spread = {"low": low, "high": high} if len(set(titles)) > 1 else {"low": None, "high": None}
+    return {"value": value, **spread, "n": len(own)}
+
+
+def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
+    """Report the share of answers that name the genre asked for; returns the confusion matrix."""
+    asked, chosen = facts(own, key, "genre"), [answer.genre for answer in own]
+    name, told = f"genre_accuracy{suffix(model)}.people", context(model, own, key)
+    report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **told)
+    return confusion(asked, chosen)
+
+
+def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
+    """Report the mean of each of the four ratings."""
+    for rating in RATINGS:
+        name, told = f"ratings.{rating}{suffix(model)}", context(model, own, key)
+        report.metric(name, **mean([answer.ratings[rating] for answer in own], own, key), scale="1 to 5", **told)
+
+
+def agreement(report: Report, answers: list[Answer]) -> None:
+    """Cohen's kappa of the genres two listeners chose for the clips that both heard, averaged over all pairs."""
+    name, by_listener = "genre.listener_agreement.people", {}
+    for answer in answers:
+        by_listener.setdefault(answer.listener, {})[answer.clip] = answer.genre
+    shared = [(a, b, sorted(a.keys() & b.keys())) for a, b in combinations(by_listener.values(), 2)]
+    pairs = [(confusion([a[c] for c in clips], [b[c] for c in clips]), len(clips)) for a, b, clips in shared if clips]
+    if not pairs:
+        return report.not_run(name, "no two listeners heard the same clip")
+    value, n = float(np.mean([kappa(matrix) for matrix, _ in pairs])), sum(count for _, count in pairs)
+    report.metric(name, value, n=n, pairs=len(pairs), statistic="Cohen's kappa, mean over pairs of listeners")

@@ -1,0 +1,157 @@
+"""Drawings that lessons share, too long for a cell: each returns its figure, or fills the axes that it is given."""
+
+from collections.abc import Mapping, Sequence
+from math import log2, prod
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from mousai.config import UNetConfig
+from mousai.evaluation.attention import depth_of
+from mousai.report.figures import PALETTE
+from mousai.shapes import to_stride
+from mousai.spectrogram import log_mel
+from mousai.unet import injects
+
+ITEMS = "R Resnet, M Modulation, I Inject (z), S self-attention, C cross-attention (text)"
+GREY = "0.35"
+
+
+def unet_shapes(config: UNetConfig, length: int) -> list[tuple[int, int]]:
+    """(channels, steps) inside each depth, for a signal of `length` steps.
+
+    Raises ValueError where the length does not divide by the stride.
+    """
+    to_stride(length, config.stride, paper_exact=True)
+    return [(width, length // prod(config.factors[: i + 1])) for i, width in enumerate(config.channels)]
+
+
+def items_at(config: UNetConfig, depth: int) -> str:
+    """What stands at a depth on either side, by the letters of `ITEMS`: "2 × RMSC" is two groups of four."""
+    inject = injects(config, depth)
+    attention = "S" * config.attentions[depth] + "C" * config.cross_attentions[depth]
+    return f"{config.items[depth]} × RM{'I' * inject}{attention}"
+
+
+def draw_unet(ax: Axes, config: UNetConfig, length: int, title: str) -> None:
+    """From x_sigma down on the left, to v_hat up on the right; dashed are the skips, which add. A box says channels ×
+    steps and its items, and is as wide as the logarithm of its steps; green has self-attention, orange z, blue neither.
+    """
+    rows = [((config.in_channels, length), ("x_sigma", "v_hat"), GREY)]
+    for depth, shape in enumerate(unet_shapes(config, length)):
+        items = items_at(config, depth)
+        rows.append((shape, (items, items), PALETTE[2 if "S" in items else 1 if "I" in items else 0]))
+    for row, ((channels, steps), names, color) in enumerate(rows):
+        x, wide, deepest = 1.1 + 0.35 * (len(rows) - row), 1.1 + log2(steps) / log2(length), row + 1 == len(rows)
+        for side, name in zip((-1, 1), names, strict=True):
+            box(ax, side * x, -row, wide, f"{channels} × {steps}\n{name}", color)
+        arrow(ax, (wide / 2 - x, -row), (x - wide / 2, -row), "-" if deepest else "--")
+        if not deepest:
+            down_and_up(ax, x, -row, config.factors[row])
+    edge = 2.3 + 0.35 * len(rows)
+    ax.set(title=title, xlim=(-edge, edge), ylim=(0.5 - len(rows), 0.5))
+    ax.axis("off")
+
+
+def box(ax: Axes, x: float, y: float, wide: float, said: str, color: str) -> None:
+    """A box around its centre, two lines of text in it."""
+    ax.add_patch(Rectangle((x - wide / 2, y - 0.32), wide, 0.64, facecolor=color, edgecolor=color, alpha=0.3))
+    ax.text(x, y, said, ha="center", va="center", fontsize=8)
+
+
+def down_and_up(ax: Axes, x: float, y: float, factor: int) -> None:
+    """To the row below on the left, back from it on the right, and what time is divided and multiplied by."""
+    above, below = (x, y - 0.32), (x - 0.35, y - 0.68)
+    arrow(ax, (-above[0], above[1]), (-below[0], below[1]))
+    arrow(ax, below, above)
+    for side, sign in ((-1, "÷"), (1, "×")):
+        ax.text(side * (x + 0.15), y - 0.5, f"{sign}{factor}", ha="center", va="center", fontsize=8, color=GREY)
+
+
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], line: str = "-") -> None:
+    """A thin grey arrow."""
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": GREY, "ls": line, "shrinkA": 0, "shrinkB": 0})
+
+
+def draw_runs(ax: Axes, runs: Sequence[dict], name: str) -> None:
+    """What `mousai.checkpoint.read_runs` gives, one run after the other: mean loss, and the band from 10 to 90 %.
+
+    A card's curve is a mean over equal parts of its steps; each is drawn at its middle.
+    """
+    before = 0
+    for number, run in enumerate(runs, 1):
+        parts = len(run["loss_curve"])
+        x = before + run["steps"] * (np.arange(parts) + 0.5) / parts
+        label = f"{name}, run {number}: {run['steps']:,} steps"
+        (line,) = ax.plot(x, run["loss_curve"], label=label, lw=1.5)
+        ax.fill_between(x, run["loss_low"], run["loss_high"], color=line.get_color(), alpha=0.25, lw=0)
+        before += run["steps"]
+
+
+def draw_log_mels(waves: Mapping[str, Tensor], sample_rate: int = 48_000) -> Figure:
+    """Log-mel pictures of sounds [2, time] of one length side by side, as dark and bright as each other."""
+    seconds = next(iter(waves.values())).shape[-1] / sample_rate
+    pictures = {title: log_mel(w[None], sample_rate)[0] for title, w in waves.items()}
+    return draw_pictures(pictures, seconds, (0, 80), "mel band", (-3, 2))
+
+
+def draw_pictures(
+    pictures: Mapping[str, Tensor], seconds: float, rows: tuple[float, float], label: str, shades: tuple[float, float]
+) -> Figure:
+    """Pictures [row, time] side by side under their titles: what the lowest and the highest row stand for, and which
+    numbers are black and white.
+    """
+    fig, axes = plt.subplots(1, len(pictures), figsize=(11, 2.8), sharey=True, layout="constrained", squeeze=False)
+    for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+        extent = (0, seconds, *rows)
+        ax.imshow(picture, "magma", origin="lower", aspect="auto", vmin=shades[0], vmax=shades[1], extent=extent)
+        ax.set(title=title, xlabel="time (s)")
+        ax.grid(False)
+    axes[0, 0].set_ylabel(label)
+    return fig
+
+
+def draw_changes(changes: Tensor) -> Figure:
+    """What `channel_changes` finds [channel, mel band], in seaborn's "vlag": red is louder, blue quieter."""
+    limit = float(changes.abs().max())
+    fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+    picture = ax.imshow(changes, "vlag", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
+    fig.colorbar(picture, label="change (powers of ten)")
+    ax.set(xlabel="mel band (low to high)", ylabel="latent channel moved")
+    ax.grid(False)
+    return fig
+
+
+def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds: float) -> Figure:
+    """What `attention_weights` finds for one clip of that length, 1 wherever a net looked evenly.
+
+    Above, a picture a depth: which moment (up) asks which (across), the last self-attention there, a mean over heads.
+    Below, a row a depth: which token all moments ask in its last cross-attention.
+    """
+    looks = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
+    heard = {name: part[..., : len(tokens)] for name, part in weights.items() if "cross" in name}
+    words = {depth_of(name): even(part).mean(axis=0) for name, part in heard.items()}
+    mosaic: list[Any] = [[f"{depth}" for depth in sorted(looks)], ["words"] * len(looks)]
+    fig, axes = plt.subplot_mosaic(mosaic, figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
+    extent = (0, seconds, 0, seconds)
+    for depth, look in looks.items():
+        ax, top = axes[f"{depth}"], float(np.percentile(look, 99))
+        fig.colorbar(ax.imshow(look, "magma", origin="lower", vmin=0, vmax=top, extent=extent), ax=ax, shrink=0.7)
+        ax.set(title=f"depth {depth}, {len(look)} moments", xlabel="time asked (s)", ylabel="time asking (s)")
+        ax.grid(False)
+    rows, ax = np.stack([words[depth] for depth in sorted(words)]), axes["words"]
+    fig.colorbar(ax.imshow(rows, "magma", aspect="auto", vmin=0), ax=ax)
+    ax.set(xticks=range(len(tokens)), yticks=range(len(rows)), yticklabels=sorted(words), ylabel="depth")
+    ax.set_xticklabels(tokens, rotation=60, ha="right", rotation_mode="anchor")
+    ax.grid(False)
+    return fig
+
+
+def even(weights: Tensor) -> np.ndarray:
+    """[1, heads, asking, asked] -> mean over heads [asking, asked], times as many as are asked."""
+    return (weights[0].mean(dim=0) * weights.shape[-1]).cpu().numpy()

@@ -1,0 +1,66 @@
+"""Figures 5 and 6 redrawn from the results, the same bytes for the same numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mousai.files import aside
+from mousai.reproduce.preflight import stamp
+
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
+
+
+def save(fig: Figure, path: Path, data: dict) -> None:
+    """Write a PNG aside and rename, above it the data's caption if it has one; no date and no version inside."""
+    if "caption" in data:
+        stamp(fig)
+    with aside(path) as temporary:
+        fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+
+
+def figure5(data: dict, path: Path) -> None:
+    """One matrix a listener (across) and model (down): rows the prompted genre, columns the chosen one, counts."""
+    matrices = data["matrices"]
+    rows = max((len(models) for models in matrices.values()), default=1)
+    fig = Figure(figsize=(4.2 * len(matrices), 4 * rows), layout="constrained")
+    for across, (listener, models) in enumerate(matrices.items(), 1):
+        for down, (model, counts) in enumerate(models.items()):
+            ax = fig.add_subplot(rows, len(matrices), down * len(matrices) + across)
+            confusion(ax, np.asarray(counts), data["genres"], f"{model}, heard by {listener}")
+    save(fig, path, data)
+
+
+def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> None:
+    """A single matrix: colour is the share of its row, the number the count."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    seaborn.heatmap(share, annot=counts, fmt="g", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=ax)
+    ax.set_xticklabels(genres, rotation=45)
+    ax.set_yticklabels(genres, rotation=0)
+    ax.set(title=title, xlabel="genre chosen", ylabel="genre prompted")
+
+
+def figure6(data: dict, path: Path) -> None:
+    """Mean amplitude of each segment with its 95 % interval, generated beside real, one panel a measure."""
+    measures = data["measures"]
+    fig = Figure(figsize=(4.6 * len(measures), 3.4), layout="constrained")
+    for place, (measure, kinds) in enumerate(measures.items()):
+        ax = fig.add_subplot(1, len(measures), place + 1)
+        for index, (kind, values) in enumerate(kinds.items()):
+            segments(ax, data["segments"], values, kind, index)
+        ax.set(title=measure, xlabel="segment k of 4", ylabel="amplitude, full scale = 1", ylim=(0, None))
+        ax.set_xticks(data["segments"])
+        ax.legend(frameon=False)
+    save(fig, path, data)
+
+
+def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:
+    """One line of Figure 6: bars are the 95 % interval of the mean, the band one standard deviation."""
+    mean, low, high = (np.asarray(values[key], float) for key in ("mean", "low", "high"))
+    x = np.asarray(places) + 0.05 * (index - 0.5)
+    ax.errorbar(x, mean, [mean - low, high - mean], marker="o", capsize=3, color=PALETTE[index], label=kind)
+    if "std" in values:
+        std = np.asarray(values["std"], float)
+        ax.fill_between(x, np.maximum(mean - std, 0), mean + std, color=PALETTE[index], alpha=0.15, linewidth=0)

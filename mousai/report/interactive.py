@@ -1,0 +1,36 @@
+"""What moves under a reader's hand, and stands still in a batch run, where there is no hand."""
+
+from collections.abc import Callable, Sequence
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from ipywidgets import SelectionSlider, interactive
+from matplotlib.figure import Figure
+
+from mousai.report.record import Report
+
+
+def slider(
+    report: Report, name: str, draw: Callable[[float], Figure], values: Sequence[float], shown: float, label: str
+) -> interactive | None:
+    """`draw(value)` for the value chosen of `values`, `shown` to begin with: the last expression of a cell.
+
+    The figure of `shown` is saved as figures/<name>.png. A batch run shows that one and gives None: a widget would be
+    left in the executed copy with nobody behind it. Raises ValueError where `shown` is none of the values.
+    """
+    if shown not in values:
+        raise ValueError(f"slider {name!r}: {shown:g} is not among its values: begin with one of them")
+
+    def redraw(value: float) -> None:
+        fig = draw(value)
+        if value == shown:
+            report.figure(fig, name)
+        display(fig)  # ipywidgets knows matplotlib's inline backend by a name that it no longer has
+        plt.close(fig)
+
+    if not report.live:
+        return redraw(shown)
+    choose = SelectionSlider(
+        options=[(f"{value:g}", value) for value in values], value=shown, description=label, continuous_update=False
+    )
+    return interactive(redraw, value=choose)

@@ -1,0 +1,116 @@
+"""The results of one report folder, read back: what tables and figures are redrawn from."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mousai.reproduce.preflight import NOTE
+from mousai.small.profiles import A100_REHEARSAL, REHEARSAL
+
+PAPER = Path(__file__).with_name("paper.json")
+
+# Which lesson writes what a table or figure is drawn from.
+WRITERS = {
+    "table1": "00_text2music",
+    "table3": "09_time_and_memory",
+    "table4": "06_clap_score",
+    "table5": "10_paper_report",
+    "figure5": "07_genre_confusion",
+    "figure6": "08_long_term_amplitude",
+    "attention": "08_long_term_amplitude",
+}
+PEOPLE = "listening"  # the result that `mousai listen --collect` writes; there is none where nobody was asked
+
+
+@cache
+def paper() -> dict[str, Any]:
+    """The paper's own numbers and claims, each with its certainty mark, from paper.json."""
+    return json.loads(PAPER.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All results/*.json of a report folder; `notebooks` maps a lesson's name to what it wrote."""
+
+    profile: str
+    notebooks: dict[str, dict]
+
+    @classmethod
+    def read(cls, out: Path, profile: str) -> "Results":
+        """Read them. Raises ValueError where one is of another profile or broken."""
+        found = {}
+        for path in sorted((out / "results").glob("*.json")):
+            if path.name == "summary.json":
+                continue
+            found[path.stem] = read_result(path, profile)
+        return cls(profile, found)
+
+    def data(self, key: str) -> Any | None:
+        """What the lesson in charge of `key` stored, with what people chose beside it, or None."""
+        stored, people = (self.notebooks.get(name, {}).get("data", {}).get(key) for name in (WRITERS[key], PEOPLE))
+        stored = stored if people is None else beside(stored or {}, people)
+        return stored | {"caption": NOTE} if self.mark and isinstance(stored, dict) else stored
+
+    @property
+    def mark(self) -> str:
+        """What stands before every caption: nothing, but in a rehearsal."""
+        return f"{REHEARSAL}: " if self.profile == A100_REHEARSAL.name else ""
+
+    def why_missing(self, key: str) -> str:
+        """The reason, in one line, why there is nothing under `key`."""
+        name = WRITERS[key]
+        if name not in self.notebooks:
+            return f"notebook {name} has no result here: it failed or was not run"
+        reasons = self.notebooks[name]["not_run"]
+        return next((why for item, why in reasons.items() if key in item), f"notebook {name} wrote no {key}")
+
+    def metrics(self) -> dict[str, dict]:
+        """Every metric by its id, with the file it came from, in the order of the ids."""
+        flat = {
+            name: metric | {"file": f"results/{notebook}.json"}
+            for notebook, result in self.notebooks.items()
+            for name, metric in result["metrics"].items()
+        }
+        return dict(sorted(flat.items()))
+
+    def not_run(self) -> list[tuple[str, str, str]]:
+        """(notebook, what, why) of everything that no result holds: what a lesson lacks, people may have brought."""
+        measured = self.metrics()
+        return [
+            (notebook, item, why)
+            for notebook, result in self.notebooks.items()
+            for item, why in sorted(result["not_run"].items())
+            if item not in measured
+        ]
+
+
+def beside(stored: dict, people: dict) -> dict:
+    """Both, joined one level down, so that people stand among the listeners of Figure 5."""
+    joined = {key: {**stored[key], **value} for key, value in people.items() if isinstance(stored.get(key), dict)}
+    return stored | people | joined
+
+
+def check_own(out: Path, profile: str) -> None:
+    """Raises ValueError where the folder holds another profile's results: a run would take them away."""
+    for path in sorted((out / "results").glob("*.json")):
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))["profile"]
+        except (ValueError, KeyError, TypeError):
+            continue  # the summary, or what is broken and made anew
+        if other != profile:
+            raise ValueError(f"{out}: holds results of profile {other!r}, not {profile!r}: choose another --out")
+
+
+def read_result(path: Path, profile: str) -> dict:
+    """One lesson's result. Raises ValueError where the file is broken, of another profile, or a rehearsal's."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path.name}: not readable as JSON: remove it and run that notebook again") from None
+    if result["profile"] != profile:
+        raise ValueError(f"{path.name}: of profile {result['profile']!r}, not {profile!r}: choose another folder")
+    if result.get("provenance", {}).get("rehearsal") and profile != A100_REHEARSAL.name:
+        raise ValueError(f"{path.name}: made in a rehearsal, no result of {profile}: run that notebook again")
+    return result

@@ -1,0 +1,71 @@
+"""The rows of Table 3, time and memory: each number of ours with its quartiles, its runs, and what was run."""
+
+from dataclasses import replace
+
+from mousai.report.results import Results, paper
+from mousai.report.verdicts import DIFFERENT, NOT_RUN, Row, direction, figure, interval, not_run, number
+
+
+def table3(results: Results) -> list[Row]:
+    """Time and memory for about 43 s of music: ours, the paper's size, Riffusion, and the ratio of the last two.
+
+    Only a machine like the paper's can agree except by chance; the ratio is of two systems on one machine.
+    """
+    said, stored, why = paper()["table3"], results.data("table3"), results.why_missing("table3")
+    ours, size, riffusion = (system(stored, name) for name in ("ours", "paper_size", "riffusion"))
+    absent, full = (stored or {}).get("not_run", {}).get("riffusion", why), results.profile == "a100"
+    items = {"seconds": ("inference time", " s"), "memory_gb": ("memory", " GB"), "time_per_audio": ("time/audio", "")}
+    rows = []
+    for key, (label, unit) in items.items():
+        mine, other = said[key]["Moûsai"], said[key]["Riffusion"]
+        row = measured(f"{label}, Moûsai", mine, ours, key, unit, why)
+        rows.append(row if full else other_size(row))
+        if not full:
+            item = f"{label}, Moûsai at the paper's size"
+            rows.append(measured(item, mine, size, key, unit, absent))
+        rows.append(measured(f"{label}, Riffusion", other, riffusion, key, unit, absent))
+    return [*rows, faster(said["time_per_audio"], ours if full else size, riffusion, absent)]
+
+
+def system(stored: dict | None, name: str) -> dict:
+    """That system's row of the stored Table 3, empty where it is not there."""
+    return next((row for row in (stored or {}).get("rows", []) if row["system"] == name), {})
+
+
+def measured(item: str, said: float, ours: dict, key: str, unit: str, why: str) -> Row:
+    """One number of a system beside the paper's: the median, for times with quartiles, and how many runs it is of."""
+    row = number(item, said, "B", ours.get(key), unit, how(ours) or why)
+    if row.verdict == NOT_RUN or "n" not in ours:
+        return row
+    per = {"seconds": 1.0, "time_per_audio": ours["audio_seconds"]}.get(key)
+    ends = (None, None) if per is None else (end / per for end in ours["seconds_quartiles"])
+    quartiles = "" if per is None else "quartiles "
+    shown = interval(ours[key], *ends).replace("[", f"[{quartiles}") + unit
+    return replace(row, ours=f"{shown}, n {ours['n']}")
+
+
+def how(row: dict) -> str:
+    """What the machine did for that row: threads, precision, steps, calls of each network."""
+    if not row:
+        return ""
+    calls = ", ".join(f"{part} {n}" for part, n in row.get("calls", {}).items())
+    machine = f"{row['device']}, {row['threads']} threads, {row.get('precision', '')}".removesuffix(", ")
+    said = [machine, f"{row['steps']} steps", f"calls: {calls}" if calls else "", row.get("how", "")]
+    return "; ".join(part for part in said if part)
+
+
+def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
+    """Riffusion's time over Moûsai's, for as much music, both on this machine."""
+    item, ratio = "Riffusion's time over Moûsai's, per second of music", said["Riffusion"] / said["Moûsai"]
+    if not (ours and riffusion):
+        return not_run(item, f"{figure(ratio)} [B]", why)
+    mine = riffusion["time_per_audio"] / ours["time_per_audio"]
+    text = f"{figure(mine)} ({riffusion['steps']} steps against {ours['steps']})"
+    return direction(item, f"{figure(ratio)} [B]", text, mine > 1, "above 1; the steps decide, and the paper's are [?]")
+
+
+def other_size(row: Row) -> Row:
+    """A smaller model's time or memory is another quantity: never "same", however near."""
+    if row.verdict == NOT_RUN:
+        return row
+    return replace(row, verdict=DIFFERENT, rule=f"a smaller model, so never the same: {row.rule}")

@@ -1,0 +1,149 @@
+"""Run one notebook with papermill, and trust nothing but what its last cell wrote.
+
+Learned from papermill's ways: an unknown parameter only warns, so it is refused here; output is written in place, so it
+is written aside and renamed; `sys.exit(0)` in a cell passes silently and a killed kernel's copy says "completed", so
+success is results/<notebook>.json, written in this run, beside cells that all ran without an error.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from mousai.files import sha256, write_text
+from mousai.reproduce.kernel_monitor import Ended, Watch, own_kernel
+
+
+def execute(
+    notebook: Path,
+    parameters: dict,
+    out: Path,
+    tell: Callable[[Any], None] = lambda pulse: None,
+    limit: float | None = None,
+) -> None:
+    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `tell` gets a `Pulse` now and then.
+
+    Raises ValueError where a parameter is unknown to it, `Ended` with a few lines that say what failed, died or took
+    longer than `limit` seconds.
+    """
+    check_parameters(notebook, parameters)
+    forget(out, notebook.stem)
+    try:
+        with (
+            TemporaryDirectory(prefix="mousai-") as folder,
+            own_kernel(Path(folder), offline=parameters["profile"]),
+            Watch(notebook, tell, limit) as watch,
+        ):
+            ran = run_cells(notebook, Path(folder) / notebook.name, parameters, watch)
+        if problem := missing(ran, out / "results" / f"{notebook.stem}.json"):
+            raise Ended("failed", problem)
+        write_text(nbformat.writes(clean(ran)) + "\n", out / "notebooks" / notebook.name)
+    except BaseException:  # also an interruption: half a result is none
+        forget(out, notebook.stem)
+        raise
+
+
+def check_parameters(notebook: Path, parameters: dict) -> None:
+    """Raises ValueError for a parameter that the notebook's tagged cell does not set."""
+    unknown = [name for name in parameters if name not in declared(notebook)]
+    if unknown:
+        raise ValueError(
+            f"{notebook.stem}: unknown parameter {unknown[0]!r}: set it in the notebook's cell tagged parameters"
+        )
+
+
+def declared(notebook: Path) -> set[str]:
+    """The names that the notebook's parameters cell sets."""
+    import papermill
+
+    return set(papermill.inspect_notebook(str(notebook)))
+
+
+def run_cells(notebook: Path, copy: Path, parameters: dict, watch: Watch) -> NotebookNode:
+    """The executed notebook. Raises `Ended` where a cell failed or the kernel is no more."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    try:
+        return papermill.execute_notebook(
+            str(notebook),
+            str(copy),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(notebook.parent),
+            on_cell_start=watch.cell_started,
+        )
+    except papermill.PapermillExecutionError as error:
+        raise Ended("failed", first_lines(error)) from None
+    except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
+        raise watch.death((str(error).splitlines() or [type(error).__name__])[0]) from None
+
+
+def first_lines(error) -> str:
+    """Cell, error and the line of the cell it came from: what a reader needs before opening anything."""
+    where = re.findall(r"^-+> *\d+ (.*)$", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.MULTILINE)
+    line = f"\n  at: {where[0].strip()}" if where else ""
+    what = str(error.evalue).strip().splitlines() or [""]
+    return f"cell {error.cell_index + 1}: {error.ename}: {what[0][:300]}{line}"
+
+
+def missing(ran: NotebookNode, result: Path) -> str:
+    """Why a notebook that papermill calls completed is not, or ""."""
+    for index, cell in enumerate(ran.cells, 1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"cell {index}: {output.ename}: {output.evalue}: a lesson runs to its last cell"
+    if not result.exists():
+        return f"{result.name} was not written: is report.done() the last cell?"
+    try:
+        artefacts = dict(json.loads(result.read_text(encoding="utf-8"))["artefacts"])
+    except (ValueError, KeyError, TypeError):
+        return f"{result.name} is not whole: did something else write to it?"
+    for file, digest in artefacts.items():
+        if not (result.parent.parent / file).is_file():
+            return f"{file} is missing: {result.name} names it"
+        if sha256(result.parent.parent / file) != digest:
+            return f"{file} is not as the notebook wrote it: cut off, or something else wrote to it"
+    return ""
+
+
+def forget(out: Path, name: str) -> None:
+    """Take away what an earlier run of this notebook left, so that nothing old passes for new."""
+    result, copy = out / "results" / f"{name}.json", out / "notebooks" / f"{name}.ipynb"
+    if result.exists():
+        try:
+            files = json.loads(result.read_text(encoding="utf-8"))["artefacts"]
+        except (ValueError, KeyError, TypeError):
+            files = []
+        for file in [out / file for file in files]:
+            file.unlink(missing_ok=True)
+    result.unlink(missing_ok=True)
+    copy.unlink(missing_ok=True)
+
+
+def clean(ran: NotebookNode) -> NotebookNode:
+    """Without papermill's times and this machine's paths."""
+    ran.metadata.pop("papermill", None)
+    for cell in ran.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                output["text"] = without_paths(output["text"])
+    return ran
+
+
+def without_paths(text: str) -> str:
+    """Paths of this machine, as warnings print them, made relative."""
+    text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "cell", text)
+    places = {sys.prefix: ".venv", str(Path(__file__).resolve().parents[2]): "."}
+    for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
+        text = text.replace(place, name)
+    return text

@@ -1,0 +1,170 @@
+"""The a100 profile rehearsed: its networks and lengths, a step of each, tiny data, no network, on any machine.
+
+What a100 would fetch is replaced by something of the same shape with random weights, in a Hugging Face cache of the
+rehearsal's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below `home()`,
+where no real run looks, and every caption says what it is.
+
+python -m mousai.reproduce.preflight t5       makes one of `MAKERS`, its name as JSON on the last line
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mousai.files import home, write_text
+from mousai.small.profiles import A100_REHEARSAL, GENRES, REHEARSAL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOTE = f"{REHEARSAL}: one step of everything, random text encoder; no number or sound here means anything"
+WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Electronic and Hip Hop"]
+
+
+def apart() -> None:
+    """From here on this process, and all that it starts, writes to `rehearsal/` below `home()`, finds models there
+    alone, and asks nobody. The user's own data set is left out. To be called before anything of Hugging Face's loads.
+    """
+    if os.environ.get("HF_HUB_CACHE") == str(home() / "hub"):
+        return  # it is already
+    place = home().resolve() / "rehearsal"
+    os.environ |= {"MOUSAI_HOME": str(place), "HF_HUB_CACHE": str(place / "hub"), "HF_HUB_OFFLINE": "1"}
+    os.environ.pop("MOUSAI_DATA", None)
+
+
+def prepare() -> None:
+    """Make what is missing, each in a process of its own, so that its memory is free again. The data must be there.
+
+    Raises ChildProcessError where one fails.
+    """
+    from mousai.bench.efficiency import in_fresh_process
+
+    for name in [name for name in MAKERS if not made(name)]:
+        print(f"{REHEARSAL}: making {name}", flush=True)
+        try:
+            in_fresh_process("mousai.reproduce.preflight", name)
+        except RuntimeError as error:
+            raise ChildProcessError(str(error)) from error
+
+
+def made(name: str) -> bool:
+    """Whether it is there, whole, and of the profile as it is now."""
+    from mousai.checkpoint import read_card, weights_path
+    from mousai.evaluation.clap import LAION
+
+    if name in ("dmae", "tcld"):
+        config = json.loads(json.dumps(asdict(getattr(A100_REHEARSAL, name))))
+        return read_card(weights_path(A100_REHEARSAL, name)).get("config") == config
+    return (repository({"t5": A100_REHEARSAL.tcld.text.encoder, "laion": LAION[0]}[name]) / "refs" / "main").is_file()
+
+
+def repository(name: str) -> Path:
+    """Where this process's Hugging Face cache keeps that repository."""
+    return Path(os.environ["HF_HUB_CACHE"]) / f"models--{name.replace('/', '--')}"
+
+
+@contextmanager
+def stand_in(name: str) -> Iterator[Path]:
+    """A folder to be filled, the one version there is of that repository; without its name in refs nobody finds it."""
+    place = repository(name) / "snapshots" / REHEARSAL
+    place.mkdir(parents=True, exist_ok=True)
+    yield place
+    write_text(REHEARSAL, repository(name) / "refs" / "main")
+
+
+def make_t5() -> None:
+    """T5-base's encoder with random weights, and a tokenizer of its class that knows the words of our captions."""
+    import torch
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    from mousai.data.embedded import load_records
+    from mousai.data.records import prompt
+
+    torch.manual_seed(A100_REHEARSAL.seed)
+    texts = [prompt(r, k) for r in load_records(A100_REHEARSAL) for k in range(1, r.chunks + 1)]
+    blank = T5Tokenizer(extra_ids=0)
+    tokenizer = blank.train_new_from_iterator([texts, WORDS, list(GENRES)], vocab_size=2000, show_progress=False)
+    config = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+    with stand_in(A100_REHEARSAL.tcld.text.encoder) as place:
+        tokenizer.save_pretrained(place)
+        T5EncoderModel(config).save_pretrained(place)
+
+
+def make_laion() -> None:
+    """LAION-CLAP's checkpoint with random weights, and the three tokenizers that its package asks for when imported."""
+    from transformers import BartTokenizer, BertTokenizer, RobertaConfig, RobertaModel, RobertaTokenizer
+
+    for name, kind, listed in (
+        ("roberta-base", RobertaTokenizer, "vocab.json"),
+        ("bert-base-uncased", BertTokenizer, "vocab.txt"),
+        ("facebook/bart-base", BartTokenizer, "vocab.json"),
+    ):
+        tokenizer = kind().train_new_from_iterator([WORDS], vocab_size=320, show_progress=False)
+        words = tokenizer.get_vocab()
+        with stand_in(name) as place:
+            tokenizer.save_pretrained(place)
+            text = json.dumps(words) if listed.endswith("json") else "\n".join(sorted(words, key=words.__getitem__))
+            write_text(text, place / listed)
+            if name == "roberta-base":
+                config = RobertaConfig(vocab_size=400, num_hidden_layers=2, max_position_embeddings=514)
+                config.type_vocab_size = 1
+                RobertaModel(config).save_pretrained(place)
+    make_checkpoint()
+
+
+def make_checkpoint() -> None:
+    """A file as the music checkpoint's: names with "module.", a buffer that newer versions no longer have."""
+    import laion_clap  # needs the tokenizers
+    import torch
+
+    from mousai.evaluation.clap import LAION
+
+    torch.manual_seed(A100_REHEARSAL.seed)
+    model = laion_clap.CLAP_Module(enable_fusion=False, amodel="HTSAT-base", device="cpu").model
+    state = {"module.text_branch.embeddings.position_ids": torch.arange(514)[None]}
+    for name, tensor in model.state_dict().items():
+        state[f"module.{name}"] = torch.randn_like(tensor) / 20 if tensor.is_floating_point() else tensor
+        if "running_var" in name or name.endswith(("logit_scale_a", "logit_scale_t")):
+            state[f"module.{name}"].fill_(1.0)
+    with stand_in(LAION[0]) as place:
+        torch.save({"epoch": 15, "state_dict": state}, place / LAION[1])
+
+
+def make_dmae() -> None:
+    """Stage 1 after a step, shipped as `mousai train dmae --ship` does it."""
+    from mousai.training.setup import ship, train_dmae
+
+    ship(A100_REHEARSAL, "dmae", *train_dmae(A100_REHEARSAL))
+
+
+def make_tcld() -> None:
+    """Stage 2 after a step."""
+    from mousai.checkpoint import load_dmae
+    from mousai.training.setup import ship, train_tcld
+
+    ship(A100_REHEARSAL, "tcld", *train_tcld(A100_REHEARSAL, load_dmae(A100_REHEARSAL)))
+
+
+MAKERS = {"t5": make_t5, "laion": make_laion, "dmae": make_dmae, "tcld": make_tcld}
+
+
+def stamp(fig: "Figure") -> None:
+    """Write above a figure what it is."""
+    fig.text(0.5, 1.02, NOTE, ha="center", va="bottom", color="#d55e00", fontsize=8)
+
+
+def marked(page: str) -> str:
+    """The page of a report, what it is at its top, in each heading, and in each picture's caption."""
+    page = re.sub(r"^(#+ |!\[)", rf"\1{REHEARSAL}: ", page, flags=re.MULTILINE)
+    return page.replace("\n\n", f"\n\n**{NOTE}.**\n\n", 1)
+
+
+if __name__ == "__main__":
+    MAKERS[sys.argv[1]]()
+    print(json.dumps({"made": sys.argv[1]}))

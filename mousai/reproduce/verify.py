@@ -1,0 +1,121 @@
+"""Is a report what its results say, and are its results what this code and these weights give? `mousai verify`.
+
+Every line says one thing that differs; none, and the report can be believed as far as a machine can tell.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from matplotlib.image import imread
+
+from mousai.files import sha256
+from mousai.report.build import build
+from mousai.report.record import profile_sha256, weights_sha256
+from mousai.report.results import Results
+from mousai.reproduce import execute
+from mousai.reproduce.fingerprint import code_cells
+from mousai.reproduce.kernel_monitor import Ended
+from mousai.reproduce.run import NOTEBOOKS
+from mousai.small.profiles import get_profile
+
+CLOSE = 1e-5
+LEVELS = 4  # of 255; 2 were seen between two processors, in a thousandth of a picture
+CHEAP = ("01_v_diffusion", "02_ddim", "03_unet_1d")  # seconds each, and they need no data set
+
+
+def verify(out: Path, profile: str, again: Sequence[str] = CHEAP, notebooks: Path = NOTEBOOKS) -> list[str]:
+    """What differs, a line each: artefacts, weights and settings against their hashes, tables and figures redrawn, the
+    executed notebooks' code against ours, and the lessons `again` run once more. Nothing under `out` is changed.
+
+    Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
+    """
+    results = Results.read(out, profile)
+    if not results.notebooks:
+        raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
+    lines = [line for name, result in results.notebooks.items() for line in of_one_lesson(out, name, result, notebooks)]
+    lines += redrawn(out, profile)
+    for name in again:
+        lines += run_again(out, name, results, notebooks)
+    return lines
+
+
+def of_one_lesson(out: Path, name: str, result: dict, notebooks: Path) -> Iterator[str]:
+    """Its files, what it was made with, and its code, against what is here."""
+    for file, digest in result["artefacts"].items():
+        if not (out / file).is_file():
+            yield f"{file}: missing; {name} made it"
+        elif sha256(out / file) != digest:
+            yield f"{file}: not the file that {name} made"
+    made, profile = result["provenance"], get_profile(result["profile"])
+    for weights, digest in weights_sha256(profile).items():
+        if made["weights_sha256"].get(weights) != digest:
+            yield f"{name}: made with other weights of {weights} than those here"
+    if made["profile_sha256"] != profile_sha256(profile):
+        yield f"{name}: made with other settings of the profile {profile.name} than those here"
+    copy, lesson = out / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb"
+    if lesson.is_file() and (not copy.is_file() or not set(code_cells(lesson)) <= set(code_cells(copy))):
+        yield f"notebooks/{name}.ipynb: not a run of the notebook that is here"
+
+
+def redrawn(out: Path, profile: str) -> Iterator[str]:
+    """Tables, figures, summary and page that the results alone draw otherwise than they lie there."""
+    with TemporaryDirectory(prefix="mousai-") as folder:
+        place = Path(folder)
+        shutil.copytree(out / "results", place / "results")
+        for kept in ("audio", "figures"):  # the page names them
+            if (out / kept).is_dir():
+                shutil.copytree(out / kept, place / kept)
+        build(place, profile)
+        drawn = [*place.glob("tables/*"), *place.glob("figures/figure_*"), place / "results" / "summary.json"]
+        for path in sorted([*drawn, place / "README.md"]):
+            name = path.relative_to(place).as_posix()
+            if not (out / name).is_file() or sha256(out / name) != sha256(path):
+                yield f"{name}: the results draw another one"
+
+
+def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterator[str]:
+    """What a lesson finds now and did not find then: numbers by name, then figures.
+
+    Sounds are left out: an Ogg stream carries a number drawn by chance.
+    """
+    before = results.notebooks.get(name)
+    if before is None:
+        return
+    with TemporaryDirectory(prefix="mousai-") as folder:
+        parameters = {"profile": results.profile, "seed": before["seed"], "out": folder}
+        try:
+            execute.execute(notebooks / f"{name}.ipynb", parameters, Path(folder))
+        except Ended as error:
+            yield f"{name}, run again: {error.status}: {error}"
+            return
+        now = json.loads((Path(folder) / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for part in ("metrics", "data", "artefacts"):
+            for key in sorted(before[part].keys() | now[part].keys()):
+                equal = same(before[part].get(key), now[part].get(key)) or same_picture(out / key, Path(folder) / key)
+                if not key.startswith("audio/") and not equal:
+                    yield f"{name}, run again: {key} is another one"
+
+
+def same_picture(a: Path, b: Path) -> bool:
+    """Two pictures that no eye tells apart: no colour further off than `LEVELS`; another processor rounds otherwise."""
+    if a.suffix != ".png" or not (a.is_file() and b.is_file()):
+        return False
+    ours, theirs = imread(a), imread(b)
+    return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < (LEVELS + 0.5) / 255)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, numbers to `CLOSE`: another number of threads or another processor adds up in another order."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE)
+    return a == b
