@@ -13,9 +13,10 @@ _HOME = None if os.environ.get("MOUSAI_HOME") else tempfile.TemporaryDirectory(p
 if _HOME is not None:
     os.environ["MOUSAI_HOME"] = _HOME.name
 
+import helpers.typecheck  # noqa: E402, F401 (the hook below finds it by name)
 from jaxtyping import install_import_hook  # noqa: E402
 
-_HOOK = install_import_hook("mousai", "typecheck.check")  # before the first import of mousai
+_HOOK = install_import_hook("mousai", "helpers.typecheck.check")  # before the first import of mousai
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -125,7 +126,7 @@ def write_piece(profile: Profile, root: Path, i: int, rng: np.random.Generator) 
 @pytest.fixture
 def held(tmp_path, monkeypatch) -> Path:
     """A folder with a page and its key: three models, one clip of each genre, all made up."""
-    from listeners import MODELS, made_up
+    from helpers.listeners import MODELS, made_up
 
     from mousai.listening import answers as people
     from mousai.small.profiles import PROFILES

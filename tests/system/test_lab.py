@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import PROGRAM, Page
-from lessons import NOTEBOOKS, cells
+from helpers.browser import PROGRAM, Page
+from helpers.lessons import NOTEBOOKS, cells
 
 ROOT = NOTEBOOKS.parent
 LESSONS = ("00_text2music", "01_v_diffusion", "02_ddim", "05_tcld_training")

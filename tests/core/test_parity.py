@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from authors import at_depth, dmae_pair, made_exact, random_unet, tcld_pair
+from helpers.authors import at_depth, dmae_pair, made_exact, random_unet, tcld_pair
 from torch.testing import assert_close
 
 from mousai.bench.authors import authors_dmae, authors_encoder, authors_tcld

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from authors import dmae_pair, tcld_pair
+from helpers.authors import dmae_pair, tcld_pair
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 

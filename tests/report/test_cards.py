@@ -13,7 +13,7 @@ from mousai.report.record import Report
 from mousai.report.results import Results
 from mousai.small.profiles import get_profile
 
-COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
+COMMITTED = Path(__file__).resolve().parents[2] / "reports" / "cpu"
 
 
 def reported(out: Path) -> Results:

@@ -18,7 +18,7 @@ from mousai.report.record import Report
 from mousai.report.results import Results
 from mousai.report.verdicts import DIFFERENT, DIRECTION, NOT_REACHED, NOT_RUN, REACHED, SAME, number
 
-COMMITTED = Path(__file__).resolve().parent.parent / "reports" / "cpu"
+COMMITTED = Path(__file__).resolve().parents[2] / "reports" / "cpu"
 SHARES = {"Electronic": 0.25, "Hip Hop": 0.25, "Metal": 0.25, "Pop": 0.25}
 TABLE1 = {"pairs": 1600, "hours": 4.85, "sample_rate": 48000, "channels": 2, "splits": {}, "genre_shares": SHARES}
 TABLE3 = {

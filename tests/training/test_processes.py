@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from killed import weights
-from launched import TOGETHER
+from helpers.killed import weights
+from helpers.launched import TOGETHER
 from test_train import CONFIG, batches, line
 from torch.testing import assert_close
 
@@ -22,8 +22,13 @@ STEPS = 6
 def launched(folder: Path, processes: int, *numbers: int) -> subprocess.CompletedProcess:
     """`launched.py` in so many processes on this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [str(Path(__file__).parent / "launched.py"), str(folder), *map(str, numbers)]
-    kept = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent)}
+    words = [str(Path(__file__).parents[1] / "helpers" / "launched.py"), str(folder), *map(str, numbers)]
+    kept = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
     return subprocess.run([*command, *words], env=kept, capture_output=True, text=True, timeout=120)
 
 

@@ -200,7 +200,7 @@ def test_missing_laion_weights_give_one_line_that_says_what_to_fetch(tmp_path, m
 
 def test_laions_own_code_scores_with_a_checkpoint_and_tokenizers_from_the_cache(tmp_path):
     """Random weights and a text tower of two layers; everything else is the package's own, in a fresh process."""
-    script = Path(__file__).with_name("laion_for_real.py")
+    script = Path(__file__).parents[1] / "helpers" / "laion_for_real.py"
     command = [sys.executable, str(script), str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}

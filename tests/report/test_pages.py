@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from mousai.cli import app
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/PLANTED.md", "reports/cpu/README.md"]
 PAGES += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("mousai/weights/*/README.md"))]
 NOTEBOOKS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/*.ipynb"))]

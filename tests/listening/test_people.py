@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from listeners import by_hand, key_of, run
+from helpers.listeners import by_hand, key_of, run
 from numpy.testing import assert_allclose
 
 from mousai.listening import answers as people

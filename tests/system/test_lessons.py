@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 import pytest
-from lessons import ANSWER, NAMES, NUMBERED, answers, blocks, cells, exercises, in_order
+from helpers.lessons import ANSWER, NAMES, NUMBERED, answers, blocks, cells, exercises, in_order
 
 lesson = pytest.mark.parametrize("name", NAMES)
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")

@@ -206,7 +206,7 @@ def test_what_another_run_left_is_never_fallen_back_to(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path):
     """Twenty times SIGKILL, at moments drawn by chance, in a process of its own that forks the runs."""
-    program = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path)]
+    program = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "killed.py"), str(tmp_path)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])

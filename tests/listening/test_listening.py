@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from browser import PROGRAM, Page
-from listeners import GOOD, MODELS, RATE, by_hand, key_of, made_up, run, told, write_answers
+from helpers.browser import PROGRAM, Page
+from helpers.listeners import GOOD, MODELS, RATE, by_hand, key_of, made_up, run, told, write_answers
 from numpy.testing import assert_allclose
 
 from mousai.listening import page as listening

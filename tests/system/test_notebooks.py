@@ -8,7 +8,7 @@ from statistics import median
 
 import nbformat
 import pytest
-from lessons import NAMES, cells, with_answers
+from helpers.lessons import NAMES, cells, with_answers
 
 from mousai.report.build import SECTIONS
 from mousai.reproduce.execute import declared
