@@ -45,6 +45,14 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def lessons(tmp_path, monkeypatch):
+    """An empty folder for notebooks, and ledgers that stay in the test's own folder."""
+    monkeypatch.setenv("MOUSAI_HOME", str(tmp_path / "home"))
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path / "notebooks"
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 

@@ -5,7 +5,7 @@ from math import sqrt
 
 import pytest
 import torch
-from test_unet import CONFIG as WITH_LATENT
+from helpers.nets import WITH_LATENT
 from torch.nn import functional as F
 from torch.testing import assert_close
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.nets import reads
 from torch.testing import assert_close
 
 from mousai import dmae
@@ -11,7 +12,6 @@ from mousai.config import DMAEConfig, PaperExact
 from mousai.diffusion import diffusion_loss, gaussian_like, sample
 from mousai.dmae import DMAE, READ_FLOOR
 from mousai.encoder import linear_magnitude, log_magnitude
-from mousai.small.preconditioning import unfolded
 from mousai.small.profiles import A100
 from mousai.spectrogram import magnitude, with_magnitude
 from mousai.unet import count_parameters
@@ -218,17 +218,6 @@ def told(tiny, monkeypatch) -> tuple[DMAE, torch.Tensor]:
     log_m = log_magnitude(magnitude(w), READ_FLOOR)
     reads(model, log_m, monkeypatch)
     return model, w
-
-
-def reads(model: DMAE, log_m: torch.Tensor, monkeypatch) -> None:
-    """Let its reader read this from any z."""
-    frames, numbers = model.config.latent_stride // model.config.hop, log_m.shape[1]
-    folded = log_m.unflatten(2, (-1, frames)).transpose(2, 3).flatten(1, 2)  # a step's frames beside each other
-    log_g = lambda z: z.new_zeros(1, 256, 8 * z.shape[-1])  # noqa: E731
-    monkeypatch.setattr(model, "log_envelope", log_g)
-    monkeypatch.setattr(model.reader, "forward", lambda z: (log_g(z), log_m))
-    monkeypatch.setattr(model.reader, "inside", lambda z: folded)
-    monkeypatch.setattr(model.reader, "magnitude", lambda h: unfolded(h, numbers))
 
 
 def polished(model: DMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers.lines import CONFIG, CPU, Exact, Line, batches, line, states_equal
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
@@ -21,34 +22,6 @@ from mousai.config import TrainConfig
 from mousai.train import EMA, Ahead, fit, learning_rate, load_run, step_generator, waiting
 from mousai.training.activation_checkpointing import Recomputed
 from mousai.training.optimizer import parameter_groups
-
-CPU = torch.device("cpu")
-CONFIG = TrainConfig(steps=8, lr=0.05)
-
-
-class Line(nn.Module):
-    """y = a x + b, with noise drawn from the step's generator, as the stages do it."""
-
-    def __init__(self):
-        super().__init__()
-        self.line = nn.Linear(1, 1)
-
-    def forward(self, x, y, generator, step):
-        return (self.line(x + 0.01 * torch.randn(x.shape, generator=generator)) - y).square().mean()
-
-
-def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    x = torch.randn(16, 1, generator=step_generator(1, step))
-    return x, 3 * x - 1
-
-
-def line() -> Line:
-    torch.manual_seed(0)
-    return Line()
-
-
-def states_equal(a: nn.Module, b: nn.Module) -> None:
-    assert_close(dict(a.state_dict()), dict(b.state_dict()), atol=0, rtol=0)
 
 
 def test_the_average_moves_by_the_papers_beta():
@@ -287,20 +260,6 @@ def test_a_restart_that_never_comes_changes_nothing(restart):
     once = TrainConfig(lr=1.0, warmup=10, decay=True)
     for step in (0, 5, 50, 99):
         assert learning_rate(replace(once, restart=restart), step, 100) == learning_rate(once, step, 100)
-
-
-class Exact(nn.Module):
-    """y = a x + b without noise, in two parts; it notes what its first layer computes in."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.encoder, self.rest, self.kinds = nn.Linear(1, 4), nn.Linear(4, 1), set()
-
-    def forward(self, x, y, generator, step):
-        h = self.encoder(x)
-        self.kinds.add(h.dtype)
-        return (self.rest(h).float() - y).square().mean()
 
 
 def test_accumulated_batches_are_one_larger_batch():

@@ -6,6 +6,7 @@ from math import pi
 
 import pytest
 import torch
+from helpers.nets import WITH_LATENT as CONFIG
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -15,20 +16,6 @@ from mousai.small.profiles import A100
 from mousai.unet import Inject, Modulation, NoiseLevel, Resnet, UNet, channel_norm, count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-CONFIG = UNetConfig(
-    in_channels=4,
-    channels=(8, 16),
-    factors=(1, 2),
-    items=(1, 2),
-    attentions=(0, 1),
-    cross_attentions=(1, 1),
-    inject_depth=1,
-    inject_channels=3,
-    heads=2,
-    head_features=8,
-    embedding_features=6,
-    features=16,
-)
 
 
 @pytest.fixture

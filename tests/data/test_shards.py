@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 import webdataset
-from test_train import CPU, states_equal
+from helpers.lines import CPU, states_equal
 from torch.testing import assert_close
 
 from mousai import cli

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.nets import reads
 from numpy.testing import assert_allclose
-from test_dmae import reads
 from torch.nn import functional as F
 from torch.testing import assert_close
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from test_train import CONFIG, batches, line
 
+from helpers.lines import CONFIG, batches, line
 from mousai.train import fit
 
 STEPS, RUNS, CLOCKED = 40, 20, ("history.seconds", "history.waited")

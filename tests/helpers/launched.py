@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from test_train import CONFIG, Line, batches, line
 
+from helpers.lines import CONFIG, Line, batches, line
 from mousai.train import fit, is_main, over_processes
 from mousai.training.activation_checkpointing import Recomputed
 

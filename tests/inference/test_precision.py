@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from test_train import CONFIG, CPU, Exact, batches, states_equal
+from helpers.lines import CONFIG, CPU, Exact, batches, states_equal
 from torch.testing import assert_close
 
 from mousai.inference import precision

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.notebooks import notebook
+from helpers.results import write_all
 from matplotlib.figure import Figure
-from test_reports import write_all
-from test_reproduce import notebook
 
 from mousai import checkpoint, cli
 from mousai.checkpoint import load_dmae, new_tcld, save_weights, weights_path

@@ -4,11 +4,11 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+from helpers.notebooks import PARAMETERS, notebook, run, statuses
 from rich.console import Console
 
 from mousai.reproduce import kernel_monitor as kernel
@@ -17,45 +17,6 @@ from mousai.reproduce.kernel_monitor import Pulse
 from mousai.reproduce.notebooks import UPSTREAM, select
 from mousai.reproduce.progress_display import Board
 from mousai.reproduce.run_log import Ledger
-
-PARAMETERS = 'profile = "cpu"\nseed = 0\nout = ""'
-WRITE = """
-import json, os, pathlib, platform
-folder = pathlib.Path(out) / "results"
-folder.mkdir(parents=True, exist_ok=True)
-run = {"versions": {"python": "3", "torch": "2"}, "machine": "m", "threads": 1, "device": "cpu", "seconds": 1.0,
-       "peak_memory_gb": 1.0}
-result = {"notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {}, "data": DATA,
-          "not_run": {}, "artefacts": globals().get("ARTEFACTS", {})}
-(folder / f"{NAME}.json").write_text(json.dumps(result))
-"""
-
-
-def notebook(folder: Path, name: str, *cells: str, parameters: str = PARAMETERS, data: str = "{}") -> None:
-    """A lesson: a parameters cell, the cells given, and a last cell that writes its result."""
-    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
-    last = f"NAME, DATA = {name!r}, {data}\n{WRITE}"
-    sources = [nbformat.v4.new_code_cell(source) for source in (*cells, last)]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    folder.mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[first, *sources], metadata=kernel), folder / f"{name}.ipynb")
-
-
-@pytest.fixture
-def lessons(tmp_path, monkeypatch):
-    """An empty folder for notebooks, and ledgers that stay in the test's own folder."""
-    monkeypatch.setenv("MOUSAI_HOME", str(tmp_path / "home"))
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path / "notebooks"
-
-
-def run(lessons: Path, graph: dict, **options) -> int:
-    return reproduce.reproduce("smoke", out=lessons.parent / "report", notebooks=lessons, upstream=graph, **options)
-
-
-def statuses(printed: str) -> list[tuple[str, str]]:
-    words = [line.split() for line in printed.splitlines() if line[:2].isdigit()]
-    return [(line[0], line[1].rstrip(":")) for line in words if line[1] != "starts"]
 
 
 def test_a_second_run_is_cached_until_code_upstream_or_artefacts_change(lessons, capsys):

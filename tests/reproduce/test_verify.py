@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.notebooks import notebook
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from test_reproduce import notebook
 
 from mousai.cli import main
 from mousai.report.build import build

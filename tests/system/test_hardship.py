@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.lines import CONFIG, batches, line
+from helpers.notebooks import notebook, run, statuses
 from safetensors.torch import load_file
-from test_reproduce import lessons, notebook, run, statuses  # noqa: F401
-from test_train import CONFIG, batches, line
 
 from mousai import cli
 from mousai.data.imported import import_music
@@ -118,7 +118,7 @@ finally:
 """
 
 
-def test_lessons_on_a_full_disk_fail_and_those_before_are_still_good(disk, lessons, capsys):  # noqa: F811
+def test_lessons_on_a_full_disk_fail_and_those_before_are_still_good(disk, lessons, capsys):
     graph = {"01_first": (), "02_second": ()}
     notebook(lessons, "01_first")
     notebook(lessons, "02_second", BIG)
@@ -167,7 +167,7 @@ def test_a_read_only_folder_is_one_line(disk, monkeypatch, capsys, words, said):
     assert printed.splitlines()[-1].startswith("mousai: ")
 
 
-def test_a_clock_that_goes_back_loses_no_result_and_gives_no_negative_times(lessons, capsys, monkeypatch):  # noqa: F811
+def test_a_clock_that_goes_back_loses_no_result_and_gives_no_negative_times(lessons, capsys, monkeypatch):
     class Back(datetime):
         hours = 23
 

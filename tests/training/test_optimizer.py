@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import CONFIG, CPU, Exact, batches, line, states_equal
+from helpers.lines import CONFIG, CPU, Exact, batches, line, states_equal
 from torch import nn
 from torch.testing import assert_close
 

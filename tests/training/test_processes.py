@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.killed import weights
 from helpers.launched import TOGETHER
-from test_train import CONFIG, batches, line
+from helpers.lines import CONFIG, batches, line
 from torch.testing import assert_close
 
 from mousai.train import fit, is_main, over_processes

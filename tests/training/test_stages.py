@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from helpers.lines import CPU, states_equal
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
-from test_train import CPU, states_equal
 from torch.testing import assert_close
 
 from mousai import cli
