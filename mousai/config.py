@@ -80,7 +80,7 @@ class DMAEConfig:
     reader_width: int = 64  # of the small net that reads z; unused without read-out and bands [ours]
     envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
     envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
-    warm_start_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
+    encoder_pretrain_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
     freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
     magnitude_contrast: float = 1.0  # departs: stretches the log read from z about its mean in time: a mean is too even
     polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
@@ -126,8 +126,8 @@ class TrainConfig:
     """AdamW and EMA as in the authors' trainer, each number [A]; batch and steps [M]; how to run it [ours]."""
 
     steps: int = 1_000_000
-    lesson_steps: int = 1000  # steps the notebook trains beside the weights that `mousai train` made [ours]
-    lesson_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
+    notebook_steps: int = 1000  # steps the notebook trains beside the weights that `mousai train` made [ours]
+    notebook_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
     batch: int = 32
     lr: float = 1e-4
     betas: tuple[float, float] = (0.95, 0.999)
@@ -137,15 +137,15 @@ class TrainConfig:
     ema_power: float = 0.7
     warmup: int = 0  # departs: linear warm-up, steps
     decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
-    restart: int = 0  # departs: the schedule starts anew at this step, where the warm start ends
-    encoder_share: float = 1.0  # departs: of lr, for an encoder that starts good and is not to forget it
-    clip: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
+    schedule_restart: int = 0  # departs: the schedule starts anew at this step, where the warm start ends
+    encoder_lr_scale: float = 1.0  # departs: of lr, for an encoder that starts good and is not to forget it
+    max_grad_norm: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
     accumulate: int = 1  # batches a step
     precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
     checkpointing: bool = False  # activations are computed again rather than kept: less memory, a quarter more work
     optimizer: str = "adamw"  # departs: "adamw8bit" keeps a byte a moment instead of four, by bitsandbytes
     save_minutes: float = 10.0
-    watch_steps: int = 1000  # validation, clips and logs this often
+    validation_steps: int = 1000  # validation, clips and logs this often
 
 
 @dataclass(frozen=True)

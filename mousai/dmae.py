@@ -91,12 +91,12 @@ class DMAE(nn.Module):
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus what the profile asks of the reader.
 
-        Before `warm_start_steps` the reader's part alone; with `freeze_encoder` the encoder learns only there.
+        Before `encoder_pretrain_steps` the reader's part alone; with `freeze_encoder` the encoder learns only there.
         """
         m_w, x_0, warm = (
             magnitude(w, self.config.n_fft, self.config.hop),
             self.to_signal(w),
-            self.config.warm_start_steps,
+            self.config.encoder_pretrain_steps,
         )
         with torch.set_grad_enabled(torch.is_grad_enabled() and (step < warm or not self.config.freeze_encoder)):
             z = self.encoder(m_w).to(x_0)

@@ -83,12 +83,12 @@ class EMA:
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The paper's is constant; a short run warms up linearly and follows a cosine to 0, from `restart` on once more."""
-    if 0 < config.restart < steps:
-        if step < config.restart:
-            steps = config.restart
+    """The paper's is constant; a short run warms up linearly and follows a cosine to 0, from `schedule_restart` on once more."""
+    if 0 < config.schedule_restart < steps:
+        if step < config.schedule_restart:
+            steps = config.schedule_restart
         else:
-            step, steps = step - config.restart, steps - config.restart
+            step, steps = step - config.schedule_restart, steps - config.schedule_restart
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     return config.lr * warm * (0.5 * (1 + math.cos(math.pi * step / steps)) if config.decay else 1.0)
 
@@ -141,7 +141,7 @@ def fit(
     """Train `model` for `steps` steps; returns its EMA and the history (step, loss, lr, gradient, seconds, waited).
 
     With `run`, saves there every `save_minutes`, at the end, and when interrupted; `resume` goes on from what is there.
-    `watch` is called every `watch_steps` and at the end. Of several processes each takes its share of the `accumulate`
+    `watch` is called every `validation_steps` and at the end. Of several processes each takes its share of the `accumulate`
     batches of a step, and the main one saves and watches. Raises ValueError when loss or gradient is no longer finite.
     """
     place, main = device or choose_device(), is_main()
@@ -162,7 +162,7 @@ def fit(
             ema.update(model, step + 1)
             bar.set_postfix(loss=f"{recent(history):.3f}", waiting=f"{waiting(history[-50:]):.0%}", refresh=False)
             bar.update()
-            if watch and main and ((step + 1) % config.watch_steps == 0 or step + 1 == steps):
+            if watch and main and ((step + 1) % config.validation_steps == 0 or step + 1 == steps):
                 watch(step + 1, ema.model)
             if run and main and time.monotonic() - saved > 60 * config.save_minutes:
                 save_run(run, model, ema, optimizer, history, fresh)
@@ -210,7 +210,7 @@ def train_step(wrapped, batches, config, step, steps, seed, optimizer, accelerat
         value += loss.item() / world
         accelerator.backward(loss)
     value = check_finite("loss", summed(value, accelerator), step, config)
-    norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip or math.inf)
+    norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.max_grad_norm or math.inf)
     gradient = check_finite("gradient", float(norm), step, config)
     optimizer.step()
     optimizer.zero_grad()

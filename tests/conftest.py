@@ -81,7 +81,7 @@ def tiny() -> Profile:
     dmae = replace(
         SMOKE.dmae,
         crop=2**14,
-        warm_start_steps=2,
+        encoder_pretrain_steps=2,
         precision="float32",
         polish=0,
         unet=replace(SMOKE.dmae.unet, channels=(16,) * 4, features=32),

@@ -41,7 +41,7 @@ def changes(base: DMAEConfig) -> dict[str, DMAEConfig]:
     return {
         "level of the waveform: raw": replace(base, wave_scale=1.0),
         "no pre-emphasis": replace(base, preemphasis=0.0),
-        "no warm start": replace(base, warm_start_steps=0, freeze_encoder=False),
+        "no warm start": replace(base, encoder_pretrain_steps=0, freeze_encoder=False),
         "no PCA start": encoder(fresh),
         "no PCA start, norm before tanh": encoder(replace(fresh, norm_before_tanh=True)),
         "no PCA start, linear magnitude": encoder(replace(fresh, log_floor=None)),

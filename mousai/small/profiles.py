@@ -51,7 +51,7 @@ CPU = Profile(
             cross_attentions=(0, 0), inject_depth=1, inject_everywhere=True, features=256, skip_start=0.5,
         ),
         encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
-        wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, warm_start_steps=2400,
+        wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, encoder_pretrain_steps=2400,
         freeze_encoder=True, precision="auto", magnitude_contrast=1.03, polish=2, phase_share=0.1,
     ),
     tcld=TCLDConfig(
@@ -63,11 +63,11 @@ CPU = Profile(
         ),
     ),
     dmae_train=TrainConfig(
-        steps=7700, lesson_steps=80, batch=8, lr=8e-4, eps=1e-8, warmup=100, decay=True, restart=2400,
-        encoder_share=0.1, clip=1.0, precision="auto",
+        steps=7700, notebook_steps=80, batch=8, lr=8e-4, eps=1e-8, warmup=100, decay=True, schedule_restart=2400,
+        encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
     ),
     tcld_train=TrainConfig(
-        steps=5000, lesson_steps=60, lesson_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, clip=1.0,
+        steps=5000, notebook_steps=60, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, max_grad_norm=1.0,
         precision="auto",
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep"),
@@ -82,7 +82,7 @@ SMOKE = replace(
     CPU, name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
     dmae=replace(
-        CPU.dmae, crop=2**15, envelope_bands=128, reader_width=32, warm_start_steps=4,
+        CPU.dmae, crop=2**15, envelope_bands=128, reader_width=32, encoder_pretrain_steps=4,
         unet=replace(
             CPU.dmae.unet, in_channels=256, channels=(32,) * 4, factors=(1, 2, 2, 2), items=(1,) * 4,
             attentions=(0,) * 4, cross_attentions=(0,) * 4, inject_depth=3, features=64,
@@ -96,8 +96,8 @@ SMOKE = replace(
             cross_attentions=(1,) * 3, heads=2, head_features=16, features=64,
         ),
     ),
-    dmae_train=TrainConfig(steps=60, lesson_steps=8, batch=2, lr=1e-3, encoder_share=0.1, clip=1.0),
-    tcld_train=TrainConfig(steps=60, lesson_steps=8, batch=4, lr=1e-3),
+    dmae_train=TrainConfig(steps=60, notebook_steps=8, batch=2, lr=1e-3, encoder_lr_scale=0.1, max_grad_norm=1.0),
+    tcld_train=TrainConfig(steps=60, notebook_steps=8, batch=4, lr=1e-3),
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
@@ -112,8 +112,8 @@ A100_REHEARSAL = replace(
     data=replace(A100.data, pieces=12),  # one of each genre in each split
     dmae=replace(A100.dmae, precision="fast"),
     tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `batch.rehearsal`
-    dmae_train=replace(A100.dmae_train, steps=1, lesson_steps=3, batch=1),  # three: a lesson compares thirds
-    tcld_train=replace(A100.tcld_train, steps=1, lesson_steps=3, batch=1),
+    dmae_train=replace(A100.dmae_train, steps=1, notebook_steps=3, batch=1),  # three: a lesson compares thirds
+    tcld_train=replace(A100.tcld_train, steps=1, notebook_steps=3, batch=1),
     sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0),  # notebook 05 guides by itself
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,

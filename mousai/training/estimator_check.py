@@ -37,7 +37,7 @@ def quarter() -> Profile:
 
 def warm(profile: Profile) -> Profile:
     """The profile after its warm start, where all is trained that ever is."""
-    return replace(profile, dmae=replace(profile.dmae, warm_start_steps=0))
+    return replace(profile, dmae=replace(profile.dmae, encoder_pretrain_steps=0))
 
 
 CHECKS = [

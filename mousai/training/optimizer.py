@@ -42,7 +42,7 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     parts: tuple[list, list] = ([], [])
     for name, parameter in model.named_parameters():
         parts[name.startswith("encoder.")].append(parameter)
-    groups = ({"params": part, "share": share} for part, share in zip(parts, (1.0, config.encoder_share), strict=True))
+    groups = ({"params": part, "share": share} for part, share in zip(parts, (1.0, config.encoder_lr_scale), strict=True))
     return [group for group in groups if group["params"]]
 
 

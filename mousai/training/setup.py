@@ -47,7 +47,7 @@ def train_dmae(
     """
     torch.manual_seed(profile.seed)
     if start is not None:
-        dmae, train = replace(profile.dmae, warm_start_steps=0), replace(profile.dmae_train, restart=0)
+        dmae, train = replace(profile.dmae, encoder_pretrain_steps=0), replace(profile.dmae_train, schedule_restart=0)
         profile = replace(profile, dmae=dmae, dmae_train=train)
     config = over_processes(profile.dmae_train)
     with main_first(device):
@@ -84,9 +84,9 @@ def switches(config: TrainConfig) -> str:
 
 def shortened(profile: Profile, steps: int) -> Profile:
     """The profile for a run of so few steps: the warm start takes at most a third, the schedule follows."""
-    warm = min(profile.dmae.warm_start_steps, steps // 3)
-    train = replace(profile.dmae_train, restart=warm, warmup=min(profile.dmae_train.warmup, steps // 10))
-    return replace(profile, dmae=replace(profile.dmae, warm_start_steps=warm), dmae_train=train)
+    warm = min(profile.dmae.encoder_pretrain_steps, steps // 3)
+    train = replace(profile.dmae_train, schedule_restart=warm, warmup=min(profile.dmae_train.warmup, steps // 10))
+    return replace(profile, dmae=replace(profile.dmae, encoder_pretrain_steps=warm), dmae_train=train)
 
 
 @torch.no_grad()

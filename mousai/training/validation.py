@@ -136,7 +136,7 @@ def watch_dmae(profile: Profile, run: Path, device: torch.device | None = None, 
         z = model.encode_crop(w[:1])
         return [w[:1], model.decode(z, profile.sampling.dmae_steps, generator(profile))]
 
-    return Validation(profile, run, resume, "latent", held_out, clip, profile.dmae.warm_start_steps)
+    return Validation(profile, run, resume, "latent", held_out, clip, profile.dmae.encoder_pretrain_steps)
 
 
 def watch_tcld(

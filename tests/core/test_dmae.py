@@ -161,7 +161,7 @@ def gradients(config: DMAEConfig, step: int) -> tuple[DMAE, set[str]]:
 
 
 def test_before_the_warm_start_ends_encoder_and_reader_alone_are_trained(tiny):
-    model, heard = gradients(tiny.dmae, tiny.dmae.warm_start_steps - 1)
+    model, heard = gradients(tiny.dmae, tiny.dmae.encoder_pretrain_steps - 1)
     assert heard == {"encoder", "reader"}
     for part in (model.encoder, model.reader):
         assert all(parameter.grad.any() for parameter in part.parameters())
@@ -169,7 +169,7 @@ def test_before_the_warm_start_ends_encoder_and_reader_alone_are_trained(tiny):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_after_the_warm_start_all_are_trained_but_a_frozen_encoder(tiny, frozen):
-    model, heard = gradients(replace(tiny.dmae, freeze_encoder=frozen), tiny.dmae.warm_start_steps)
+    model, heard = gradients(replace(tiny.dmae, freeze_encoder=frozen), tiny.dmae.encoder_pretrain_steps)
     assert heard == {"reader", "envelope", "unet"} | (set() if frozen else {"encoder"})
     assert model.reader.to_magnitude.weight.grad.any()
     if not frozen:

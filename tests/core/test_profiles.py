@@ -61,21 +61,21 @@ def test_the_latent_meets_the_unet_where_it_is_injected():
 def test_a100_departs_from_the_paper_nowhere():
     dmae, encoder = A100.dmae, A100.dmae.encoder
     assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
-    assert (dmae.warm_start_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
+    assert (dmae.encoder_pretrain_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
     assert (encoder.log_floor, encoder.norm_before_tanh, encoder.pca_start) == (None, False, False)
     assert (dmae.freeze_encoder, dmae.polish) == (False, 0)
     assert (dmae.phase_share, dmae.magnitude_contrast) == (0.0, 1.0)
     assert not dmae.unet.inject_everywhere
     assert (A100.tcld.unet.skip_start, A100.tcld.text.paper_exact) == (None, True)
     for train in (A100.dmae_train, A100.tcld_train):
-        assert (train.warmup, train.decay, train.restart, train.encoder_share) == (0, False, 0, 1.0)
-        assert (train.clip, train.accumulate, train.precision) == (0.0, 1, "float32")
+        assert (train.warmup, train.decay, train.schedule_restart, train.encoder_lr_scale) == (0, False, 0, 1.0)
+        assert (train.max_grad_norm, train.accumulate, train.precision) == (0.0, 1, "float32")
         assert (train.checkpointing, train.optimizer) == (False, "adamw")
 
 
 def test_a_schedule_that_starts_anew_does_so_where_the_warm_start_ends():
     for profile in PROFILES.values():
-        assert profile.dmae_train.restart in (0, profile.dmae.warm_start_steps)
+        assert profile.dmae_train.schedule_restart in (0, profile.dmae.encoder_pretrain_steps)
 
 
 def test_what_begins_as_pca_reads_log_magnitudes_with_the_readers_floor():

@@ -248,7 +248,7 @@ def test_a_short_run_warms_up_linearly_and_follows_a_cosine_to_zero():
 
 def test_the_schedule_starts_anew_where_it_is_told_to():
     once = TrainConfig(lr=1.0, warmup=10, decay=True)
-    again = replace(once, restart=40)
+    again = replace(once, schedule_restart=40)
     for step in range(40):
         assert learning_rate(again, step, 100) == learning_rate(once, step, 40)
     for step in range(40, 100):
@@ -259,7 +259,7 @@ def test_the_schedule_starts_anew_where_it_is_told_to():
 def test_a_restart_that_never_comes_changes_nothing(restart):
     once = TrainConfig(lr=1.0, warmup=10, decay=True)
     for step in (0, 5, 50, 99):
-        assert learning_rate(replace(once, restart=restart), step, 100) == learning_rate(once, step, 100)
+        assert learning_rate(replace(once, schedule_restart=restart), step, 100) == learning_rate(once, step, 100)
 
 
 def test_accumulated_batches_are_one_larger_batch():
@@ -283,7 +283,7 @@ def test_each_accumulated_batch_has_its_own_noise(monkeypatch):
 @pytest.mark.parametrize("clip", [0.0, 0.1])
 def test_a_gradient_is_shortened_to_what_the_profile_allows_and_its_length_is_noted(clip):
     model, twin = line(), line()
-    config = replace(CONFIG, clip=clip, eps=1.0)  # so that AdamW does not undo the scale
+    config = replace(CONFIG, max_grad_norm=clip, eps=1.0)  # so that AdamW does not undo the scale
     _, history = fit(model, batches, config, 2, seed=4, device=CPU)
     optimizer = torch.optim.AdamW(twin.parameters(), 0.05, betas=(0.95, 0.999), eps=1.0, weight_decay=1e-3)
     for step in range(2):
@@ -331,7 +331,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_touc
 
 def test_the_encoder_learns_with_its_share_of_the_rate():
     model, twin = Exact(), Exact()
-    fit(model, batches, replace(CONFIG, encoder_share=0.25), 3, device=CPU)
+    fit(model, batches, replace(CONFIG, encoder_lr_scale=0.25), 3, device=CPU)
     optimizers = [
         torch.optim.AdamW(part.parameters(), lr, betas=(0.95, 0.999), eps=1e-6, weight_decay=1e-3)
         for part, lr in ((twin.encoder, 0.25 * 0.05), (twin.rest, 0.05))
@@ -345,7 +345,7 @@ def test_the_encoder_learns_with_its_share_of_the_rate():
 
 
 def test_every_parameter_is_in_one_group_and_without_an_encoder_there_is_one_group():
-    config = replace(CONFIG, encoder_share=0.25)
+    config = replace(CONFIG, encoder_lr_scale=0.25)
     groups, model = parameter_groups(model := Exact(), config), model
     assert [group["share"] for group in groups] == [1.0, 0.25]
     assert {id(p) for p in groups[1]["params"]} == {id(p) for p in model.encoder.parameters()}
@@ -356,7 +356,7 @@ def test_every_parameter_is_in_one_group_and_without_an_encoder_there_is_one_gro
 @pytest.mark.parametrize("at", [1, 5])
 def test_a_run_of_two_groups_resumes_bit_identically(tmp_path, at):
     """Each parameter finds its own moments again, in whatever order the groups put them."""
-    config = replace(CONFIG, encoder_share=0.25, warmup=3, decay=True, restart=4, accumulate=2, clip=0.5)
+    config = replace(CONFIG, encoder_lr_scale=0.25, warmup=3, decay=True, schedule_restart=4, accumulate=2, max_grad_norm=0.5)
     whole_model = Exact()
     whole, expected = fit(whole_model, batches, config, 8, device=CPU)
     with pytest.raises(KeyboardInterrupt):
@@ -372,7 +372,7 @@ def test_a_run_of_two_groups_resumes_bit_identically(tmp_path, at):
 def test_a_watch_is_called_every_so_many_steps_and_at_the_end_with_the_average(steps, expected):
     seen = []
     watch = lambda step, model: seen.append((step, model.training, model.line.weight.item()))  # noqa: E731
-    average, _ = fit(line(), batches, replace(CONFIG, watch_steps=2), steps, device=CPU, watch=watch)
+    average, _ = fit(line(), batches, replace(CONFIG, validation_steps=2), steps, device=CPU, watch=watch)
     assert [(step, training) for step, training, _ in seen] == [(step, False) for step in expected]
     assert seen[-1][2] == average.line.weight.item()
 
@@ -382,7 +382,7 @@ def test_a_resumed_run_is_watched_at_the_same_steps(tmp_path):
     for resume, steps in ((False, 3), (True, 6)):
         watch = lambda step, model: seen.append(step)  # noqa: E731
         fit(
-            line(), batches, replace(CONFIG, watch_steps=2), steps, run=tmp_path, resume=resume, device=CPU, watch=watch
+            line(), batches, replace(CONFIG, validation_steps=2), steps, run=tmp_path, resume=resume, device=CPU, watch=watch
         )
     assert seen == [2, 3, 4, 6]
 

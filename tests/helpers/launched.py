@@ -15,7 +15,7 @@ from helpers.lines import CONFIG, Line, batches, line
 from mousai.train import fit, is_main, over_processes
 from mousai.training.activation_checkpointing import Recomputed
 
-TOGETHER = replace(CONFIG, accumulate=2, clip=1.0, save_minutes=0, checkpointing=True)
+TOGETHER = replace(CONFIG, accumulate=2, max_grad_norm=1.0, save_minutes=0, checkpointing=True)
 
 
 class Again(Recomputed, torch.nn.Linear):

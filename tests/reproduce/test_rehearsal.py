@@ -30,7 +30,7 @@ from mousai.reproduce.verify import verify
 from mousai.small.profiles import A100, A100_REHEARSAL, GENRES
 
 NAME = A100_REHEARSAL.name
-TRAINED = {f"{stage}_train.{key}" for stage in ("dmae", "tcld") for key in ("steps", "lesson_steps", "batch")}
+TRAINED = {f"{stage}_train.{key}" for stage in ("dmae", "tcld") for key in ("steps", "notebook_steps", "batch")}
 SAMPLED = {f"sampling.{key}" for key in ("tcld_steps", "dmae_steps", "guidance")}
 AMOUNTS = {"name", "data.pieces", "dmae.precision", "tcld.text.encoder", *TRAINED, *SAMPLED}
 

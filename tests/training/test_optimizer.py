@@ -34,7 +34,7 @@ def test_the_papers_is_adamw_and_another_name_is_refused():
 
 def test_the_encoder_alone_has_its_share_of_the_rate():
     model = Exact()
-    groups = new_optimizer(model, replace(CONFIG, encoder_share=0.1)).param_groups
+    groups = new_optimizer(model, replace(CONFIG, encoder_lr_scale=0.1)).param_groups
     shares = {id(parameter): group["share"] for group in groups for parameter in group["params"]}
     assert {shares[id(parameter)] for parameter in model.encoder.parameters()} == {0.1}
     assert {shares[id(parameter)] for parameter in model.rest.parameters()} == {1.0}

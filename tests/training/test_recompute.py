@@ -82,7 +82,7 @@ def test_training_with_it_is_training_without_it(tiny, stage):
     for on in (False, True):
         torch.manual_seed(0)
         model, item, _, _ = build(stage, tiny, 2)
-        config = TrainConfig(lr=1e-3, eps=1e-3, clip=1.0, checkpointing=on)  # eps: where AdamW forgives rounding
+        config = TrainConfig(lr=1e-3, eps=1e-3, max_grad_norm=1.0, checkpointing=on)  # eps: where AdamW forgives rounding
         made = calls(model)
         average, history = fit(model, lambda _, item=item: item, config, 4, device=CPU)
         trained.append((dict(average.state_dict()), history.loss.tolist(), made[Group]))

@@ -368,7 +368,7 @@ def test_stage_one_goes_on_from_weights_without_a_warm_start_and_keeps_their_enc
     first, history = train_dmae(tiny, steps=3, device=CPU)
     ship(tiny, "dmae", first, history, path)
     monkeypatch.setattr(stages, "start_from_pca", None)  # would undo the start
-    config = replace(tiny.dmae_train, ema_beta=0.0, decay=True, warmup=0, restart=2)  # which is not to count
+    config = replace(tiny.dmae_train, ema_beta=0.0, decay=True, warmup=0, schedule_restart=2)  # which is not to count
     more, history = train_dmae(replace(tiny, dmae_train=config), steps=3, device=CPU, start=path)
     old = {name: value.float() for name, value in load_file(path).items()}
     now = dict(more.state_dict())
@@ -380,10 +380,10 @@ def test_stage_one_goes_on_from_weights_without_a_warm_start_and_keeps_their_enc
 
 
 def test_a_shortened_run_keeps_two_thirds_for_the_diffusion(tiny):
-    long = replace(tiny, dmae=replace(tiny.dmae, warm_start_steps=100))
+    long = replace(tiny, dmae=replace(tiny.dmae, encoder_pretrain_steps=100))
     short = shortened(long, 30)
-    assert (short.dmae.warm_start_steps, short.dmae_train.restart) == (10, 10)
-    assert shortened(short, 3000).dmae.warm_start_steps == 10
+    assert (short.dmae.encoder_pretrain_steps, short.dmae_train.schedule_restart) == (10, 10)
+    assert shortened(short, 3000).dmae.encoder_pretrain_steps == 10
 
 
 def test_the_study_changes_one_thing_at_a_time(tiny):
