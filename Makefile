@@ -1,7 +1,8 @@
 # make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
-# make test                                            lint, types, unit tests, all notebooks in the smoke profile
-# make rehearse                                        the a100 profile to its last notebook, a step of everything
-# make test-slow                                       paper-size tests, then planted mistakes: each must turn tests red
+# make check       lint, types, directions of imports, unit tests: minutes
+# make test        all that must pass before a release: also integration, system, all notebooks in the smoke profile
+# make test-full   also the notebooks twice, 20 kills, 10,000 fuzz cases, the paper's size, planted mistakes: hours
+# make rehearse    the a100 profile to its last notebook, a step of everything
 # Each sets everything up by itself: Python 3.11 and make are all that must be there.
 
 PROFILE ?= cpu
@@ -11,12 +12,12 @@ BIN := .venv/bin
 NEEDED_GB := 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .disk .venv-made .installed reproduce rehearse test test-unit test-notebooks test-slow lint lab clean
+.PHONY: help setup .disk .venv-made .installed reproduce rehearse check test test-full lint unit tiers notebooks paper-size planted lab clean
 .NOTPARALLEL:
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make lint | test-unit | test-notebooks | lab | clean | setup'
+	@echo 'make lint | unit | notebooks | paper-size | planted | lab | clean | setup'
 
 # Installs only where pyproject.toml or the folder changed since the last install that went through.
 setup:
@@ -55,25 +56,46 @@ reproduce: setup
 rehearse: setup
 	@$(BIN)/mousai reproduce --profile a100 --rehearse $(ARGS)
 
-test: lint test-unit test-notebooks
-
 # Nothing here needs a network; without this a hub is asked, and waited for.
-lint test-unit test-notebooks test-slow: export HF_HUB_OFFLINE = 1
+check test test-full lint unit tiers notebooks paper-size planted: export HF_HUB_OFFLINE = 1
+PYTEST = $(BIN)/python -m pytest
+TWO = -n 2 --dist worksteal
+
+check: lint unit
+	@echo 'not run: integration, system, notebooks (make test); paper size, planted mistakes (make test-full)'
+
+test: lint tiers notebooks
+	@echo 'not run: the notebooks again, 20 kills, 10,000 fuzz cases, paper size, planted mistakes (make test-full)'
+
+# The same, wider: nothing is left out, and fuzzing takes as many cases as it names.
+test-full: NOT_FULL =
+test-full: FUZZ = --hypothesis-profile full
+test-full: lint tiers notebooks paper-size planted
+
+NOT_FULL = and not full
+FUZZ =
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
-test-unit: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not notebooks and not slow"
+unit: setup
+	$(PYTEST) $(TWO) -m unit
 
-test-notebooks: setup
-	$(BIN)/python -m pytest -m notebooks
+tiers: setup
+	$(PYTEST) $(TWO) -m "not notebooks and not paper_size $(NOT_FULL)" $(FUZZ)
 
-test-slow: setup
-	$(BIN)/python -m pytest -m slow
-	$(BIN)/python tests/planted_mistakes.py
+# Both processors to themselves.
+notebooks: setup
+	$(PYTEST) -m "notebooks $(NOT_FULL)"
+
+paper-size: setup
+	$(PYTEST) -m paper_size
+
+planted: setup
+	$(BIN)/python tests/planted_mistakes.py --write tests/PLANTED.md
 
 # From the repository's root, so that the lessons' links to the README work.
 lab: setup

@@ -1,6 +1,10 @@
-"""Every test runs with shapes checked, offline, on one thread, and writes below a folder of this session."""
+"""Every test runs with shapes checked, offline, on one thread, and writes below a folder of this session.
+
+A test without a tier of its own is a unit test: it starts no process and asks no network, which is held to.
+"""
 
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +25,7 @@ _HOOK = install_import_hook("mousai", "helpers.typecheck.check")  # before the f
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from mousai.config import DataConfig, DMAEConfig, EncoderConfig, Profile, UNetConfig  # noqa: E402
 from mousai.data.embedded import data_dir  # noqa: E402
@@ -29,6 +34,40 @@ from mousai.data.sound import write_flac  # noqa: E402
 from mousai.small.profiles import GENRES, SMOKE  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("full")  # pytest --hypothesis-profile full: as many cases as each test of chance says
+
+TIERS = {"unit", "integration", "system", "paper_size"}
+LEAVES = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "socket.connect"}
+_RUNNING = {"tier": ""}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One tier for each test. Raises UsageError where there are two."""
+    for item in items:
+        tiers = TIERS & {mark.name for mark in item.iter_markers()}
+        if len(tiers) > 1:
+            raise pytest.UsageError(f"{item.nodeid}: one tier, not {' and '.join(sorted(tiers))}")
+        if not tiers:
+            item.add_marker("unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    _RUNNING["tier"] = "unit" if item.get_closest_marker("unit") else ""
+    try:
+        return (yield)
+    finally:
+        _RUNNING["tier"] = ""
+
+
+def _stay_inside(event: str, _) -> None:
+    """Refuse what a unit test must not do; Python calls this before it does it."""
+    if _RUNNING["tier"] == "unit" and event in LEAVES:
+        raise RuntimeError(f"a unit test does {event}: mark it pytest.mark.system")
+
+
+sys.addaudithook(_stay_inside)
 
 
 @pytest.fixture(scope="session")

@@ -671,7 +671,7 @@ def run_tests(tree: Path, files: list[str], limit: float) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if name != "MOUSAI_HOME"}
     environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
-        [*command, "-m", "not notebooks and not slow", *files],
+        [*command, "-m", "unit or integration", *files],
         cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:

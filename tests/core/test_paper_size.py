@@ -1,4 +1,4 @@
-"""One step of each stage at full size, marked slow; the same function on a small copy of the paper's architecture."""
+"""One step of each stage at full size, and the same function on a small copy of the paper's architecture."""
 
 import math
 import sys
@@ -37,7 +37,7 @@ def check_steps(run: dict) -> None:
     assert run["train_seconds"] > 0 and run["sample_seconds"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.paper_size
 @pytest.mark.parametrize("stage", STAGES)
 def test_one_step_of_the_papers_size_fits_in_20_gb_and_moves_every_parameter(stage):
     run = fresh_steps(stage)

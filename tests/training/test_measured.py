@@ -25,7 +25,7 @@ def test_what_is_reckoned_is_what_a_real_step_of_each_stage_takes(number):
 
 
 @LINUX_ONLY
-@pytest.mark.slow
+@pytest.mark.paper_size
 @pytest.mark.parametrize("number", measured.possible(), ids=measured.named)
 def test_all_configurations_that_are_measured_are_as_reckoned(number):
     within(number)

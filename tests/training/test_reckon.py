@@ -51,7 +51,7 @@ def test_of_a_layer_everything_is_reckoned_as_by_hand(monkeypatch):
     assert step.memory == 2 * 40_000 + 80_000 + 40_000 + 80_000
 
 
-@pytest.mark.parametrize("stage", ["dmae", pytest.param("tcld", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", ["dmae", pytest.param("tcld", marks=pytest.mark.paper_size)])
 def test_a_paper_sized_step_is_reckoned_without_its_memory(stage):
     n = {"dmae": 185_107_872, "tcld": 562_508_096 + 64 * 768}[stage]
     step = reckon(stage, A100, 32)
