@@ -2,8 +2,8 @@
 
 python tests/planted_mistakes.py [--only PART] [--quick] [--write tests/PLANTED.md]
 
-Run by `make test-slow`. Exits with 1 where a mistake survives. A file's own tests come first, then parity with the
-authors' packages, then the rest; `--quick` leaves out the rest. Progress is a line a mistake.
+Run by `make test-full`. Exits with 1 where a mistake survives. A file's own tests come first, then those of its room,
+then parity with the authors' packages, then the rest; `--quick` leaves out the rest. Progress is a line a mistake.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = "tests/core/test_parity.py"
-LEFT_OUT = ("notebooks", "lessons", "lab", "pages", "reports", "reproduce", "environment")  # not about the method
+CHOSEN = "not notebooks and not paper_size and not full"
+LEFT_OUT = ("test_lessons", "test_notebooks", "test_planted", "test_environment")  # they read files, not the package
 HANG = 300  # seconds beyond what the clean tree takes; then a mistake counts as caught
 BEGIN, END = "<!-- planted mistakes: drawn by tests/planted_mistakes.py -->", "<!-- end of planted mistakes -->"
 
@@ -576,16 +577,16 @@ def main() -> int:
     chosen = [m for m in MISTAKES if options.only.lower() in f"{m.file}: {m.name}".lower()]
     if not chosen:
         raise SystemExit(f"no mistake of that name: {options.only!r}")
-    for path in options.write:
-        around_table(path)  # before the long wait
+    if options.write:
+        around_table(options.write)  # before the long wait
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         tree = copy_of_the_package(Path(folder))
         check_that_the_copy_is_tested(tree)
         every = list(dict.fromkeys(file for m in chosen for stage in stages(tree, m, options.quick) for file in stage))
         limit = HANG + check_that_the_clean_tree_is_green(tree, every)
         caught = [first_catch(tree, mistake, options.quick, limit) for mistake in chosen]
-    for path in options.write:
-        write_table(path, chosen, caught)
+    if options.write:
+        write_table(options.write, {(m.file, m.name): said(test) for m, test in zip(chosen, caught, strict=True)})
     survivors = [mistake for mistake, test in zip(chosen, caught, strict=True) if test is None]
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mistakes caught")
     for mistake in survivors:
@@ -597,10 +598,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", metavar="PART", help="only mistakes with this in their file or name")
     parser.add_argument("--quick", action="store_true", help="only the file's own tests and parity")
-    parser.add_argument("--write", nargs="+", default=[], type=Path, help="files whose table is drawn anew")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="draw the rows of what was planted anew")
     options = parser.parse_args()
-    if options.write and (options.only or options.quick):
-        parser.error("--write draws the whole table: leave out --only and --quick")
+    if options.write and options.quick:
+        parser.error("--write says what all tests catch: leave out --quick")
     return options
 
 
@@ -615,13 +616,16 @@ def copy_of_the_package(tree: Path) -> Path:
 
 
 def stages(tree: Path, mistake: Mistake, quick: bool) -> list[list[str]]:
-    """Test files in the order they are asked: the file's own, parity, all others."""
-    parts = mistake.file.removesuffix(".py").split("/")
-    every = {file.stem: str(file.relative_to(tree)) for file in sorted((tree / "tests").rglob("test_*.py"))}
-    own = dict.fromkeys(every.get(f"test_{part}", "") for part in (parts[-1], parts[0]))
-    first = [file for file in (*own, PARITY) if file]
-    rest = [file for name, file in every.items() if name.removeprefix("test_") not in LEFT_OUT and file not in first]
-    return [[file] for file in first] + ([] if quick else [rest])
+    """Test files in the order they are asked: the file's own, its room's, parity, all others."""
+    room, _, name = f"core/{mistake.file}".removesuffix(".py").rpartition("/")
+    room = room.removeprefix("core/") or "core"
+    every = [file.relative_to(tree).as_posix() for file in sorted((tree / "tests").rglob("test_*.py"))]
+    every = [file for file in every if Path(file).stem not in LEFT_OUT]
+    own = [file for file in every if Path(file).stem == f"test_{name}"]
+    neighbours = [file for file in every if Path(file).parent.name == room and file not in own]
+    rest = [file for file in every if file not in (*own, *neighbours, PARITY)]
+    asked = [own, neighbours, [] if room == "core" else [PARITY], [] if quick else rest]
+    return [files for files in asked if files]
 
 
 def check_that_the_copy_is_tested(tree: Path) -> None:
@@ -671,7 +675,7 @@ def run_tests(tree: Path, files: list[str], limit: float) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if name != "MOUSAI_HOME"}
     environment |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
-        [*command, "-m", "unit or integration", *files],
+        [*command, "-m", CHOSEN, *files],
         cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
@@ -691,21 +695,31 @@ def failed_test(output: str) -> str:
     return found[1] if found else output[-2000:]
 
 
-def around_table(path: Path) -> tuple[str, str]:
-    """A Markdown file up to the first marker and from the second on. Raises SystemExit where they are missing."""
+def said(test: str | None) -> str:
+    return f"`{test}`" if test else "**nothing**"
+
+
+def around_table(path: Path) -> tuple[str, str, str]:
+    """A Markdown file up to the first marker, between them, and from the second on. Raises SystemExit without them."""
     before, begin, rest = path.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    table, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"{path}: the markers are missing: put {BEGIN} and {END} where the table goes")
-    return before + begin, end + after
+    return before + begin, table, end + after
 
 
-def write_table(path: Path, mistakes: list[Mistake], caught: list[str | None]) -> None:
-    """Draw the table between the two markers of a Markdown file."""
-    before, after = around_table(path)
+def read_table(path: Path) -> dict[tuple[str, str], str]:
+    """What caught which mistake, by file and name, in the order of the table."""
+    rows = [line.strip("| ").split(" | ") for line in around_table(path)[1].splitlines() if line.startswith("|")]
+    return {(file, name): test for file, name, test in rows[2:]}
+
+
+def write_table(path: Path, caught: dict[tuple[str, str], str]) -> None:
+    """Draw the table between a file's two markers: a row a mistake, the old one where this run did not plant it."""
+    before, _, after = around_table(path)
+    known = read_table(path) | caught
     rows = ["| planted in | mistake | caught first by |", "|---|---|---|"]
-    for mistake, test in zip(mistakes, caught, strict=True):
-        rows.append(f"| {mistake.file} | {mistake.name} | {f'`{test}`' if test else '**nothing**'} |")
+    rows += [f"| {m.file} | {m.name} | {known.get((m.file, m.name), '**not run**')} |" for m in MISTAKES]
     path.write_text("\n".join([before, "", *rows, "", after]), "utf-8")
 
 
