@@ -1,6 +1,7 @@
 """Setting up: environment.yml says what pyproject.toml says, CI does what a developer does, and make fails early."""
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -32,7 +33,13 @@ def test_every_dependency_is_bounded():
 def test_ci_runs_what_a_developer_runs():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert "make test" in script.read_text().splitlines()[-1]
+    assert script.read_text().splitlines()[-1] == "exec make test"
+
+
+def test_contributing_names_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:mousai|tests)/[\w/]*(?:\.py)?)`", text))
+    assert len(named) > 20 and [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.fixture
