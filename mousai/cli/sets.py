@@ -43,10 +43,14 @@ def prepare(
     jobs: Annotated[int, typer.Option(parser=COUNT, metavar="N", help="Processes.")] = 2,
 ) -> None:
     """Arrange and render the embedded music; what is there already is kept."""
+    from mousai.data.dataset import workspace
     from mousai.data.embedded import prepare as run
     from mousai.small.profiles import get_profile
 
-    print(run(get_profile(profile), jobs))
+    if own := os.environ.get("MOUSAI_DATA"):
+        raise ValueError(f"{own}: a data set of your own, nothing is rendered into it: unset MOUSAI_DATA")
+    chosen = get_profile(profile)
+    print(run(chosen.data, workspace(chosen, os.environ).root, jobs))
 
 
 @data.command("shards")
@@ -57,10 +61,11 @@ def shards(
     jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
 ) -> None:
     """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""
+    from mousai.data.dataset import workspace
     from mousai.data.packing import write_shards
     from mousai.small.profiles import get_profile
 
-    index = write_shards(get_profile(profile), out, shard_size, jobs)
+    index = write_shards(workspace(get_profile(profile), os.environ).data, out, shard_size, jobs)
     written = [shard for split in index.splits.values() for shard in split]
     print(f"{out}: {sum(shard.records for shard in written)} records in {len(written)} shards")
     print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,9 +10,8 @@ import numpy as np
 import torch
 
 from mousai.config import Profile
-from mousai.data.embedded import data_dir, load_records
 from mousai.data.records import Record, Sound, load_chunk, load_crop
-from mousai.data.shards import Epochs, Shards, sharded
+from mousai.data.shards import Epochs, Shards
 from mousai.shapes import Wave
 
 
@@ -89,18 +89,16 @@ class Chunks:
         return digest.hexdigest()
 
 
+# Forwarders for callers that do not pass a data set yet; they go with the last of them.
+
+
 def open_crops(profile: Profile, split: str, batch: int) -> Callable[[int], Wave]:
-    """Stage 1's batches of a split of the data set in use, by number."""
-    root, crop, seed = data_dir(profile), profile.dmae.crop, profile.seed
-    if sharded(root):
-        return ShardCrops(Shards(root, split), crop, batch, seed)
-    return RandomCrops(load_records(profile, split), root, crop, batch, seed)
+    from mousai.data.dataset import workspace
+
+    return workspace(profile, os.environ).data.crops(split, profile.dmae.crop, batch, profile.seed)
 
 
 def open_chunks(profile: Profile, split: str, pieces: int | None = None) -> Chunks | Shards:
-    """Every chunk of a split of the data set in use, or of its first `pieces`, which shards do not know."""
-    root = data_dir(profile)
-    if sharded(root):
-        return Shards(root, split)
-    records = load_records(profile, split)
-    return Chunks(records if pieces is None else records[:pieces], root)
+    from mousai.data.dataset import workspace
+
+    return workspace(profile, os.environ).data.chunks(split, pieces)

@@ -6,6 +6,7 @@ that an interrupted run goes on where it was; `manifest.jsonl` is written last.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,12 +15,12 @@ import numpy as np
 
 from mousai.config import DataConfig, Profile
 from mousai.data.arranger import arrange
-from mousai.data.records import SPLITS, Manifest, Record, parsed, write_manifest
-from mousai.data.shards import sharded
+from mousai.data.locking import one_writer, remove_temporary
+from mousai.data.records import Manifest, Record, parsed, write_manifest
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
-from mousai.files import append_line, foreign_data, home, lines_of, sha256
+from mousai.files import append_line, lines_of, sha256
 from mousai.progress import progress_bar
 from mousai.small.profiles import GENRES
 
@@ -37,53 +38,31 @@ class Job:
     root: Path
 
 
-def data_dir(profile: Profile) -> Path:
-    """Where a profile's data lives: one folder for each DataConfig and version of the arranger.
-
-    `MOUSAI_DATA`, a folder of `mousai data import` or `mousai data shards`, takes its place.
-    """
-    if foreign := foreign_data():
-        return foreign
+def embedded_root(profile: Profile, runs: Path) -> Path:
+    """Where a profile's embedded music lies below `runs`: a folder for each DataConfig and version of the arranger."""
     text = json.dumps([asdict(profile.data), VERSION], sort_keys=True)
-    return home() / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return runs / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def load_records(profile: Profile, split: str | None = None) -> Manifest:
-    """The records of a profile, of one split (train, valid, test) or all; prepares them if they are missing.
-
-    Raises ValueError for an unknown split, or where `MOUSAI_DATA` holds shards, which have chunks and no pieces.
-    """
-    if split not in (None, *SPLITS):
-        raise ValueError(f"unknown split {split!r}: choose train, valid or test")
-    root = data_dir(profile)
-    if sharded(root):
-        raise ValueError(f"{root}: shards, for training alone: set MOUSAI_DATA to the folder they were made from")
-    if not (root / "manifest.jsonl").is_file() and not foreign_data():
-        prepare(profile)
-    return Manifest(root / "manifest.jsonl", split)
-
-
-def prepare(profile: Profile, jobs: int = 2, progress: bool = True) -> Path:
-    """Render the profile's pieces over `jobs` processes and return their folder.
+def prepare(config: DataConfig, root: Path, jobs: int = 2, progress: bool = True) -> Path:
+    """Render the embedded music into `root` over `jobs` processes; return `root`. One process at a time does so.
 
     Whole files that are already there are kept, missing and broken ones are rendered; the same seed gives the same
-    bytes whatever `jobs` is. Raises ValueError if there are no jobs or too few tunes, or for `MOUSAI_DATA`.
+    bytes whatever `jobs` is. Raises ValueError if there are no jobs or no tune can be read.
     """
-    if foreign := foreign_data():
-        raise ValueError(f"{foreign}: a data set of your own, nothing is rendered into it: unset MOUSAI_DATA")
     if jobs < 1:
         raise ValueError(f"jobs {jobs}: at least 1 is needed")
-    root = data_dir(profile)
-    (root / "audio").mkdir(parents=True, exist_ok=True)
-    done = _kept(root)
-    if len(done) < profile.data.pieces:
-        write_manifest(list(done.values()), root / "journal.jsonl")
-        (root / "manifest.jsonl").unlink(missing_ok=True)
-        with Workers(jobs) as pool:
-            todo = [job for job in _plan(profile.data, root, pool, progress) if job.record.id not in done]
-            _render_all(todo, root, pool, done, progress)
-    write_manifest([done[id] for id in sorted(done)], root / "manifest.jsonl")
-    (root / "journal.jsonl").unlink(missing_ok=True)
+    with one_writer(root):
+        remove_temporary(root / "audio")
+        done = _kept(root)
+        if len(done) < config.pieces:
+            write_manifest(list(done.values()), root / "journal.jsonl")
+            (root / "manifest.jsonl").unlink(missing_ok=True)
+            with Workers(jobs) as pool:
+                todo = [job for job in _plan(config, root, pool, progress) if job.record.id not in done]
+                _render_all(todo, root, pool, done, progress)
+        write_manifest([done[id] for id in sorted(done)], root / "manifest.jsonl")
+        (root / "journal.jsonl").unlink(missing_ok=True)
     return root
 
 
@@ -177,3 +156,18 @@ def _render_all(jobs: list[Job], root: Path, pool: Workers, done: dict[str, Reco
             append_line(json.dumps(asdict(record)), root / "journal.jsonl")
             done[record.id] = record
             bar.update()
+
+
+# Forwarders for callers that do not pass a data set yet; they go with the last of them.
+
+
+def data_dir(profile: Profile) -> Path:
+    from mousai.data.dataset import workspace
+
+    return workspace(profile, os.environ).root
+
+
+def load_records(profile: Profile, split: str | None = None) -> Manifest:
+    from mousai.data.dataset import workspace
+
+    return workspace(profile, os.environ).data.records(split)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from filelock import FileLock, Timeout
 
-from mousai.config import Profile
 from mousai.data.clips import Chunks
-from mousai.data.embedded import data_dir, load_records
+from mousai.data.dataset import DataSet
+from mousai.data.locking import one_writer, remove_temporary
 from mousai.data.records import SPLITS, Record, Sound, load_chunk
 from mousai.data.shards import MOST, Index, Shard, describe, read_index, sharded, write_index
 from mousai.data.sound import SAMPLE_RATE
@@ -38,26 +37,24 @@ class Job:
     noted: Shard | None
 
 
-def write_shards(profile: Profile, out: Path, megabytes: int, jobs: int = 2) -> Index:
-    """The data set in use as `out`/train-000000.tar and so on, of at most so many MB each; returns their index.
+def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Index:
+    """The data set as `out`/train-000000.tar and so on, of at most `megabytes` each; returns their index.
 
-    Raises ValueError where `out` holds shards of another data set, size, or kind, or where the set is shards itself.
+    Raises ValueError where `out` holds shards of another data set or size, where another process writes there, or
+    where the data set is shards itself.
     """
-    root = data_dir(profile)
-    if sharded(root) or out.resolve() == root.resolve():
+    root = data.root
+    if data.sharded or out.resolve() == root.resolve():
         raise ValueError(f"{out}: shards are made of pieces, beside them: choose another --out, or another MOUSAI_DATA")
-    chunks = {split: Chunks(load_records(profile, split), root) for split in SPLITS}
+    chunks = {split: Chunks(data.records(split), root) for split in SPLITS}
     first = next(one.about(0)[0] for one in chunks.values() if len(one))
     samples = first.samples // first.chunks
     each = min(MOST, max(1, megabytes * 10**6 // (4 * samples)))  # 16-bit stereo: FLAC makes it smaller
     about = " ".join([str(each), *(one.digest() for one in chunks.values())])
-    source = hashlib.sha256(about.encode()).hexdigest()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            return write_all(chunks, Index(source, samples, {split: [] for split in SPLITS}), each, root, out, jobs)
-    except Timeout:
-        raise ValueError(f"{out}: another process writes there: wait for it, or choose another --out") from None
+    index = Index(hashlib.sha256(about.encode()).hexdigest(), samples, {split: [] for split in SPLITS})
+    with one_writer(out, wait=False):
+        remove_temporary(out)
+        return write_all(chunks, index, each, root, out, jobs)
 
 
 def write_all(chunks: dict, index: Index, each: int, root: Path, out: Path, jobs: int) -> Index:

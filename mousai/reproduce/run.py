@@ -150,13 +150,15 @@ def run_all(lessons: Lessons, run: Run, board: Board) -> set[str]:
 
 def prepare_data(names: list[str], upstream: dict[str, tuple[str, ...]], profile: str) -> None:
     """Render the music first where it is missing, with its own progress bar; a lesson would do it unseen."""
-    from mousai.data.embedded import data_dir, prepare
+    from mousai.data.dataset import workspace
+    from mousai.data.embedded import prepare
 
     chosen = get_profile(profile)
     needed = any(DATA in (name, *upstream[name]) for name in names)
-    if needed and not foreign_data() and not (data_dir(chosen) / "manifest.jsonl").is_file():
+    root = workspace(chosen, os.environ).root
+    if needed and not foreign_data() and not (root / "manifest.jsonl").is_file():
         print(f"data: rendering {chosen.data.pieces} pieces", flush=True)
-        prepare(chosen, os.cpu_count() or 1)
+        prepare(chosen.data, root, os.cpu_count() or 1)
 
 
 def check_there(names: list[str], notebooks: Path) -> None:

@@ -15,6 +15,7 @@ from mousai.config import DataConfig
 from mousai.data import embedded
 from mousai.data.arranger import arrange, chord_of
 from mousai.data.clips import Chunks, RandomCrops
+from mousai.data.dataset import DataSet, workspace
 from mousai.data.records import (
     Record,
     caption,
@@ -39,8 +40,7 @@ def prepared(tunes, tmp_path_factory) -> Path:
     """The tiny data set, made once in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedded, "_tunes", lambda *_: tunes)
-        patch.setenv("MOUSAI_HOME", str(tmp_path_factory.mktemp("home")))
-        return embedded.prepare(TINY, jobs=1, progress=False)
+        return embedded.prepare(TINY.data, tmp_path_factory.mktemp("home") / "music", jobs=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -125,27 +125,25 @@ def test_a_tune_that_must_come_twice_stays_in_its_split(prepared, tunes, monkeyp
     assert all(len(split) == 1 for split in splits.values())
 
 
-def test_two_processes_write_the_same_bytes_as_one(prepared, home):
-    again = embedded.prepare(TINY, jobs=2, progress=False)
-    assert again != prepared
+def test_two_processes_write_the_same_bytes_as_one(prepared, tmp_path):
+    again = embedded.prepare(TINY.data, tmp_path / "music", jobs=2, progress=False)
     assert contents(again) == contents(prepared)
 
 
-def test_broken_and_missing_files_are_rendered_anew_and_whole_ones_kept(prepared, known_tunes, monkeypatch):
-    monkeypatch.setenv("MOUSAI_HOME", str(prepared.parent.parent))
+def test_broken_and_missing_files_are_rendered_anew_and_whole_ones_kept(prepared, known_tunes):
     before = contents(prepared)
     audio = prepared / "audio"
     os.truncate(audio / "00003.flac", 1000)
     (audio / "00005.flac").unlink()
     (audio / ".00005.flac.tmp").write_bytes(b"half")
     kept = (audio / "00001.flac").stat().st_mtime_ns
-    embedded.prepare(TINY, jobs=1, progress=False)
+    embedded.prepare(TINY.data, prepared, jobs=1, progress=False)
     assert contents(prepared) == before
     assert (audio / "00001.flac").stat().st_mtime_ns == kept
 
 
-def test_an_interrupted_run_goes_on_where_it_was(prepared, known_tunes, home, monkeypatch):
-    render_piece, rendered = embedded.render_piece, []
+def test_an_interrupted_run_goes_on_where_it_was(prepared, known_tunes, tmp_path, monkeypatch):
+    render_piece, rendered, root = embedded.render_piece, [], tmp_path / "music"
 
     def interrupted(job):
         if len(rendered) == 5:
@@ -155,35 +153,69 @@ def test_an_interrupted_run_goes_on_where_it_was(prepared, known_tunes, home, mo
 
     monkeypatch.setattr(embedded, "render_piece", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        embedded.prepare(TINY, jobs=1, progress=False)
-    root = embedded.data_dir(TINY)
+        embedded.prepare(TINY.data, root, jobs=1, progress=False)
     assert not (root / "manifest.jsonl").exists()
     with (root / "journal.jsonl").open("a") as journal:
         journal.write('{"id": "00009", "tit')  # torn
     first = rendered.copy()
     rendered.clear()
     monkeypatch.setattr(embedded, "render_piece", lambda job: rendered.append(job.record.id) or render_piece(job))
-    embedded.prepare(TINY, jobs=1, progress=False)
+    embedded.prepare(TINY.data, root, jobs=1, progress=False)
     assert not set(first) & set(rendered)
     assert contents(root) == contents(prepared)
 
 
-def test_the_seed_changes_what_is_made():
+def test_the_seed_changes_what_is_made(tmp_path):
     other = replace(TINY, data=replace(TINY.data, seed=1))
-    assert embedded.data_dir(TINY) != embedded.data_dir(other)
+    assert embedded.embedded_root(TINY, tmp_path) != embedded.embedded_root(other, tmp_path)
     few = [replace(profile.data, pieces=2) for profile in (TINY, other)]
     one, two = ({tune.header.title for tune in embedded._tunes(data, Workers(1), False)} for data in few)
     assert not one & two
 
 
-def test_load_records_picks_a_split_and_refuses_others(prepared, monkeypatch):
-    monkeypatch.setenv("MOUSAI_HOME", str(prepared.parent.parent))
-    assert {record.split for record in embedded.load_records(TINY, "test")} == {"test"}
-    assert len(embedded.load_records(TINY)) == TINY.data.pieces
+def test_records_of_a_split_and_no_others(prepared, tmp_path):
+    data = DataSet(prepared)
+    assert {record.split for record in data.records("test")} == {"test"}
+    assert len(data.records()) == TINY.data.pieces
+    assert data.genres == GENRES and data.has("valid") and data.segments == 4
     with pytest.raises(ValueError, match="unknown split 'dev'"):
-        embedded.load_records(TINY, "dev")
+        data.records("dev")
     with pytest.raises(ValueError, match="jobs 0"):
-        embedded.prepare(TINY, jobs=0)
+        embedded.prepare(TINY.data, tmp_path, jobs=0)
+
+
+def test_opening_a_data_set_never_makes_it_and_names_the_command_that_does(tmp_path):
+    space = workspace(TINY, {"MOUSAI_HOME": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match=r"no manifest .*: run `mousai data prepare --profile tiny` first"):
+        _ = space.data
+    assert not list(tmp_path.iterdir())
+    own = workspace(TINY, {"MOUSAI_HOME": str(tmp_path), "MOUSAI_DATA": str(tmp_path / "mine")})
+    with pytest.raises(FileNotFoundError, match=r"run `mousai data import FROM --out .*mine` first"):
+        _ = own.data
+
+
+def test_the_key_of_a_data_set_changes_with_its_content(prepared, records, tmp_path):
+    write_manifest(records, tmp_path / "manifest.jsonl")
+    assert DataSet(tmp_path).key == DataSet(prepared).key
+    write_manifest([replace(records[0], title="another"), *records[1:]], tmp_path / "manifest.jsonl")
+    assert DataSet(tmp_path).key != DataSet(prepared).key
+
+
+@pytest.mark.system
+def test_two_processes_that_prepare_one_data_set_wait_for_each_other(prepared, known_tunes, tmp_path, capfd):
+    """Both report success, and what is there is what one alone makes."""
+    root, children = tmp_path / "music", []
+    for _ in range(2):
+        if not (child := os.fork()):
+            try:
+                embedded.prepare(TINY.data, root, jobs=1, progress=False)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert contents(root) == contents(prepared)
+    assert "waiting for process" in capfd.readouterr().err
 
 
 # Manifest and sound on disk

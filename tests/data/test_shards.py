@@ -20,8 +20,8 @@ from torch.testing import assert_close
 
 from mousai import cli
 from mousai.data import packing
-from mousai.data.clips import Chunks, RandomCrops, ShardCrops, open_chunks
-from mousai.data.embedded import load_records
+from mousai.data.clips import Chunks, RandomCrops, ShardCrops
+from mousai.data.dataset import DataSet
 from mousai.data.packing import Job, write_shard, write_shards
 from mousai.data.records import Manifest, Record, read_manifest
 from mousai.data.shards import WINDOW, Epochs, Index, Shard, Shards, read_index, write_index
@@ -38,7 +38,7 @@ COUNTS = np.array([7, 1, 4, 9, 2] * 5)  # 115 records in 25 shards
 @pytest.fixture
 def shards(tiny, tiny_data, tmp_path) -> Path:
     """The tiny data set's 16 chunks as shards of 7 at most: two of train, one each of valid and test."""
-    write_shards(tiny, tmp_path / "shards", 1, jobs=1)
+    write_shards(DataSet(tiny_data), tmp_path / "shards", 1, jobs=1)
     return tmp_path / "shards"
 
 
@@ -55,7 +55,7 @@ def used(shards, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_chunks_come_back_to_the_bit_with_their_records(tiny, tiny_data, shards, split):
-    chunks, read = open_chunks(tiny, split), Shards(shards, split)
+    chunks, read = DataSet(tiny_data).chunks(split), Shards(shards, split)
     assert isinstance(chunks, Chunks) and len(read) == len(chunks) > 0
     for (record, k, wave), (again, number, sound) in zip(chunks, read, strict=True):
         assert (record, k) == (again, number)
@@ -65,7 +65,7 @@ def test_chunks_come_back_to_the_bit_with_their_records(tiny, tiny_data, shards,
 def test_another_library_reads_the_same_records(tiny, tiny_data, shards):
     urls = [str(shards / shard.name) for shard in read_index(shards).splits["train"]]
     found = list(webdataset.WebDataset(urls, shardshuffle=False))
-    expected = list(open_chunks(tiny, "train"))
+    expected = list(DataSet(tiny_data).chunks("train"))
     for sample, (record, k, wave) in zip(found, expected, strict=True):
         told = json.loads(sample["json"])
         assert told.pop("k") == k and told == asdict(record)
@@ -187,10 +187,10 @@ def test_stage_two_from_shards_hears_every_chunk_once_an_epoch(tiny, used, monke
 
 
 def test_what_needs_whole_pieces_says_that_shards_have_none(tiny, used):
-    with pytest.raises(ValueError, match=r"shards, for training alone: set MOUSAI_DATA to the folder they were made"):
-        load_records(tiny, "test")
+    with pytest.raises(ValueError, match=r"shards, for training alone: use the folder they were made"):
+        DataSet(used).records("test")
     with pytest.raises(ValueError, match="shards are made of pieces"):
-        write_shards(tiny, used / "again", 1, jobs=1)
+        write_shards(DataSet(used), used / "again", 1, jobs=1)
 
 
 def test_the_command_writes_the_same_in_two_processes_and_says_how_to_train(
@@ -216,14 +216,14 @@ def test_a_killed_run_goes_on_with_what_is_missing(tiny, tiny_data, shards, tmp_
     if not (child := os.fork()):  # killed in the third shard
         try:
             monkeypatch.setattr(packing, "flac_of", mortal)
-            write_shards(tiny, out, 1, jobs=1)
+            write_shards(DataSet(tiny_data), out, 1, jobs=1)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not (out / "index.json").exists()
     kept = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
     assert set(kept) == {"train-000000.tar", "train-000001.tar"}
-    assert write_shards(tiny, out, 1, jobs=1) == read_index(shards)
+    assert write_shards(DataSet(tiny_data), out, 1, jobs=1) == read_index(shards)
     assert all((out / name).stat().st_ino == number for name, number in kept.items())
     assert not [*out.glob("*.tmp"), *out.glob("*.jsonl")]
 
@@ -234,7 +234,7 @@ def test_a_second_run_makes_damaged_shards_anew_and_leaves_the_others(tiny, tiny
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     (shards / "test-000000.tar").unlink()
-    assert write_shards(tiny, shards, 1, jobs=1) == before
+    assert write_shards(DataSet(tiny_data), shards, 1, jobs=1) == before
     assert path.read_bytes() == whole
     assert {p.name for p in shards.glob("*.tar") if p.stat().st_ino == kept[p.name]} >= {
         "train-000000.tar",
@@ -246,9 +246,9 @@ def test_shards_of_another_set_or_size_are_never_mixed(tiny, tiny_data, shards):
     with pytest.raises(
         ValueError, match="shards of another data set or size are there: delete them, or choose another"
     ):
-        write_shards(tiny, shards, 2, jobs=1)
+        write_shards(DataSet(tiny_data), shards, 2, jobs=1)
     with pytest.raises(ValueError, match="shards are made of pieces, beside them"):
-        write_shards(tiny, tiny_data, 1, jobs=1)
+        write_shards(DataSet(tiny_data), tiny_data, 1, jobs=1)
 
 
 def test_pieces_of_another_chunk_length_are_named(tiny, tiny_data, tmp_path):
@@ -256,7 +256,7 @@ def test_pieces_of_another_chunk_length_are_named(tiny, tiny_data, tmp_path):
     lines = [json.dumps(vars(replace(record, chunks=4 + (record.id == "1")))) for record in records]
     (tiny_data / "manifest.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(ValueError, match=r"1 in .* has chunks of 26214 samples, others 32768: import all of it"):
-        write_shards(tiny, tmp_path / "more", 1, jobs=1)
+        write_shards(DataSet(tiny_data), tmp_path / "more", 1, jobs=1)
 
 
 def swapped(shards: Path) -> None:

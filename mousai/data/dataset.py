@@ -1,0 +1,120 @@
+"""The data set in use, and the workspace of a run. Opening a data set never makes it: it raises, with what does."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mousai
+from mousai.config import Profile
+from mousai.data.clips import Chunks, RandomCrops, ShardCrops
+from mousai.data.embedded import embedded_root
+from mousai.data.records import SPLITS, Manifest
+from mousai.data.shards import INDEX, Shards, read_index, sharded
+from mousai.shapes import Wave
+
+MANIFEST = "manifest.jsonl"
+MOST_GENRES = 10  # that a confusion matrix shows
+PREPARE = "run `mousai data prepare` or `mousai data import` first"
+
+
+class DataSet:
+    """A folder of `mousai data prepare`, `import` or `shards`.
+
+    Raises FileNotFoundError that ends with `mend`, the command to run, where the folder holds no data set.
+    """
+
+    def __init__(self, root: Path, mend: str = PREPARE):
+        self.root = root
+        self.sharded = sharded(root)
+        self.index = root / (INDEX if self.sharded else MANIFEST)
+        if not self.index.is_file():
+            raise FileNotFoundError(f"{root}: no manifest of a data set is here: {mend}")
+
+    @cached_property
+    def key(self) -> str:
+        """12 hexadecimal digits that change with the content; what is computed from the data is cached under them."""
+        return hashlib.sha256(self.index.read_bytes()).hexdigest()[:12]
+
+    @cached_property
+    def genres(self) -> tuple[str, ...]:
+        """The most frequent genres of the train split, at most `MOST_GENRES`, in alphabetical order; none without tags.
+        """
+        counts = Counter(record.genre for record in self.records("train") if record.genre)
+        return tuple(sorted(genre for genre, _ in counts.most_common(MOST_GENRES)))
+
+    @cached_property
+    def segments(self) -> int:
+        """The n of "k of n" that most pieces have."""
+        return Counter(record.chunks for record in self.records()).most_common(1)[0][0]
+
+    def records(self, split: str | None = None) -> Manifest:
+        """The pieces of one split (train, valid, test) or of all.
+
+        Raises ValueError for an unknown split, or for shards, which hold chunks and no pieces.
+        """
+        if split not in (None, *SPLITS):
+            raise ValueError(f"unknown split {split!r}: choose train, valid or test")
+        if self.sharded:
+            raise ValueError(f"{self.root}: shards, for training alone: use the folder they were made from")
+        return Manifest(self.index, split)
+
+    def chunks(self, split: str, pieces: int | None = None) -> Chunks | Shards:
+        """Every chunk of a split in order, or of its first `pieces` pieces; shards ignore `pieces`."""
+        if self.sharded:
+            return Shards(self.root, split)
+        records = self.records(split)
+        return Chunks(records if pieces is None else records[:pieces], self.root)
+
+    def crops(self, split: str, length: int, batch: int, seed: int) -> Callable[[int], Wave]:
+        """Step -> waveforms [batch, 2, length], a pure function of (seed, step)."""
+        if self.sharded:
+            return ShardCrops(Shards(self.root, split), length, batch, seed)
+        return RandomCrops(self.records(split), self.root, length, batch, seed)
+
+    def has(self, split: str) -> bool:
+        """Whether the split has any music."""
+        if self.sharded:
+            return bool(read_index(self.root).splits[split])
+        return len(self.records(split)) > 0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What every measurement depends on.
+
+    profile: sizes and settings. root: the data set's folder. runs: the folder for all that is made. device: of torch,
+    None for the best there is.
+    """
+
+    profile: Profile
+    root: Path
+    runs: Path
+    device: str | None = None
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The data set, opened once. Raises FileNotFoundError with the command that prepares it."""
+        own = self.root != embedded_root(self.profile, self.runs)
+        command = f"mousai data import FROM --out {self.root}" if own else f"mousai data prepare --profile {self.name}"
+        return DataSet(self.root, f"run `{command}` first")
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.profile.name
+
+
+def workspace(profile: Profile, environment: Mapping[str, str], device: str | None = None) -> Workspace:
+    """The workspace that these environment variables name.
+
+    MOUSAI_HOME: the folder for all that is made, else `runs/` beside the package. MOUSAI_DATA: a data set of the user's
+    own, else the embedded one of the profile.
+    """
+    beside = Path(mousai.__file__).resolve().parent.parent / "runs"
+    runs = Path(environment.get("MOUSAI_HOME") or beside)
+    own = environment.get("MOUSAI_DATA")
+    root = Path(own).resolve() if own else embedded_root(profile, runs)
+    return Workspace(profile, root, runs, device or None)

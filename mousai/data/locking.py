@@ -1,0 +1,54 @@
+"""One writer at a time in a folder: a second process waits, and says for whom, or is refused."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+WRITER = ".writer.json"  # process id and command line of the one that holds the lock
+
+
+@contextmanager
+def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of `folder`, which is made where it is missing, for the block.
+
+    Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
+    raise ValueError instead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        writer = writer_of(folder)
+        if not wait:
+            raise ValueError(f"{folder}: {writer} writes there: wait for it, or choose another folder") from None
+        print(f"{folder}: waiting for {writer}, which writes there", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        note = {"process": os.getpid(), "command": " ".join(sys.argv)[:200]}
+        (folder / WRITER).write_text(json.dumps(note), encoding="utf-8", errors="replace")
+        yield
+    finally:
+        (folder / WRITER).unlink(missing_ok=True)
+        lock.release()
+
+
+def writer_of(folder: Path) -> str:
+    """The process that holds the lock, as text; "another process" where its note cannot be read."""
+    try:
+        note = json.loads((folder / WRITER).read_text(encoding="utf-8", errors="replace"))
+        return f"process {note['process']} ({note['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left half written in `folder`. Only the holder of the lock may call it."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
