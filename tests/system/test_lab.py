@@ -24,6 +24,7 @@ QUIETLY = ("--no-browser", "--allow-root", "--ServerApp.port=0")
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False}  # nothing asks the network, no note lies over the page
 
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.notebooks,
     pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt-get install chromium"),
 ]

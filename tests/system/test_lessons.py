@@ -1,12 +1,16 @@
-"""What a lesson promises its reader: a question, one idea at a time, a check, something broken, answers that run."""
+"""The notebooks as committed: no outputs, one form; a question, a check, something broken, answers that run."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from itertools import takewhile
+from statistics import median
 
 import pytest
-from helpers.lessons import ANSWER, NAMES, NUMBERED, answers, blocks, cells, exercises, in_order
+from helpers.lessons import ANSWER, NAMES, NOTEBOOKS, NUMBERED, answers, blocks, cells, exercises, in_order
+
+from mousai.reproduce.execute import declared
 
 lesson = pytest.mark.parametrize("name", NAMES)
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
@@ -54,6 +58,53 @@ def of_the_package(tree: ast.AST) -> set[str]:
         if isinstance(value, ast.Call) and named(value.func) & known:
             known |= named(target)
     return known
+
+
+def test_the_folder_holds_the_notebooks_and_nothing_else():
+    assert sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")) == [f"{name}.ipynb" for name in NAMES]
+
+
+@lesson
+def test_it_is_stored_without_outputs(name):
+    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    for cell in content["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+        assert set(cell["metadata"]) <= {"tags"}
+    assert set(content["metadata"]) <= {"kernelspec", "language_info"}
+
+
+@lesson
+def test_it_begins_with_its_parameters_all_scalars_and_ends_with_its_report(name):
+    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    tagged = [
+        "parameters" in cell["metadata"].get("tags", []) for cell in content["cells"] if cell["cell_type"] == "code"
+    ]
+    code = cells(name, "code")
+    assert tagged == [True] + [False] * (len(code) - 1)
+    assert code[-1].strip().splitlines()[-1] == "report.done()"
+    assert {"profile", "seed", "out"} <= declared(NOTEBOOKS / f"{name}.ipynb")
+    for node in ast.parse(code[0]).body:
+        assert isinstance(node, ast.Assign) and isinstance(ast.literal_eval(node.value), bool | int | float | str)
+
+
+@lesson
+def test_its_cells_are_short_and_prose_stands_between_them(name):
+    code, prose = cells(name, "code"), cells(name, "markdown")
+    assert median(len([line for line in source.splitlines() if line.strip()]) for source in code) <= 6
+    assert len(prose) / len(code) >= 0.5
+
+
+@lesson
+def test_it_links_to_its_neighbours(name):
+    place = NAMES.index(name)
+    for neighbour in NAMES[max(0, place - 1) : place] + NAMES[place + 1 : place + 2]:
+        assert f"({neighbour}.ipynb)" in cells(name, "markdown")[-1]
+
+
+@lesson
+def test_loudness_is_never_changed_silently(name):
+    for call in re.findall(r"(?<![\w.])Audio\([^\n]*", "\n".join(cells(name, "code"))):
+        assert "normalize=False" in call
 
 
 @lesson
