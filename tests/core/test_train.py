@@ -176,14 +176,16 @@ def test_what_another_run_left_is_never_fallen_back_to(tmp_path):
     assert not (tmp_path / "previous.safetensors").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path):
-    """Twenty times SIGKILL, at moments drawn by chance, in a process of its own that forks the runs."""
-    program = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "killed.py"), str(tmp_path)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+@pytest.mark.system
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: run it on Linux or macOS")
+@pytest.mark.parametrize("runs", [4, pytest.param(20, marks=pytest.mark.full)])
+def test_a_run_killed_at_any_moment_and_resumed_is_bit_identical(tmp_path, runs):
+    """SIGKILL again and again, at moments drawn by chance, in a process of its own that forks the runs."""
+    program = [sys.executable, "-m", "helpers.killed", str(tmp_path), str(runs)]
+    done = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["identical"] == 20 and said["killed"] >= 15, said
+    assert said["identical"] == runs and said["killed"] >= 0.75 * runs, said
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_what_is_saved_stays_good(tmp_path):
