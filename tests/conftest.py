@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched; read when transformers is imported
@@ -67,7 +68,13 @@ def _stay_inside(event: str, _) -> None:
         raise RuntimeError(f"a unit test does {event}: mark it pytest.mark.system")
 
 
+def _start_inside(process: BaseProcess, start=BaseProcess.start) -> None:
+    _stay_inside("os.fork", ())  # those of multiprocessing announce nothing to audit hooks
+    start(process)
+
+
 sys.addaudithook(_stay_inside)
+BaseProcess.start = _start_inside
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,7 @@ def test_a_tune_that_must_come_twice_stays_in_its_split(prepared, tunes, monkeyp
     assert all(len(split) == 1 for split in splits.values())
 
 
+@pytest.mark.system
 def test_two_processes_write_the_same_bytes_as_one(prepared, tmp_path):
     again = embedded.prepare(TINY.data, tmp_path / "music", jobs=2, progress=False)
     assert contents(again) == contents(prepared)

@@ -248,6 +248,7 @@ def test_a_second_import_reads_only_what_is_new(music, monkeypatch):
     assert asked == ["a.wav", "b.wav"]
 
 
+@pytest.mark.system
 def test_a_decoder_that_crashes_takes_only_its_own_file_with_it(music, monkeypatch):
     for i, name in enumerate(("a.wav", "crash.wav", "z.wav")):
         write(music / name, tone(1, RATE, pitch=300 + 100 * i))

@@ -193,6 +193,7 @@ def test_what_needs_whole_pieces_says_that_shards_have_none(tiny, used):
         write_shards(DataSet(used), used / "again", 1, jobs=1)
 
 
+@pytest.mark.system
 def test_the_command_writes_the_same_in_two_processes_and_says_how_to_train(
     tiny, shards, tmp_path, monkeypatch, capsys
 ):
@@ -209,6 +210,7 @@ def test_the_command_writes_the_same_in_two_processes_and_says_how_to_train(
 # Interrupted, damaged, another's
 
 
+@pytest.mark.system
 def test_a_killed_run_goes_on_with_what_is_missing(tiny, tiny_data, shards, tmp_path, monkeypatch):
     out, made = tmp_path / "more", packing.flac_of
     numbers = iter(range(100))

@@ -15,6 +15,7 @@ def squared(n: int) -> int:
     return n * n
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_order_each_with_its_item(jobs):
     numbers = range(12 if jobs == 1 else 40)
@@ -24,6 +25,7 @@ def test_results_come_in_order_each_with_its_item(jobs):
         assert list(pool.each(squared, [])) == []
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("place", [0, 5, 30])
 def test_an_item_that_kills_its_process_has_a_stand_in_and_the_others_their_results(place):
     numbers = [n for n in range(30) if n != 13]
@@ -34,17 +36,20 @@ def test_an_item_that_kills_its_process_has_a_stand_in_and_the_others_their_resu
         assert list(found) == numbers
 
 
+@pytest.mark.system
 def test_without_a_stand_in_it_is_one_clear_line():
     with Workers(2) as pool, pytest.raises(ChildProcessError, match="was ended: run the same again, with fewer --jobs"):
         list(pool.each(squared, [1, 13, 2]))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_an_item_raises_is_raised(jobs):
     with Workers(jobs) as pool, pytest.raises(ValueError, match="too many"):
         list(pool.each(squared, [1, 99, 2]))
 
 
+@pytest.mark.system
 def test_items_are_taken_as_they_are_needed():
     taken = []
 

@@ -198,6 +198,7 @@ def test_missing_laion_weights_give_one_line_that_says_what_to_fetch(tmp_path, m
     assert all(word in message for word in ("hf download lukewys/laion_clap", "roberta-base", "HF_HOME"))
 
 
+@pytest.mark.system
 def test_laions_own_code_scores_with_a_checkpoint_and_tokenizers_from_the_cache(tmp_path):
     """Random weights and a text tower of two layers; everything else is the package's own, in a fresh process."""
     script = Path(__file__).parents[1] / "helpers" / "laion_for_real.py"

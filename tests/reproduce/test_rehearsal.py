@@ -126,6 +126,7 @@ def test_one_real_result_among_a_rehearsals_is_refused(world, tmp_path):
         build(tmp_path, NAME)
 
 
+@pytest.mark.system
 def test_a_rehearsal_runs_apart_and_neither_folder_nor_ledger_is_a_real_runs(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MOUSAI_DATA", str(tmp_path))
     names = ("MOUSAI_HOME", "MOUSAI_DATA", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
@@ -219,6 +220,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.system
 def test_the_random_t5_is_as_large_as_t5_base_and_no_network_and_no_real_run_is_asked_for_it(world, monkeypatch):
     monkeypatch.setenv("MOUSAI_HOME", str(world / "rehearsal"))
     fields = ("artist", "album", "key", "licence", "source", "sha256")
@@ -257,6 +259,7 @@ def test_the_command_rehearses_a100_alone(monkeypatch, capsys):
     assert "'--rehearse' is for a100, cpu runs here as it is: add --profile a100" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_the_report_of_a_rehearsal_is_not_committed(tmp_path):
     if shutil.which("git") is None or not (reproduce.ROOT / ".git").exists():
         pytest.skip("no checkout")

@@ -19,6 +19,7 @@ from mousai.reproduce.progress_display import Board
 from mousai.reproduce.run_log import Ledger
 
 
+@pytest.mark.system
 def test_a_second_run_is_cached_until_code_upstream_or_artefacts_change(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",)}
     notebook(lessons, "01_first", data='{"x": 1}')
@@ -64,6 +65,7 @@ def test_prose_alone_reruns_nothing_and_another_seed_everything(lessons, tmp_pat
     assert key(seed=0) != before
 
 
+@pytest.mark.system
 def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
     notebook(lessons, "01_first", "x = 1", "y = 2\nraise ValueError('the sea is dry')")
@@ -79,6 +81,7 @@ def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, caps
     assert not (report / "notebooks" / "01_first.ipynb").exists()
 
 
+@pytest.mark.system
 def test_without_keep_going_a_failure_ends_the_run_and_what_was_done_before_stays(lessons, capsys):
     graph = {"01_first": (), "02_second": (), "03_third": ()}
     for name in graph:
@@ -97,6 +100,7 @@ def test_without_keep_going_a_failure_ends_the_run_and_what_was_done_before_stay
     assert statuses(capsys.readouterr().out) == [("01_first", "cached"), ("02_second", "ok"), ("03_third", "cached")]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
@@ -116,6 +120,7 @@ def test_a_notebook_that_leaves_early_has_failed(lessons, capsys, cell, said):
 HUGE = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])\n"
 
 
+@pytest.mark.system
 def test_a_lesson_that_takes_too_long_is_ended_with_all_that_it_started(lessons, capsys, monkeypatch):
     monkeypatch.setattr(kernel, "TICK", 0.1)
     notebook(lessons, "01_first", f"{HUGE}time.sleep(99)")
@@ -128,6 +133,7 @@ def test_a_lesson_that_takes_too_long_is_ended_with_all_that_it_started(lessons,
     assert entry["status"] == "timeout" and 3 < entry["seconds"] < 20
 
 
+@pytest.mark.system
 def test_a_kernel_that_the_system_ended_for_want_of_memory_is_said_to_be_so(lessons, capsys, monkeypatch):
     counter = lessons.parent / "vmstat"
     counter.write_text("nr_free_pages 7\noom_kill 3\n")
@@ -140,6 +146,7 @@ def test_a_kernel_that_the_system_ended_for_want_of_memory_is_said_to_be_so(less
     assert "the machine ran out of memory, last seen with" in printed and "close what else runs" in printed
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("after", "said"),
     [
@@ -160,6 +167,7 @@ def test_an_artefact_that_is_missing_or_cut_off_is_no_success(lessons, capsys, a
     assert said in printed and statuses(printed) == [("01_first", "failed" if said else "ok")]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("content", ["", '{"artefacts": {', "[]", "{}"])
 def test_a_result_that_is_not_whole_is_no_success(lessons, capsys, content):
     notebook(lessons, "01_first")
@@ -170,6 +178,7 @@ def test_a_result_that_is_not_whole_is_no_success(lessons, capsys, content):
     assert "01_first.json is not whole" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
     for name in graph:
@@ -189,6 +198,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
     assert capsys.readouterr().out == "03_third would run\n"
 
 
+@pytest.mark.system
 def test_two_runs_in_one_folder_are_refused_and_a_dead_one_holds_nothing(lessons):
     notebook(lessons, "01_first")
     with reproduce.alone(lessons.parent / "report"):
@@ -200,6 +210,7 @@ def test_two_runs_in_one_folder_are_refused_and_a_dead_one_holds_nothing(lessons
     assert run(lessons, {"01_first": ()}) == 0
 
 
+@pytest.mark.system
 def test_a_result_of_an_earlier_run_does_not_count(lessons, capsys):
     notebook(lessons, "01_first")
     assert run(lessons, {"01_first": ()}) == 0
@@ -211,12 +222,14 @@ def test_a_result_of_an_earlier_run_does_not_count(lessons, capsys):
     assert not (lessons.parent / "report" / "results" / "01_first.json").exists()
 
 
+@pytest.mark.system
 def test_a_parameter_that_the_notebook_does_not_know_is_refused(lessons, capsys):
     notebook(lessons, "01_first", parameters='profile = "cpu"\nout = ""')
     assert run(lessons, {"01_first": ()}) == 1
     assert "unknown parameter 'seed'" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_paper_size_reaches_the_notebook_that_knows_it_and_is_another_run(lessons, capsys):
     graph = {"01_first": (), "02_second": ()}
     notebook(lessons, "01_first")
@@ -230,6 +243,7 @@ def test_paper_size_reaches_the_notebook_that_knows_it_and_is_another_run(lesson
         run(lessons, graph, only="01", paper_size=True)
 
 
+@pytest.mark.system
 def test_the_kernel_is_this_interpreter_offline_in_the_notebooks_folder(lessons, monkeypatch):
     fake = lessons.parent / "share" / "kernels" / "python3"
     fake.mkdir(parents=True)
@@ -243,6 +257,7 @@ def test_the_kernel_is_this_interpreter_offline_in_the_notebooks_folder(lessons,
     assert os.environ["JUPYTER_PATH"] == str(lessons.parent / "share")
 
 
+@pytest.mark.system
 def test_an_executed_copy_holds_no_times_and_no_paths_of_this_machine(lessons):
     notebook(lessons, "01_first", "import sys\nprint(sys.prefix + '/lib/x.py:3: UserWarning')")
     run(lessons, {"01_first": ()})
@@ -251,6 +266,7 @@ def test_an_executed_copy_holds_no_times_and_no_paths_of_this_machine(lessons):
     assert sys.prefix not in text and "start_time" not in text
 
 
+@pytest.mark.system
 def test_a_log_shows_which_cell_is_running(lessons, capsys, monkeypatch):
     monkeypatch.setattr(kernel, "TICK", 0.2)
     notebook(lessons, "01_first", "import time\ntime.sleep(1)")

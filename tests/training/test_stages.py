@@ -231,6 +231,7 @@ def test_processes_share_the_encoding_without_overlap(tiny, tiny_data, tmp_path,
     assert_close(Latents(tmp_path / "z")[range(8)][:, 0, 0], firsts, atol=0, rtol=0)
 
 
+@pytest.mark.system
 def test_a_killed_encoding_keeps_its_finished_parts_and_goes_on(tiny, tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(latents, "PART", 3)
     chunks, folder, numbers = open_chunks(tiny, "train"), tmp_path / "z", iter(range(100))
