@@ -116,6 +116,7 @@ def check(words: list[str], folder: Path) -> None:
         assert here or program in ELSEWHERE or shutil.which(program), f"{program}: not a program that setting up brings"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_of_a_page_is_one_that_there_is(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
