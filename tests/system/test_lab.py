@@ -15,7 +15,8 @@ from helpers.browser import PROGRAM, Page
 from helpers.lessons import NOTEBOOKS, cells
 
 ROOT = NOTEBOOKS.parent
-LESSONS = ("00_text2music", "01_v_diffusion", "02_ddim", "05_tcld_training")
+FIRST = "00_text2music"
+DAILY, ALSO = (FIRST, "01_v_diffusion"), ("02_ddim", "05_tcld_training")
 LOOPED = {"05_tcld_training": 3}  # players that a line shows beyond its first: one a genre
 MINUTES = 5  # that a lesson may take in the smoke profile, on a busy machine
 NOTEBOOK = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
@@ -132,11 +133,11 @@ def photographs(page: Page, name: str, folder: Path) -> None:
         page.get(f"{scrolled}.scrollTop += 0.9 * {scrolled}.clientHeight")
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", [*DAILY, *(pytest.param(name, marks=pytest.mark.full) for name in ALSO)])
 def test_run_all_ends_without_an_error_and_shows_what_there_is_to_see_and_hear(name, address, page, session_home):
     code, prose = cells(name, "code"), "\n".join(cells(name, "markdown"))
     sounds, figures, sliders = ("".join(code).count(what) for what in ("report.audio(", "report.figure(", "\nslider("))
-    run_all(page, address.replace(LESSONS[0], name), len(code))
+    run_all(page, address.replace(FIRST, name), len(code))
     assert page.get(failed()) == []
     sounds += LOOPED.get(name, 0)
     page.until(found("audio", "player => player.duration > 1") + f".filter(Boolean).length === {sounds}")  # decoded
