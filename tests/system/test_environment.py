@@ -57,6 +57,7 @@ def make(checkout: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(["make", *words], cwd=checkout, env={**kept, "PATH": path}, capture_output=True, text=True)
 
 
+@pytest.mark.system
 def test_make_says_where_disk_is_missing(checkout):
     fake = checkout / "commands" / "df"
     fake.write_text('#!/bin/sh\necho Filesystem\necho "/dev/x 1 1 5000000 1% /"\n')
@@ -67,6 +68,7 @@ def test_make_says_where_disk_is_missing(checkout):
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.system
 def test_make_says_where_python_is_missing(checkout):
     ran = make(checkout, "test", "PYTHON=/bin/false")
     assert ran.returncode != 0
@@ -74,6 +76,7 @@ def test_make_says_where_python_is_missing(checkout):
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.system
 def test_make_installs_nothing_when_the_stamp_is_good(checkout):
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
