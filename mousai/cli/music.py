@@ -1,5 +1,6 @@
 """Commands that make music, and the codec by itself: `mousai generate | encode | decode`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,14 @@ from mousai.cli.arguments import (
     Solver,
     alone,
     edited,
+    number,
 )
 from mousai.cli.offline import offline
+
+LOUDNESS = partial(number, kind=float, low=-70, high=0)
+Loudness = Annotated[
+    float | None, typer.Option(parser=LOUDNESS, metavar="LUFS", help="Bring the whole to it, -14 for example.")
+]
 
 
 def generate(
@@ -71,9 +78,13 @@ def generate(
         tuple[float, float], typer.Option("--guidance-interval", metavar="LOW HIGH", help="Noise levels it is for.")
     ] = (0.0, 1.0),
     rescale: Annotated[
-        float, typer.Option("--guidance-rescale", parser=SHARE, metavar="R", help="0, off, to 1: keeps loudness.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            "--guidance-rescale", parser=SHARE, metavar="R", help="0, off, to 1, keeps the level; 1 with a negative."
+        ),
+    ] = None,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
+    loudness: Loudness = None,
     tcld_sampler: Solver = None,
     dmae_sampler: Solver = None,
     numerics: Numerics = None,
@@ -86,18 +97,30 @@ def generate(
     elif not prompts:
         raise typer.BadParameter(f"Missing argument 'PROMPT': say what to play, for example {EXAMPLE!r}")
     offline(profile)
-    from mousai.diffusion import Guidance
-    from mousai.inference import commands as making
-    from mousai.inference.pipeline import Mousai
+    from mousai.inference import commands
+    from mousai.inference.sampling import guidance_for, sampling_for
+    from mousai.small.profiles import get_profile
 
     if again:
-        return making.again(again, out, device)
-    source, w = making.source_of(task, file, noise_level, [*zip(start or [], end or [], strict=True)])
-    music = Mousai.load(profile, device or None, numerics)
-    scale = music.profile.sampling.guidance if guidance is None else guidance
-    solvers = (tcld_sampler or sampler, dmae_sampler or sampler)
-    how = music.sampling(tcld_steps, dmae_steps, Guidance(scale, *interval, rescale), solvers, negative)
-    making.make(music, prompts or [], seconds, [*map(int, seed.split(","))], how, numerics, source, w, out)
+        return commands.generate_again(again, out, device)
+    seeds = [int(one) for one in seed.split(",")]
+    outputs = commands.numbered(out, len(prompts or []) * len(seeds))
+    commands.refuse_overwriting(outputs, file)
+    source, w = commands.source_audio(task, file, noise_level, [*zip(start or [], end or [], strict=True)])
+    sizes = get_profile(profile)
+    scale = sizes.sampling.guidance if guidance is None else guidance
+    sampling = sampling_for(
+        sizes,
+        tcld_steps,
+        dmae_steps,
+        guidance_for(scale, negative, interval, rescale),
+        (tcld_sampler or sampler, dmae_sampler or sampler),
+        negative,
+        numerics,
+    )
+    music = commands.load(profile, device, numerics)
+    shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
+    commands.generate(music, prompts or [], seeds, shared, w, outputs)
 
 
 def encode(
@@ -108,9 +131,9 @@ def encode(
 ) -> None:
     """Stage 1's first half: a sound to its latent, 64 times fewer numbers."""
     offline(profile)
-    from mousai.inference import commands as making
+    from mousai.inference import commands
 
-    making.encode(file, out, profile, device)
+    commands.encode(file, out, profile, device)
 
 
 def decode(
@@ -119,10 +142,12 @@ def decode(
     steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps.")] = None,
     seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="The same seed, the same sound.")] = 0,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
+    loudness: Loudness = None,
     numerics: Numerics = None,
     device: Device = "",
 ) -> None:
     """Stage 1's second half: a latent to sound."""
-    from mousai.inference import commands as making
+    from mousai.inference import commands
 
-    making.decode(file, out, steps, seed, sampler, numerics, device)
+    changes = {"dmae_steps": steps, "sampler": sampler, "precision": numerics}
+    commands.decode(file, out, changes, seed, loudness, device)

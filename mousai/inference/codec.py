@@ -1,27 +1,28 @@
-"""Stage 1 by itself: sound of any length -> z, 64 times fewer numbers, in a file that says how to hear it."""
+"""Stage 1 by itself: sound of any length -> z, 64 times fewer numbers, and back; z in a file that names its encoder."""
 
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from mousai.checkpoint import save_tensors
+from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
-from mousai.inference.windows import cross_fade, window_starts
-from mousai.shapes import Latent
-
-Stereo = Float[Tensor, "2 _"]
+from mousai.inference.audio import Stereo
+from mousai.inference.sampling import Sampling
+from mousai.inference.windows import Given, cross_fade, window_starts
+from mousai.shapes import Latent, Part
 
 
 @dataclass(frozen=True)
 class LatentCard:
-    """What z was made of, and by what."""
+    """What z was made of, and by what: `encoder` is the hash of its weights, `samples` the length of the sound."""
 
     profile: str
-    encoder: str  # hash of its weights: others read z as something else
+    encoder: str
     sample_rate: int
     samples: int
 
@@ -30,24 +31,50 @@ class LatentCard:
 def encode(dmae: DMAE, w: Stereo, window: int) -> Latent:
     """w [2, time] of any length -> z [1, 32, ceil(time / 1024)], in memory for `window` samples.
 
-    Up to `window` it is `DMAE.encode`. GroupNorm's statistics run over all that is encoded, so that pieces of a longer
-    sound cannot give what the whole would. Windows, a chunk each, as stage 2 learnt from, overlap by a quarter and are
-    cross-faded.
+    Up to `window` it is `DMAE.encode`. GroupNorm's statistics run over all that is encoded, so that parts of a longer
+    sound cannot give what the whole would. Windows, a chunk each, as stage 2 was trained on, overlap by a quarter and
+    are cross-faded.
     """
-    stride, place = dmae.config.latent_stride, next(dmae.parameters()).device
-    steps, width = -(-w.shape[-1] // stride), window // stride
-    parts = [(a, w[None, :, stride * a : stride * (a + width)]) for a in window_starts(steps, width, 3 * width // 4)]
-    if len(parts) == 1:
-        return dmae.encode(parts[0][1].to(place))
-    total, fade = torch.zeros(1, dmae.config.encoder.latent_channels, steps), cross_fade(width).float()
+    stride = dmae.config.latent_stride
+    device = next(dmae.parameters()).device
+    steps = -(-w.shape[-1] // stride)
+    width = window // stride
+    if steps <= width:
+        return dmae.encode(w[None].to(device))
+    fade = cross_fade(width).float()
+    total = torch.zeros(1, dmae.config.encoder.latent_channels, steps)
     weight = torch.zeros(steps)
-    for a, part in parts:
-        total[..., a : a + width] += fade * dmae.encode(part.to(place)).cpu()
+    for a in window_starts(steps, width, 3 * width // 4):
+        part = w[None, :, stride * a : stride * (a + width)]
+        total[..., a : a + width] += fade * dmae.encode(part.to(device)).cpu()
         weight[a : a + width] += fade
-    return (total / weight).to(place)
+    return (total / weight).to(device)
 
 
-def fewer(z: Latent, samples: int) -> float:
+def decode(
+    dmae: DMAE,
+    z: Latent,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    length: int | None = None,
+    replacement: Given | None = None,
+    progress: bool = False,
+) -> Iterator[Part]:
+    """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; a generator an item."""
+    bar = "z -> w" if progress else None
+    sampler = get_sampler(sampling.dmae_sampler)
+    return dmae.stream(z, sampling.dmae_steps, generators[0], length, bar, sampler, replacement)
+
+
+def encoder_hash(dmae: DMAE) -> str:
+    """16 hexadecimal digits that name the encoder's weights."""
+    digest = hashlib.sha256()
+    for tensor in dmae.encoder.state_dict().values():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def compression(z: Latent, samples: int) -> float:
     """How many times fewer numbers z holds than the waveform: 2 samples / (32 steps), the paper's 64 (Section 3.1).
 
     A last step that is not full makes it less.
@@ -56,7 +83,7 @@ def fewer(z: Latent, samples: int) -> float:
 
 
 def save_latent(z: Latent, card: LatentCard, path: Path) -> None:
-    """safetensors, float32, the card in its header; written aside and renamed."""
+    """Write safetensors, float32, the card in its header, atomically."""
     save_tensors({"z": z}, path, {key: str(value) for key, value in asdict(card).items()})
 
 
@@ -64,8 +91,9 @@ def load_latent(path: Path) -> tuple[Latent, LatentCard]:
     """z and its card. Raises ValueError for a file that is damaged, or none of `save_latent`."""
     try:
         with safe_open(path, "pt") as file:
-            z, said = file.get_tensor("z"), file.metadata() or {}
-        card = LatentCard(said["profile"], said["encoder"], int(said["sample_rate"]), int(said["samples"]))
+            z = file.get_tensor("z")
+            header = file.metadata() or {}
+        card = LatentCard(header["profile"], header["encoder"], int(header["sample_rate"]), int(header["samples"]))
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a latent: write it with `mousai encode`") from error
     if z.ndim != 3 or z.dtype != torch.float32 or len(z) != 1 or not z.isfinite().all() or card.samples < 1:

@@ -1,128 +1,156 @@
-"""What makers ask of the shell: music in files, edited, and made again from a file's tags; the 64x codec by itself."""
+"""What the shell's commands do: generate files, from prompts, sounds or tags; the 64x codec by itself."""
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import Any
 
 from mousai.checkpoint import load_dmae
-from mousai.data.decoded import Skipped, resampled_blocks
-from mousai.data.sound import SAMPLE_RATE
-from mousai.diffusion import get_sampler
 from mousai.files import sha256
 from mousai.inference import codec
-from mousai.inference.codec import LatentCard, Stereo
-from mousai.inference.edit import Edit, continued, inpainted, varied
-from mousai.inference.metadata import Recipe, Sampling, Source, read_recipe
-from mousai.inference.pipeline import Mousai, made_ready, write_audio
-from mousai.inference.precision import Numerics, choose_device
+from mousai.inference.audio import SAMPLE_RATE, Stereo, read_audio, write_audio
+from mousai.inference.codec import LatentCard, encoder_hash
+from mousai.inference.editing import InitAudio, continuation, inpainting, variation
+from mousai.inference.metadata import GenerationMetadata, SourceAudio, read_metadata
+from mousai.inference.pipeline import Mousai, as_generators, optimize_for_cpu
+from mousai.inference.precision import choose_device
+from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.profiles import get_profile
-from mousai.training.setup import encoder_hash
 
 SECONDS = 20.0  # of new music where nothing is said
-INIT_LEVEL = 0.6  # of an init audio
+INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
 
 
-def read_sound(file: Path) -> Stereo:
-    """Any file that can be imported, as 48 kHz stereo, float32 [2, samples]: resampled, mono twice.
-
-    Held in a temporary file, not in memory. Raises ValueError where it holds no sound.
-    """
-    with tempfile.TemporaryFile() as held:
-        try:
-            for wave in resampled_blocks(file):
-                held.write(np.ascontiguousarray(wave.T).tobytes())
-        except Skipped as reason:
-            raise ValueError(f"{file}: {reason}: choose another file") from None
-        held.flush()
-        if not held.tell():
-            raise ValueError(f"{file}: no sound in it: choose another file")
-        return torch.from_numpy(np.memmap(held, np.float32, "c", shape=(held.tell() // 8, 2))).T
+def load(profile: str, device: str, precision: str | None = None) -> Mousai:
+    """The profile's shipped weights, optimized where they run on a CPU; an empty device is the best there is."""
+    return Mousai.load(profile, device or None).optimized_for_cpu(precision)
 
 
-def source_of(
+def source_audio(
     task: str, file: Path | None, noise_level: float | None, regions: Sequence[tuple[float, float]]
-) -> tuple[Source, Stereo | None]:
-    """The sound to be edited, as tags say it, and itself."""
+) -> tuple[SourceAudio, Stereo | None]:
+    """The sound to be edited, as metadata has it, and itself, [2, time]; without a file an empty one and None."""
     if file is None:
-        return Source(), None
+        return SourceAudio(), None
     level = (INIT_LEVEL if task == "init-audio" else 1.0) if noise_level is None else noise_level
-    return Source(task, file.name, sha256(file), level, tuple(regions)), read_sound(file)
+    return SourceAudio(task, file.name, sha256(file), level, tuple(regions)), read_audio(file)
 
 
-def edit_of(recipe: Recipe, w: Stereo | None) -> Edit | None:
-    """What is done with w. Raises ValueError where that cannot be."""
-    source = recipe.source
+def init_audio_of(metadata: GenerationMetadata, w: Stereo | None) -> InitAudio | None:
+    """What generation begins from: w, as the metadata's source says. Raises ValueError where that cannot be."""
+    source = metadata.source
     if w is None:
         return None
     if source.task == "continue":
-        return continued(w, round(recipe.seconds * SAMPLE_RATE))
-    return inpainted(w, source.regions, source.noise_level) if source.regions else varied(w, source.noise_level)
+        return continuation(w, round(metadata.seconds * SAMPLE_RATE))
+    if source.task == "inpaint":
+        return inpainting(w, source.regions, source.noise_level)
+    return variation(w, source.noise_level)
 
 
-def make(
+def shared_metadata(
     music: Mousai,
-    prompts: list[str],
+    sampling: Sampling,
     seconds: float | None,
-    seeds: list[int],
-    how: Sampling,
-    numerics: Numerics | None,
-    source: Source,
+    source: SourceAudio,
     w: Stereo | None,
-    out: Path,
-) -> None:
-    """A file for each prompt and seed, the seeds of a prompt together; w is the sound to be edited."""
-    there = w.shape[-1] / SAMPLE_RATE if w is not None else 0.0
-    length = seconds or (there if source.task in ("init-audio", "inpaint") else there + SECONDS)
-    first = Recipe("", length, 0, how, music.profile.name, numerics, *weights_of(music), version_here(), source)
-    recipes = [replace(first, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
-    for recipe, path in zip(recipes, names(out, len(recipes)), strict=True):
-        perform(music, recipe, w, path)
+    loudness: float | None,
+) -> GenerationMetadata:
+    """The metadata that all files of a command have in common; prompt and seed are still empty.
 
-
-def again(file: Path, out: Path, device: str) -> None:
-    """The same sound from what the tags of `file` say. Raises ValueError where weights are others than those it names,
-    FileNotFoundError where the sound that was edited is neither here nor beside it.
+    Without `seconds`: as long as an edited sound, 20 s more than one that is continued, 20 s of new music.
     """
-    recipe = read_recipe(file)
-    numerics: Numerics | None = "exact" if recipe.numerics == "exact" else "fast" if recipe.numerics else None
-    w = read_sound(found(recipe.source, file)) if recipe.source.task else None
-    music = Mousai.load(recipe.profile, device or None, numerics)
-    if (recipe.tcld, recipe.dmae) != weights_of(music):
-        raise ValueError(f"{file}: made by other weights than those of {recipe.profile} here: it cannot be made again")
-    perform(music, recipe, w, out)
+    if seconds is None:
+        there = w.shape[-1] / SAMPLE_RATE if w is not None else 0.0
+        seconds = there if source.task in ("init-audio", "inpaint") else there + SECONDS
+    tcld_sha256, dmae_sha256 = weights_sha256(music)
+    return GenerationMetadata(
+        prompt="",
+        seconds=seconds,
+        seed=0,
+        sampling=sampling,
+        profile=music.profile.name,
+        tcld_sha256=tcld_sha256,
+        dmae_sha256=dmae_sha256,
+        version=package_version(),
+        source=source,
+        loudness=loudness,
+    )
 
 
-def perform(music: Mousai, recipe: Recipe, w: Stereo | None, out: Path) -> None:
-    """Make it, write it, say so."""
-    started, edit = time.monotonic(), edit_of(recipe, w)
-    seconds = None if edit else recipe.seconds
-    parts = music.stream([recipe.prompt], seconds, recipe.seed, recipe.how, True, edit)
-    clipped = write_audio((part[0] for part in parts), out, recipe=recipe)
+def generate(
+    music: Mousai,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    shared: GenerationMetadata,
+    w: Stereo | None,
+    outputs: Sequence[Path],
+) -> None:
+    """Write a file for each prompt and seed, the seeds of a prompt together; w is the sound to be edited."""
+    wanted = [replace(shared, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
+    for metadata, path in zip(wanted, outputs, strict=True):
+        generate_file(music, metadata, w, path)
+
+
+def generate_again(file: Path, out: Path, device: str) -> None:
+    """Write the same sound from what the tags of `file` say.
+
+    Raises ValueError where the weights are not those it names, FileNotFoundError where the sound that was edited is
+    neither here nor beside it.
+    """
+    metadata = read_metadata(file)
+    source = find_source(metadata.source, file) if metadata.source.task else None
+    refuse_overwriting([out], file, source)
+    w = read_audio(source) if source else None
+    music = load(metadata.profile, device, metadata.sampling.precision)
+    if (metadata.tcld_sha256, metadata.dmae_sha256) != weights_sha256(music):
+        raise ValueError(
+            f"{file}: made by other weights than those of {metadata.profile} here: it cannot be made again"
+        )
+    generate_file(music, metadata, w, out)
+
+
+def generate_file(music: Mousai, metadata: GenerationMetadata, w: Stereo | None, path: Path) -> None:
+    """Generate one sound, write it, say so."""
+    started = time.monotonic()
+    init_audio = init_audio_of(metadata, w)
+    seconds = None if init_audio else metadata.seconds
+    parts = music.stream([metadata.prompt], seconds, metadata.seed, metadata.sampling, init_audio, progress=True)
+    clipped = write_audio((part[0] for part in parts), path, metadata=metadata, loudness=metadata.loudness)
+    samples = music.sample_count(seconds, init_audio)
+    print(f"{path}: {metadata.prompt!r}, seed {metadata.seed}: {summary(samples, time.monotonic() - started, clipped)}")
+
+
+def summary(samples: int, took: float, clipped: int) -> str:
+    """How much sound there is, how long it took in seconds, and how many samples were clipped."""
     note = f", {clipped} samples beyond full scale clipped" if clipped else ""
-    took, samples = time.monotonic() - started, music.length_of(seconds, edit)
-    made = f"{samples} samples of 48 kHz stereo in {took:.1f} s, {recipe.seconds / took:.2f} x real time{note}"
-    print(f"{out}: {recipe.prompt!r}, seed {recipe.seed}: {made}")
+    factor = took * SAMPLE_RATE / samples
+    return f"{samples} samples of 48 kHz stereo in {took:.1f} s, real-time factor {factor:.2f}{note}"
 
 
-def names(out: Path, count: int) -> list[Path]:
+def refuse_overwriting(outputs: Sequence[Path], *inputs: Path | None) -> None:
+    """Raises ValueError where an output is one of the inputs, under whatever name; OSError for a name too long."""
+    for out in outputs:
+        for file in inputs:
+            if out.exists() and file is not None and file.exists() and out.samefile(file):
+                raise ValueError(f"{out}: it would replace the sound it is made from: choose another --out")
+
+
+def numbered(out: Path, count: int) -> list[Path]:
     """`out` itself, or of several files out-0, out-1, and so on."""
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(count)]
 
 
-def weights_of(music: Mousai) -> tuple[str, str]:
+def weights_sha256(music: Mousai) -> tuple[str, str]:
     """sha256 of stage 2's and stage 1's weights; empty for nets that come from no file."""
     if music.weights is None:
         return "", ""
     return sha256(music.weights / "tcld.safetensors"), sha256(music.weights / "dmae.safetensors")
 
 
-def version_here() -> str:
+def package_version() -> str:
     """The version of this package; empty where it is not installed but only there."""
     try:
         return version("mousai")
@@ -130,39 +158,41 @@ def version_here() -> str:
         return ""
 
 
-def found(source: Source, file: Path) -> Path:
-    """The sound that was edited, here or beside the file that came of it."""
-    for place in (Path(Path(source.name).name), file.parent / Path(source.name).name):
+def find_source(source: SourceAudio, file: Path) -> Path:
+    """The sound that was edited, here or beside the file that came of it, recognised by its sha256."""
+    name = Path(source.name).name
+    for place in (Path(name), file.parent / name):
         if place.is_file() and sha256(place) == source.sha256:
             return place
     raise FileNotFoundError(f"{source.name}, of which {file} was made, is neither here nor beside it: put it there")
 
 
 def encode(file: Path, out: Path, profile: str, device: str) -> None:
-    """A sound's latent to a file, and how many numbers that saves."""
-    w, chosen = read_sound(file), get_profile(profile)
+    """Write a sound's latent to a file, and say how many numbers that saves."""
+    w = read_audio(file)
+    chosen = get_profile(profile)
     dmae = load_dmae(chosen, choose_device(device or None))
     card = LatentCard(profile, encoder_hash(dmae), chosen.sample_rate, w.shape[-1])
-    made_ready(dmae, None)
-    z = codec.encode(dmae, w, chosen.tcld.crop)
+    z = codec.encode(optimize_for_cpu(dmae, None), w, chosen.tcld.crop)
     codec.save_latent(z, card, out)
-    numbers = f"{w.numel()} numbers become {z.numel()}, {codec.fewer(z, card.samples):.2f} times fewer"
-    print(f"{out}: z {[*z.shape]} of {card.samples} samples of 48 kHz stereo: {numbers}")
+    saved = f"{w.numel()} numbers become {z.numel()}, {codec.compression(z, card.samples):.2f} times fewer"
+    print(f"{out}: z {[*z.shape]} of {card.samples} samples of 48 kHz stereo: {saved}")
 
 
-def decode(
-    file: Path, out: Path, steps: int | None, seed: int, sampler: str | None, numerics: Numerics | None, device: str
-) -> None:
-    """A latent's sound. Raises ValueError where these weights cannot read it."""
+def decode(file: Path, out: Path, changes: dict[str, Any], seed: int, loudness: float | None, device: str) -> None:
+    """Write a latent's sound; `changes` as in `sampling_for`.
+
+    Raises ValueError where these weights cannot decode it.
+    """
+    started = time.monotonic()
     z, card = codec.load_latent(file)
-    chosen, place, started = get_profile(card.profile), choose_device(device or None), time.monotonic()
-    dmae = load_dmae(chosen, place)
-    if card.encoder != encoder_hash(dmae) or z.shape[1] != chosen.dmae.encoder.latent_channels:
+    profile = get_profile(card.profile)
+    place = choose_device(device or None)
+    dmae = load_dmae(profile, place)
+    if card.encoder != encoder_hash(dmae) or z.shape[1] != profile.dmae.encoder.latent_channels:
         raise ValueError(f"{file}: encoded by other weights than those of {card.profile} here: encode the sound again")
-    made_ready(dmae, numerics)
-    solver, usual = get_sampler(sampler or chosen.sampling.sampler), chosen.sampling.dmae_steps
-    generator = torch.Generator().manual_seed(seed)
-    parts = dmae.stream(z.to(place), steps or usual, generator, card.samples, "z -> w", solver)
-    clipped = write_audio((part[0] for part in parts), out, card.sample_rate)
-    note = f", {clipped} samples beyond full scale clipped" if clipped else ""
-    print(f"{out}: {card.samples} samples of 48 kHz stereo in {time.monotonic() - started:.1f} s{note}")
+    sampling = sampling_for(profile, **changes)
+    optimized = optimize_for_cpu(dmae, sampling.precision)
+    parts = codec.decode(optimized, z.to(place), sampling, as_generators(seed, 1), card.samples, progress=True)
+    clipped = write_audio((part[0] for part in parts), out, card.sample_rate, loudness=loudness)
+    print(f"{out}: {summary(card.samples, time.monotonic() - started, clipped)}")

@@ -1,40 +1,22 @@
-"""All that a sound is made by, in the tags of its file: the same file can be made again (ours)."""
+"""Generation metadata: all that a sound is made by, in the tags of its file, so that it can be made again (ours)."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mousai.diffusion import Guidance
-from mousai.interop.hub import built
+from mousai.inference.sampling import Sampling
 
 TAG = "mousai"
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How both stages sample; `Mousai.sampling` takes from the profile what is not said."""
+class SourceAudio:
+    """The sound that is edited, by its file's name and sha256, and how; without a task there is none.
 
-    tcld_steps: int
-    dmae_steps: int
-    tcld_sampler: str
-    dmae_sampler: str
-    guidance: Guidance
-    negative: str = ""  # a prompt to be led away from, in place of no text
-
-    def __post_init__(self):
-        """Raises ValueError for a negative prompt that nobody would hear."""
-        if self.negative and self.guidance.scale == 1:
-            raise ValueError(f"guidance is 1, so {self.negative[:40]!r} is not heard: choose another, 3 for example")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The sound that is edited, by its file's name and sha256, and what is done with it; without a task there is none.
-
-    `regions`: from and to seconds, those that inpaint makes anew.
+    `task`: init-audio, continue or inpaint. `regions`: from and to seconds, those that are inpainted.
     """
 
-    task: str = ""  # init-audio, continue or inpaint
+    task: str = ""
     name: str = ""
     sha256: str = ""
     noise_level: float = 1.0
@@ -42,52 +24,60 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What makes one file; the weights of both stages are named by their sha256."""
+class GenerationMetadata:
+    """What one file is made by; the weights of both stages are named by their sha256.
+
+    `seconds`: of the whole file. `loudness`: in LUFS, None where the level is the model's own.
+    """
 
     prompt: str
-    seconds: float  # of the whole file
+    seconds: float
     seed: int
-    how: Sampling
+    sampling: Sampling
     profile: str
-    numerics: str | None
-    tcld: str
-    dmae: str
+    tcld_sha256: str
+    dmae_sha256: str
     version: str
-    source: Source = Source()
+    source: SourceAudio = SourceAudio()
+    loudness: float | None = None
 
 
-def write_recipe(recipe: Recipe, path: Path, ending: str) -> None:
-    """Into the tags of a file that is there: Vorbis comments, in WAV an ID3 chunk. The prompt becomes the title."""
+def write_metadata(metadata: GenerationMetadata, path: Path, ending: str) -> None:
+    """Add tags to the sound file at `path`: Vorbis comments, in WAV an ID3 chunk. The prompt becomes the title."""
     from mutagen.id3 import TIT2, TXXX
 
-    file, text = opened(path, ending), json.dumps(asdict(recipe), ensure_ascii=False)
+    file = open_tags(path, ending)
+    text = json.dumps(asdict(metadata), ensure_ascii=False)
     if ending == ".wav":
         file.add_tags()
-        file.tags.add(TIT2(encoding=3, text=[recipe.prompt]))
+        file.tags.add(TIT2(encoding=3, text=[metadata.prompt]))
         file.tags.add(TXXX(encoding=3, desc=TAG, text=[text]))
     else:
-        file["title"], file[TAG] = recipe.prompt, text
+        file["title"] = metadata.prompt
+        file[TAG] = text
     file.save()
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_metadata(path: Path) -> GenerationMetadata:
     """What the tags say. Raises ValueError where they say nothing, or nothing that this version understands."""
+    from mousai.interop.hub import built
+
+    ending = path.suffix.lower()
+    key = f"TXXX:{TAG}" if ending == ".wav" else TAG
     try:
-        file = opened(path, path.suffix.lower())
-        text = str((file.tags or {})[f"TXXX:{TAG}" if path.suffix.lower() == ".wav" else TAG][0])
-    except Exception as error:  # mutagen's parsers of strangers' files raise nearly anything
+        text = str((open_tags(path, ending).tags or {})[key][0])
+    except Exception as error:  # mutagen's parsers of foreign files raise nearly anything
         raise ValueError(
             f"{path}: no settings in its tags: only what `mousai generate` wrote can be made again"
         ) from error
     try:
-        return built(Recipe, json.loads(text), "settings")
+        return built(GenerationMetadata, json.loads(text), "settings")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its tags hold no settings of this version: {error}") from error
 
 
-def opened(path: Path, ending: str):
-    """The file with its tags, by its ending and not its name: it may be written aside."""
+def open_tags(path: Path, ending: str):
+    """The file with its tags. Its kind is given by `ending`, because a file that is being written has another name."""
     from mutagen.flac import FLAC
     from mutagen.oggvorbis import OggVorbis
     from mutagen.wave import WAVE

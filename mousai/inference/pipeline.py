@@ -1,272 +1,268 @@
-"""prompt -> embedding -> z -> w: both stages in a row, any length."""
+"""The whole stack for users: prompt -> embedding -> z -> w, any length, from nothing or from a sound that is there."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
-import soundfile
 import torch
-from torch import Tensor
 
 from mousai.checkpoint import load_dmae, load_tcld, weights_path
 from mousai.config import Profile
-from mousai.diffusion import Guidance, get_sampler
+from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
-from mousai.files import aside
 from mousai.inference import codec
-from mousai.inference.codec import Stereo
-from mousai.inference.edit import Edit
-from mousai.inference.metadata import Recipe, Sampling, write_recipe
-from mousai.inference.precision import Numerics, choose_device, chosen, set_numerics
+from mousai.inference.audio import sample_count
+from mousai.inference.editing import InitAudio
+from mousai.inference.precision import choose_device
+from mousai.inference.sampling import Sampling, sampling_for
 from mousai.inference.windows import Given
-from mousai.inference.winograd import quicken
-from mousai.interop import hub
 from mousai.shapes import Latent, Part, Wave, to_stride
 from mousai.small.profiles import get_profile
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, check_texts, load_text_encoder
 
-MAX_SECONDS = 3600
-PART = re.compile(r"\b\d+ of \d+\b")
 Stage = TypeVar("Stage", TCLD, DMAE)
-FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
+SEGMENT_TAG = re.compile(r"\b\d+ of \d+\b")
 
 
 class Mousai:
-    """The whole stack: text encoder, TCLD, DMAE."""
+    """Text encoder, TCLD and DMAE of a profile; `weights` is the folder they come from, None for nets made by hand.
+
+    Loading changes nothing but memory: the nets can be trained. `optimized_for_cpu` returns a faster copy.
+    """
 
     def __init__(self, profile: Profile, text: TextEncoder, tcld: TCLD, dmae: DMAE, weights: Path | None = None):
-        self.profile, self.text, self.tcld, self.dmae, self.weights = profile, text, tcld, dmae, weights
+        self.profile = profile
+        self.text = text
+        self.tcld = tcld
+        self.dmae = dmae
+        self.weights = weights
 
     @classmethod
-    def load(
-        cls,
-        profile: str | Profile = "cpu",
-        device: str | torch.device | None = None,
-        numerics: Numerics | None = None,
-    ) -> "Mousai":
-        """The profile's shipped weights, from local files only.
-
-        `numerics`: "exact" is float32 throughout, the same sum every time; "fast" takes bfloat16 and TF32 where this
-        machine is measured to be faster with them; without it, as the profile says.
-        """
+    def load(cls, profile: str | Profile = "cpu", device: str | torch.device | None = None) -> "Mousai":
+        """The profile's shipped weights, from local files only; without a device the best there is."""
         profile = get_profile(profile) if isinstance(profile, str) else profile
         place = choose_device(str(device) if device else None)
         text = load_text_encoder(profile.tcld.text, place)
         folder = weights_path(profile, "dmae").parent
-        return cls(profile, text, load_tcld(profile, place), load_dmae(profile, place), folder).counting(numerics)
+        return cls(profile, text, load_tcld(profile, place), load_dmae(profile, place), folder)
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        device: str | torch.device | None = None,
-        numerics: Numerics | None = None,
-        revision: str | None = None,
+        cls, source: str | Path, device: str | torch.device | None = None, revision: str | None = None
     ) -> "Mousai":
         """What `save_pretrained` wrote to a folder, or `push_to_hub` to a repository "name/of-it".
 
         Raises FileNotFoundError or ValueError where a file is missing, damaged or does not fit the others.
         """
-        folder, place = hub.fetch(source, revision), choose_device(str(device) if device else None)
+        from mousai.interop import hub
+
+        folder = hub.fetch(source, revision)
+        place = choose_device(str(device) if device else None)
         profile = hub.read_profile(folder)
         tcld, dmae = hub.stages(profile, folder)
         text = load_text_encoder(profile.tcld.text, place)
-        return cls(profile, text, tcld.to(place), dmae.to(place), folder).counting(numerics)
+        return cls(profile, text, tcld.to(place), dmae.to(place), folder)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """The weights it was loaded from, to the bit, with the profile and a page; returns the folder.
+        """Write the weights it was loaded from, to the bit, with the profile and a page; return the folder.
 
-        Raises ValueError for nets that were made by hand."""
+        Raises ValueError for nets that were made by hand.
+        """
+        from mousai.interop import hub
+
         if self.weights is None:
             raise ValueError("these nets come from no file: save them with `mousai.checkpoint.save_weights`")
         return hub.write_folder(self.profile, self.weights, Path(folder))
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
-        """The same to a repository of the hub, "name/of-it"; returns its address."""
+        """Upload the same to a repository of the hub, "name/of-it"; return its address."""
+        from mousai.interop import hub
+
         with TemporaryDirectory() as folder:
             return hub.push(self.save_pretrained(folder), repository, private)
 
-    def counting(self, numerics: Numerics | None) -> "Mousai":
-        """Itself, made ready to sample with these numerics."""
-        self.tcld, self.dmae = made_ready(self.tcld, numerics), made_ready(self.dmae, numerics)
-        return self
-
-    def sampling(
-        self,
-        tcld_steps: int | None = None,
-        dmae_steps: int | None = None,
-        guidance: float | Guidance | None = None,
-        sampler: str | tuple[str | None, str | None] | None = None,
-        negative: str = "",
-    ) -> Sampling:
-        """How to sample, what is None as the profile says. `sampler`: names in `diffusion.SAMPLERS`, one for both
-        stages or stage 2's and stage 1's. Raises ValueError for a negative prompt where guidance is 1.
-        """
-        usual = self.profile.sampling
-        scale = usual.guidance if guidance is None else guidance
-        names = sampler if isinstance(sampler, tuple) else (sampler, sampler)
-        return Sampling(
-            usual.tcld_steps if tcld_steps is None else tcld_steps,
-            usual.dmae_steps if dmae_steps is None else dmae_steps,
-            names[0] or usual.sampler,
-            names[1] or usual.sampler,
-            scale if isinstance(scale, Guidance) else Guidance(scale),
-            negative,
+    def optimized_for_cpu(self, precision: str | None = None) -> "Mousai":
+        """A new one with copies of both nets that sample faster on a CPU and cannot be trained."""
+        return Mousai(
+            self.profile,
+            self.text,
+            optimize_for_cpu(self.tcld, precision),
+            optimize_for_cpu(self.dmae, precision),
+            self.weights,
         )
+
+    def sampling(self, **changes: Any) -> Sampling:
+        """The profile's settings with these changes: the arguments of `sampling_for`, which says what they mean."""
+        return sampling_for(self.profile, **changes)
 
     def generate(
         self,
-        prompts: list[str],
+        prompts: str | Sequence[str],
         seconds: float | None = None,
-        seed: int | Sequence[int] = 0,
-        tcld_steps: int | None = None,
-        dmae_steps: int | None = None,
-        guidance: float | Guidance | None = None,
+        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
+        sampling: Sampling | None = None,
+        init_audio: InitAudio | None = None,
         progress: bool = False,
-        sampler: str | tuple[str | None, str | None] | None = None,
-        negative: str = "",
-        edit: Edit | None = None,
     ) -> Wave:
         """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once.
 
-        Of several seeds each gives all prompts, one after another: [seeds * n, 2, time]. The settings are `sampling`'s.
+        Of several seeds each gives all prompts, one after another: [seeds * n, 2, time].
         """
-        how = self.sampling(tcld_steps, dmae_steps, guidance, sampler, negative)
-        seeds = seed if isinstance(seed, Sequence) else [seed]
-        if not seeds:
-            raise ValueError("no seed is given: choose at least one number")
-        waves = [torch.cat([*self.stream(prompts, seconds, s, how, progress, edit)], dim=-1) for s in seeds]
+        texts = as_prompts(prompts)
+        waves = []
+        for one in as_seeds(seed):
+            parts = self.stream(texts, seconds, one, sampling, init_audio, progress)
+            waves.append(torch.cat([*parts], dim=-1))
         return torch.cat(waves)
 
     def stream(
         self,
-        prompts: list[str],
+        prompts: str | Sequence[str],
         seconds: float | None = None,
-        seed: int = 0,
-        how: Sampling | None = None,
+        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
+        sampling: Sampling | None = None,
+        init_audio: InitAudio | None = None,
         progress: bool = False,
-        edit: Edit | None = None,
     ) -> Iterator[Part]:
         """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
 
-        Nothing is clipped or normalised. The same seed gives the same sound. `how`: by `sampling`; None is the profile.
-        Either `seconds`, for a sound from nothing, or an `edit` of one that is there, as long as that says.
+        Either `seconds`, for a sound from nothing, or `init_audio`, which says how long. `sampling`: by the method of
+        that name; None is the profile's. `seed`: one for all prompts, or one for each. The same prompt with the same
+        seed gives the same sound, alone or among others. Nothing is clipped or normalised.
 
-        Longer than a chunk, stage 2 blends windows, and each follows the prompt with a "k of n" of its own, unless the
-        prompt says one. Raises ValueError for an empty or too long prompt, seconds outside (0, 3600], or an unknown
-        sampler.
+        Longer than a chunk, stage 2 blends windows, and each is conditioned on the prompt with a segment tag "k of n"
+        of its own, unless the prompt has one. Raises ValueError for an empty or too long prompt, seconds outside
+        (0, 3600], an unknown sampler, or seeds that are as many as nothing.
         """
-        how, generator = how or self.sampling(), torch.Generator().manual_seed(seed)
-        samples = self.length_of(seconds, edit)
-        draw = partial(
-            self.latents,
-            prompts,
-            samples,
-            generator,
-            guidance=how.guidance,
-            progress=progress,
-            sampler=how.tcld_sampler,
-            negative=how.negative,
-        )
-        z = self.begun(edit, len(prompts), how.tcld_steps, draw) if edit else draw(how.tcld_steps)
-        bar, solver = "z -> w" if progress else None, get_sampler(how.dmae_sampler)
-        decode = partial(self.dmae.stream, steps=how.dmae_steps, generator=generator, progress=bar, sampler=solver)
-        return edit.sound(self.dmae, z, decode) if edit else decode(z, length=samples)
+        texts = as_prompts(prompts)
+        generators = as_generators(seed, len(texts))
+        sampling = sampling or self.sampling()
+        samples = self.sample_count(seconds, init_audio)
+        if init_audio is None:
+            z = self.latents(texts, samples, generators, sampling, progress=progress)
+            return self.decode(z, generators, sampling, samples, progress=progress)
+        z = self.edited_latents(texts, init_audio, generators, sampling, progress)
+        decode = partial(self.decode, generators=generators, sampling=sampling, progress=progress)
+        return init_audio.render(self.dmae, z, decode)
 
-    def length_of(self, seconds: float | None, edit: Edit | None) -> int:
-        """Samples of what is asked for. Raises ValueError as `sample_count`, or where both or neither is given."""
-        if edit is not None and seconds is None:
-            seconds = edit.samples / self.profile.sample_rate
-        elif edit is not None or seconds is None:
-            raise ValueError("give either seconds, or an edit, which says how long: not both, and not neither")
+    def sample_count(self, seconds: float | None, init_audio: InitAudio | None) -> int:
+        """Samples asked for. Raises ValueError as `audio.sample_count`, or where both or neither is given."""
+        if (init_audio is None) == (seconds is None):
+            raise ValueError("give either seconds, or an init_audio, which says how long: not both, and not neither")
+        if init_audio is not None:
+            seconds = init_audio.samples / self.profile.sample_rate
+        assert seconds is not None
         return sample_count(seconds, self.profile.sample_rate)
-
-    def begun(self, edit: Edit, n: int, steps: int, draw: Callable[..., Latent]) -> Latent:
-        """n latents of an edit: at noise level 0 its sound's own, else drawn from there, in so much of the steps."""
-        z, stride = codec.encode(self.dmae, edit.w, self.profile.tcld.crop), self.profile.dmae.latent_stride
-        if edit.noise_level == 0:
-            return z.expand(n, -1, -1)
-        length = to_stride(-(-edit.samples // stride), self.profile.tcld.unet.stride)
-        given = edit.given(z, self.tcld.latent_std, stride, length)
-        return draw(max(1, round(edit.noise_level * steps)), given=given)
 
     def latents(
         self,
-        prompts: list[str],
+        prompts: str | Sequence[str],
         samples: int,
-        generator: torch.Generator,
-        steps: int | None = None,
-        guidance: float | Guidance | None = None,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling | None = None,
+        replacement: Given | None = None,
         progress: bool = False,
-        sampler: str | None = None,
-        negative: str = "",
-        given: Given | None = None,
     ) -> Latent:
-        """Stage 2 alone: enough latent steps for that many samples."""
-        how, chunks = self.sampling(steps, None, guidance, sampler, negative), self.profile.data.chunks
+        """Stage 2 alone: z [n, 32, ceil(samples / 1024)], a generator a prompt. `replacement`: of z / latent_std."""
+        texts = as_prompts(prompts)
+        sampling = sampling or self.sampling()
+        segments = self.profile.data.chunks
         length = -(-samples // self.profile.dmae.latent_stride)
-        check_texts(prompts)
-        parts = [prompts]
-        if length > self.tcld.window and with_part(prompts, 1, chunks) != prompts:
-            parts = [with_part(prompts, k, chunks) for k in range(1, chunks + 1)]
-        embeddings = [self.text(texts) for texts in parts]
-        away = self.text([negative]) if negative else None
-        solver, bar = get_sampler(how.tcld_sampler), "text -> z" if progress else None
-        return self.tcld.sample(embeddings, length, how.tcld_steps, how.guidance, generator, bar, solver, away, given)
-
-
-def made_ready(stage: Stage, numerics: Numerics | None) -> Stage:
-    """Ready to sample with these numerics; without, as its profile says. On a CPU its layers are replaced by quicker
-    ones, the U-Net's in the chosen precision, what else there is in float32.
-    """
-    if numerics is not None:
-        set_numerics(numerics)
-        precision = "float32" if numerics == "exact" else "fast"
-        stage.config = replace(stage.config, precision=precision)  # type: ignore[reportAttributeAccessIssue]
-    device = next(stage.parameters()).device
-    if device.type == "cpu":
-        quicken(stage.unet, chosen(stage.config.precision, device))
-        quicken(stage)
-    return stage
-
-
-def with_part(prompts: list[str], k: int, n: int) -> list[str]:
-    """Each prompt asking for part "k of n", where it does not ask for one itself."""
-    return [text if PART.search(text) else f"{text}, {k} of {n}" for text in prompts]
-
-
-def sample_count(seconds: float, sample_rate: int = 48_000) -> int:
-    """round(seconds * sample_rate). Raises ValueError unless 0 < seconds <= 3600 and there is at least one sample."""
-    if not 0 < seconds <= MAX_SECONDS or round(seconds * sample_rate) < 1:
-        raise ValueError(f"seconds is {seconds}: choose more than 0 and at most {MAX_SECONDS}")
-    return round(seconds * sample_rate)
-
-
-def write_audio(
-    w: Stereo | Iterable[Stereo], path: Path, sample_rate: int = 48_000, recipe: Recipe | None = None
-) -> int:
-    """WAV, FLAC (24 bit) or OGG by the file's ending, written aside and renamed; returns how many samples were clipped.
-
-    w [2, time], or its parts from left to right, written as they come. Samples outside [-1, 1] are clipped, as every
-    such file must. `recipe`: what goes into the tags. Raises ValueError for another ending.
-    """
-    path, clipped = Path(path), 0
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"{path.name}: cannot write {path.suffix or 'a file without ending'}, use {', '.join(FORMATS)}"
+        check_texts(texts)
+        parts = [texts]
+        if length > self.tcld.window and with_segment_tag(texts, 1, segments) != texts:
+            parts = [with_segment_tag(texts, k, segments) for k in range(1, segments + 1)]
+        return self.tcld.sample(
+            [self.text(part) for part in parts],
+            length,
+            sampling.tcld_steps,
+            sampling.guidance,
+            generators[0],
+            "text -> z" if progress else None,
+            get_sampler(sampling.tcld_sampler),
+            self.text([sampling.negative_prompt]) if sampling.negative_prompt else None,
+            replacement,
         )
-    kind, subtype = FORMATS[path.suffix.lower()]
-    with aside(path) as name:
-        with soundfile.SoundFile(name, "w", sample_rate, 2, subtype, format=kind) as file:
-            for part in [w] if isinstance(w, Tensor) else w:
-                clipped += int((part.abs() > 1).sum())
-                for second in part.detach().cpu().clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at once
-                    file.write(second.numpy())
-        if recipe is not None:
-            write_recipe(recipe, name, path.suffix.lower())
-    return clipped
+
+    def edited_latents(
+        self,
+        prompts: Sequence[str],
+        init_audio: InitAudio,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling,
+        progress: bool = False,
+    ) -> Latent:
+        """A latent a prompt: at noise level 0 the sound's own, else sampled from there, in so much of the steps."""
+        stride = self.profile.dmae.latent_stride
+        z = codec.encode(self.dmae, init_audio.audio, self.profile.tcld.crop)
+        if init_audio.noise_level == 0:
+            return z.expand(len(prompts), -1, -1)
+        length = to_stride(-(-init_audio.samples // stride), self.profile.tcld.unet.stride)
+        x_0 = torch.nn.functional.pad(z / self.tcld.latent_std, (0, length - z.shape[-1]), mode="replicate")
+        steps = max(1, round(init_audio.noise_level * sampling.tcld_steps))
+        sampling = replace(sampling, tcld_steps=steps)
+        replacement = init_audio.latent_replacement(x_0, stride)
+        return self.latents(prompts, init_audio.samples, generators, sampling, replacement, progress)
+
+    def decode(
+        self,
+        z: Latent,
+        generators: Sequence[torch.Generator],
+        sampling: Sampling | None = None,
+        length: int | None = None,
+        replacement: Given | None = None,
+        progress: bool = False,
+    ) -> Iterator[Part]:
+        """Stage 1 alone: z [n, 32, steps] -> parts of w, `length` samples in all, a generator an item."""
+        return codec.decode(self.dmae, z, sampling or self.sampling(), generators, length, replacement, progress)
+
+
+def optimize_for_cpu(net: Stage, precision: str | None = None) -> Stage:
+    """A copy that samples faster, where the net is on a CPU; it shares every weight that is not laid out anew."""
+    from mousai.inference.precision import chosen
+    from mousai.inference.winograd import quicken
+
+    model = deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
+    if precision is not None:
+        model.config = replace(model.config, precision=precision)
+    if next(model.parameters()).device.type == "cpu":
+        quicken(model.unet, chosen(model.config.precision, torch.device("cpu")))
+        quicken(model)
+    return model
+
+
+def as_prompts(prompts: str | Sequence[str]) -> list[str]:
+    """A list of prompts; a single text is one prompt."""
+    return [prompts] if isinstance(prompts, str) else [*prompts]
+
+
+def as_seeds(seed: SupportsIndex | Sequence[SupportsIndex]) -> list[int]:
+    """One seed or several as Python's integers, numpy's too. Raises ValueError for none, or what is no whole number."""
+    several = seed if isinstance(seed, Sequence) else [seed]
+    try:
+        seeds = [index(one) for one in several]
+    except TypeError:
+        raise ValueError(f"seed is {seed!r}: choose a whole number, or several") from None
+    if not seeds:
+        raise ValueError("no seed is given: choose at least one number")
+    return seeds
+
+
+def as_generators(seed: SupportsIndex | Sequence[SupportsIndex], count: int) -> list[torch.Generator]:
+    """A generator for each of `count` prompts. Raises ValueError where seeds are neither one nor as many."""
+    seeds = as_seeds(seed)
+    if len(seeds) not in (1, count):
+        raise ValueError(f"{len(seeds)} seeds for {count} prompts: give one, or one for each")
+    return [torch.Generator().manual_seed(seeds[i % len(seeds)]) for i in range(count)]
+
+
+def with_segment_tag(prompts: Sequence[str], k: int, n: int) -> list[str]:
+    """Each prompt asking for segment "k of n", where it does not ask for one itself."""
+    return [text if SEGMENT_TAG.search(text) else f"{text}, {k} of {n}" for text in prompts]

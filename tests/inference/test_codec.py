@@ -43,8 +43,8 @@ def test_where_windows_disagree_the_nearer_middle_has_the_greater_say(dmae, monk
 
 
 def test_z_has_64_times_fewer_numbers_and_less_where_the_last_step_is_not_full():
-    assert codec.fewer(torch.zeros(1, 32, 10), 10_240) == 64
-    assert codec.fewer(torch.zeros(1, 32, 2), 1025) == pytest.approx(2050 / 64)
+    assert codec.compression(torch.zeros(1, 32, 10), 10_240) == 64
+    assert codec.compression(torch.zeros(1, 32, 2), 1025) == pytest.approx(2050 / 64)
 
 
 def test_a_latent_comes_back_to_the_bit_with_its_card(tmp_path, generator):

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mousai.inference import precision
 from mousai.inference.precision import autocast, bfloat16_pays, native_bfloat16, set_numerics
-from mousai.train import fit
+from mousai.training.loop import fit
 
 
 def test_without_bfloat16_in_hardware_the_precision_auto_changes_nothing(monkeypatch):

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 
 from mousai import cli
-from mousai.inference import commands as making
-from mousai.inference.edit import EDGE
-from mousai.inference.metadata import read_recipe
+from mousai.inference import commands
+from mousai.inference.audio import read_audio
+from mousai.inference.editing import EDGE
+from mousai.inference.metadata import read_metadata
 
 QUICK = ["--profile", "smoke", "--tcld-steps", "2", "--dmae-steps", "1"]
 
@@ -44,8 +45,8 @@ def sound(path: str, n: int, subtype: str, rate: int = 48_000, channels: int = 2
 
 def test_several_prompts_and_seeds_are_files_in_order_each_as_it_would_be_alone(capsys):
     run("generate", "Metal", "Pop", "--seed", "3,5", "--seconds", "0.2", "--out", "all.flac", *QUICK)
-    recipes = [read_recipe(Path(f"all-{i}.flac")) for i in range(4)]
-    assert [(r.prompt, r.seed) for r in recipes] == [("Metal", 3), ("Metal", 5), ("Pop", 3), ("Pop", 5)]
+    made = [read_metadata(Path(f"all-{i}.flac")) for i in range(4)]
+    assert [(r.prompt, r.seed) for r in made] == [("Metal", 3), ("Metal", 5), ("Pop", 3), ("Pop", 5)]
     assert [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()] == [f"all-{i}.flac" for i in range(4)]
     run("generate", "Pop", "--seed", "3", "--seconds", "0.2", "--out", "one.flac", *QUICK)
     assert np.array_equal(samples("one.flac"), samples("all-2.flac"))
@@ -56,11 +57,12 @@ def test_a_file_is_made_again_from_its_tags_alone():
     run("generate", "Pop", *words, "--tcld-sampler", "heun", "--seconds", "0.3", "--out", "first.ogg", *QUICK)
     run("generate", "--again", "first.ogg", "--out", "second.wav")
     run("generate", "--again", "second.wav", "--out", "third.wav")
-    assert read_recipe(Path("third.wav")) == read_recipe(Path("first.ogg"))
+    assert read_metadata(Path("third.wav")) == read_metadata(Path("first.ogg"))
     assert np.array_equal(samples("second.wav"), samples("third.wav"))
-    how = read_recipe(Path("third.wav")).how
-    assert (how.tcld_sampler, how.negative, how.guidance.scale, how.guidance.rescale) == ("heun", "drums", 2.5, 0.5)
-    assert (how.tcld_steps, how.dmae_steps) == (2, 1)
+    sampling = read_metadata(Path("third.wav")).sampling
+    assert (sampling.tcld_sampler, sampling.negative_prompt) == ("heun", "drums")
+    assert (sampling.guidance.scale, sampling.guidance.rescale) == (2.5, 0.5)
+    assert (sampling.tcld_steps, sampling.dmae_steps) == (2, 1)
     run("generate", "Pop", "--seed", "9", "--seconds", "0.3", "--out", "plain.wav", *QUICK)
     assert not np.array_equal(samples("plain.wav"), samples("third.wav"))
 
@@ -87,7 +89,7 @@ def test_an_edited_file_is_made_again_where_its_sound_is_at_hand_and_not_from_an
     assert samples("made.wav").shape == (round(20_000 * 48_000 / 44_100), 2)
     run("generate", "--again", "made.wav", "--out", "again.wav")
     assert np.array_equal(samples("made.wav"), samples("again.wav"))
-    source = read_recipe(tmp_path / "made.wav").source
+    source = read_metadata(tmp_path / "made.wav").source
     assert (source.task, source.name, source.noise_level) == ("init-audio", "in.wav", 0.5)
     sound("in.wav", 20_001, "PCM_16")
     run("generate", "--again", "made.wav", "--out", "third.wav", code=2)
@@ -97,7 +99,7 @@ def test_an_edited_file_is_made_again_where_its_sound_is_at_hand_and_not_from_an
 
 def test_a_file_of_other_weights_is_not_made_again(monkeypatch, tmp_path, capsys):
     run("generate", "Pop", "--seconds", "0.1", *QUICK)
-    monkeypatch.setattr(making, "weights_of", lambda music: ("0", "1"))
+    monkeypatch.setattr(commands, "weights_sha256", lambda music: ("0", "1"))
     run("generate", "--again", "out.wav", "--out", "second.wav", code=2)
     assert "out.wav: made by other weights than those of smoke here" in capsys.readouterr().err
     assert not (tmp_path / "second.wav").exists()
@@ -119,7 +121,7 @@ def test_a_latent_of_other_weights_is_refused_in_one_line(monkeypatch, tmp_path,
     with safe_open("z.safetensors", "pt") as file:
         assert json.loads(file.metadata()["samples"]) == 3000
     capsys.readouterr()
-    monkeypatch.setattr(making, "encoder_hash", lambda dmae: "other")
+    monkeypatch.setattr(commands, "encoder_hash", lambda dmae: "other")
     run("decode", "z.safetensors", "--out", "decoded.wav", code=2)
     said = capsys.readouterr().err
     assert "z.safetensors: encoded by other weights than those of smoke here" in said and said.count("\n") == 1
@@ -128,11 +130,9 @@ def test_a_latent_of_other_weights_is_refused_in_one_line(monkeypatch, tmp_path,
 
 def test_a_sound_is_read_at_its_own_samples_in_stereo_or_resampled_and_twice():
     sound("in.wav", 70_000, "PCM_24")
-    assert torch.equal(
-        making.read_sound(Path("in.wav")).T, torch.from_numpy(soundfile.read("in.wav", dtype="float32")[0])
-    )
+    assert torch.equal(read_audio(Path("in.wav")).T, torch.from_numpy(soundfile.read("in.wav", dtype="float32")[0]))
     sound("mono.wav", 22_050, "PCM_16", 22_050, 1)
-    w = making.read_sound(Path("mono.wav"))
+    w = read_audio(Path("mono.wav"))
     assert w.shape == (2, 48_000) and torch.equal(w[0], w[1])
 
 

@@ -1,6 +1,5 @@
 """Sound that begins from sound: what is kept is kept to the bit, what is new follows from it, and levels mean far."""
 
-from functools import partial
 from math import cos, pi, sin
 
 import pytest
@@ -8,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from mousai.inference import codec
-from mousai.inference.edit import EDGE, FADE, Edit, continued, inpainted, varied
-from mousai.inference.pipeline import Mousai
+from mousai.inference.editing import EDGE, FADE, InitAudio, continuation, inpainting, variation
+from mousai.inference.pipeline import Mousai, as_generators
+from mousai.inference.sampling import Sampling
 
 
 @pytest.fixture
@@ -18,7 +18,9 @@ def w() -> torch.Tensor:
     return 0.1 * torch.randn(2, 62_401, generator=torch.Generator().manual_seed(3))
 
 
-QUICK = {"tcld_steps": 2, "dmae_steps": 1}
+@pytest.fixture
+def quick(stack) -> Sampling:
+    return stack.sampling(tcld_steps=2, dmae_steps=1)
 
 
 def outside(n: int, *gaps: tuple[int, int], edge: int = EDGE) -> torch.Tensor:
@@ -30,8 +32,8 @@ def outside(n: int, *gaps: tuple[int, int], edge: int = EDGE) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("regions", [[(0.4, 0.6)], [(0.9, 1.2), (0.1, 0.3)], [(0, 0.2)], [(1.0, 1.3)], [(0.02, 1.29)]])
-def test_outside_of_regions_and_their_cross_fades_a_sound_is_itself_to_the_bit(stack, w, regions):
-    made = stack.generate(["metal", "pop"], seed=1, edit=inpainted(w, regions), **QUICK)
+def test_outside_of_regions_and_their_cross_fades_a_sound_is_itself_to_the_bit(stack, quick, w, regions):
+    made = stack.generate(["metal", "pop"], seed=1, init_audio=inpainting(w, regions), sampling=quick)
     gaps = [(round(48_000 * start), round(48_000 * end)) for start, end in regions]
     assert made.shape == (2, 2, 62_401) and made.isfinite().all()
     kept = outside(62_401, *gaps)
@@ -40,29 +42,29 @@ def test_outside_of_regions_and_their_cross_fades_a_sound_is_itself_to_the_bit(s
         assert ((made[..., start:end] - w[:, start:end]).abs() > 1e-4).float().mean() > 0.9
 
 
-def test_a_sound_goes_on_to_exactly_the_length_asked_for(stack, w):
-    made = stack.generate(["metal"], edit=continued(w, 100_001), **QUICK)
+def test_a_sound_goes_on_to_exactly_the_length_asked_for(stack, quick, w):
+    made = stack.generate(["metal"], init_audio=continuation(w, 100_001), sampling=quick)
     assert made.shape == (1, 2, 100_001) and made.isfinite().all()
     assert torch.equal(made[0, :, : 62_401 - EDGE], w[:, :-EDGE])
     assert made[0, :, 62_401:].abs().max() > 1e-3
 
 
-def test_at_noise_level_0_a_sound_is_its_reconstruction_to_the_bit(stack, w):
+def test_at_noise_level_0_a_sound_is_its_reconstruction_to_the_bit(stack, quick, w):
     """Within a chunk, which is encoded at once."""
-    made = stack.generate(["metal", "pop"], seed=4, edit=varied(w[:, :30_001], 0.0), **QUICK)
+    made = stack.generate(["metal", "pop"], seed=4, init_audio=variation(w[:, :30_001], 0.0), sampling=quick)
     z = stack.dmae.encode(w[None, :, :30_001]).expand(2, -1, -1)
     assert torch.equal(made, stack.dmae.decode(z, 1, torch.Generator().manual_seed(4), 30_001))
 
 
-def test_at_noise_level_1_nothing_is_left_of_a_sound_to_the_bit(stack, w):
-    made = stack.generate(["metal"], seed=4, edit=varied(w, 1.0), **QUICK)
-    assert torch.equal(made, stack.generate(["metal"], 62_401 / 48_000, seed=4, **QUICK))
+def test_at_noise_level_1_nothing_is_left_of_a_sound_to_the_bit(stack, quick, w):
+    made = stack.generate(["metal"], seed=4, init_audio=variation(w, 1.0), sampling=quick)
+    assert torch.equal(made, stack.generate(["metal"], 62_401 / 48_000, seed=4, sampling=quick))
 
 
 def begun(stack: Mousai, w: torch.Tensor, level: float, steps: int) -> torch.Tensor:
     """The latent of a variation, prompts and seed always the same."""
-    draw = partial(stack.latents, ["metal"], w.shape[-1], torch.Generator().manual_seed(7))
-    return stack.begun(varied(w, level), 1, steps, draw)
+    sampling = stack.sampling(tcld_steps=steps)
+    return stack.edited_latents(["metal"], variation(w, level), as_generators(7, 1), sampling)
 
 
 def test_the_latent_begins_as_far_away_as_the_level_says_and_goes_down_in_so_much_of_the_steps(stack, w, monkeypatch):
@@ -80,30 +82,57 @@ def test_the_latent_begins_as_far_away_as_the_level_says_and_goes_down_in_so_muc
 
 def test_gaps_are_widened_to_whole_latent_steps_and_change_no_more_than_50_ms_around():
     w = torch.zeros(2, 62_401)
-    assert inpainted(w, [(0.9, 1.3), (0.1, 0.2)]).gaps == ((4 * 1024, 10 * 1024), (42 * 1024, 62_401))
-    assert continued(w, 80_000).gaps == ((60 * 1024, 80_000),)
+    assert inpainting(w, [(0.9, 1.3), (0.1, 0.2)]).regions == ((4 * 1024, 10 * 1024), (42 * 1024, 62_401))
+    assert continuation(w, 80_000).regions == ((60 * 1024, 80_000),)
     assert FADE + 1024 == EDGE == 0.05 * 48_000
 
 
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [(0.2, 0.4), (0.4, 0.6)],  # adjacent
+        [(0.2, 0.5), (0.3, 0.6)],  # overlapping
+        [(0.2, 0.6), (0.3, 0.4)],  # one inside of the other
+        [(0.45, 0.6), (0.2, 0.42)],  # so near that only two cross-fades would lie between
+    ],
+)
+def test_neighbouring_regions_become_one(regions):
+    w = torch.zeros(2, 62_401)
+    assert inpainting(w, regions).regions == inpainting(w, [(0.2, 0.6)]).regions
+    far = inpainting(w, [(0.2, 0.3), (0.4, 0.5)])
+    assert len(far.regions) == 2
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda w: variation(w, 0.5), lambda w: continuation(w, 9000), lambda w: inpainting(w, [(0, 0.1)])]
+)
+def test_mono_becomes_stereo_in_every_editing_function(w, edit):
+    mono = w[0, :8000]
+    for one in (mono, mono[None]):
+        assert torch.equal(edit(one).audio, torch.stack([mono, mono]))
+    with pytest.raises(ValueError, match=r"a batch: pass one item of it, \[2, time\], such as w\[0\]"):
+        edit(w[None])
+
+
 def test_latent_steps_are_kept_where_all_of_them_lies_in_what_is_kept():
-    edit = Edit(torch.zeros(2, 15_000), ((2500, 5000), (10_240, 11_264)))
-    assert edit.kept == [(0, 2500), (5000, 10_240), (11_264, 15_000)]
-    given = edit.given(torch.ones(1, 32, 15), torch.tensor(2.0), 1024, 16)
-    assert given.kept == [(0, 2), (5, 10), (11, 15)]  # the last one is padded with silence, as it was encoded
-    assert_close(given.x_0(0, 16), torch.full((1, 32, 16), 0.5))
-    onward = Edit(torch.zeros(2, 2500), ((2500, 9000),))
-    assert onward.given(torch.ones(1, 32, 3), torch.tensor(1.0), 1024, 12).kept == [(0, 2)]
+    init_audio = InitAudio(torch.zeros(2, 15_000), ((2500, 5000), (10_240, 11_264)))
+    assert init_audio.known == [(0, 2500), (5000, 10_240), (11_264, 15_000)]
+    replacement = init_audio.latent_replacement(torch.full((1, 32, 16), 0.5), 1024)
+    assert replacement.kept == [(0, 2), (5, 10), (11, 15)]  # the last one is padded with silence, as it was encoded
+    assert_close(replacement.x_0(0, 16), torch.full((1, 32, 16), 0.5))
+    onward = InitAudio(torch.zeros(2, 2500), ((2500, 9000),))
+    assert onward.latent_replacement(torch.ones(1, 32, 12), 1024).kept == [(0, 2)]
 
 
 def silence_filled(dmae, n: int, gaps: tuple[tuple[int, int], ...], cuts: int = 700) -> tuple[torch.Tensor, list]:
     """Silence whose gaps a decoder of ones fills, handing them on in pieces; and what that decoder was asked for."""
-    asked, edit = [], Edit(torch.zeros(2, n), gaps)
+    asked, init_audio = [], InitAudio(torch.zeros(2, n), gaps)
 
-    def decode(z, length, given):
-        asked.append((z.shape[-1], length, given.kept))
+    def decode(z, length, replacement):
+        asked.append((z.shape[-1], length, replacement.kept))
         yield from torch.ones(1, 2, length).split(cuts, dim=-1)
 
-    parts = edit.sound(dmae, torch.zeros(1, 32, -(-edit.samples // 1024)), decode)
+    parts = init_audio.render(dmae, torch.zeros(1, 32, -(-init_audio.samples // 1024)), decode)
     return torch.cat([*parts], dim=-1)[0, 0], asked
 
 
@@ -129,43 +158,44 @@ def test_only_what_lies_around_a_gap_is_decoded_and_the_decoder_is_told_what_it_
 @pytest.mark.parametrize(("a", "b"), [(0, 500), (1, 500), (1000, 5000), (62_000, 65_536), (70_000, 71_000)])
 def test_the_known_signal_is_cut_from_that_of_the_whole_with_silence_behind(stack, w, a, b):
     whole = stack.dmae.to_signal(torch.nn.functional.pad(w, (0, 20_000))[None])
-    assert_close(varied(w, 1.0).signal(stack.dmae, a, b), whole[..., a:b], atol=0, rtol=0)
+    assert_close(variation(w, 1.0).diffused(stack.dmae, a, b), whole[..., a:b], atol=0, rtol=0)
 
 
 def test_in_the_cross_fade_new_and_old_are_one_where_no_gap_is(stack, w):
     """Stage 1 holds the waveform it knows, so what it decodes there is the waveform."""
-    heard = []
-    edit, decode = Edit(w, ((24_000, 34_000),)), partial(stack.dmae.stream, steps=2, generator=torch.Generator())
+    decoded = []
+    init_audio = InitAudio(w, ((24_000, 34_000),))
 
-    def listening(z, length, given):
-        heard.append(torch.cat([*decode(z, length=length, given=given)], dim=-1))
-        yield heard[0]
+    def recording(z, length, replacement):
+        parts = stack.decode(z, as_generators(0, 1), stack.sampling(dmae_steps=2), length, replacement)
+        decoded.append(torch.cat([*parts], dim=-1))
+        yield decoded[0]
 
-    torch.cat([*edit.sound(stack.dmae, stack.dmae.encode(w[None]), listening)], dim=-1)
+    torch.cat([*init_audio.render(stack.dmae, stack.dmae.encode(w[None]), recording)], dim=-1)
     begin = (24_000 - FADE - 8192) // 1024 * 1024
     known = slice(2000, 24_000 - begin)  # pre-emphasis has forgotten where it began
-    assert_close(heard[0][0, :, known], w[:, begin + 2000 : 24_000], atol=1e-4, rtol=0)
+    assert_close(decoded[0][0, :, known], w[:, begin + 2000 : 24_000], atol=1e-4, rtol=0)
 
 
-def test_what_is_new_follows_from_what_is_kept(stack, w):
-    made = [stack.generate(["metal"], edit=continued(sound, 80_000), **QUICK) for sound in (w, w.flip(-1))]
+def test_what_is_new_follows_from_what_is_kept(stack, quick, w):
+    sounds = [continuation(sound, 80_000) for sound in (w, w.flip(-1))]
+    made = [stack.generate(["metal"], init_audio=sound, sampling=quick) for sound in sounds]
     assert (made[0] - made[1])[..., 62_401:].abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda w: Edit(w, ()), "gaps"),
-        (lambda w: Edit(w, ((70_000, 80_000),)), "are not within 62401 samples"),
-        (lambda w: Edit(w, ((500, 500),)), "say where each begins and ends"),
-        (lambda w: Edit(w, ((500, 1000), (3000, 9000))), "make them one, or leave 2752 between"),
-        (lambda w: inpainted(w, [(0.5, 0.7), (0.6, 0.8)]), "gaps follow at samples 33792 and 28672"),
-        (lambda w: inpainted(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
-        (lambda w: inpainted(w, [(0.5, float("nan"))]), "is no region"),
-        (lambda w: varied(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),
-        (lambda w: varied(w, float("nan")), "noise level is nan"),
-        (lambda w: Edit(w, ((62_401, 70_000),), 0.5), "beyond the end there is nothing to begin from"),
-        (lambda w: continued(w, 62_401), "1.30002 s in all, but the sound has 1.30002 s already"),
+        (lambda w: InitAudio(w, ()), "regions"),
+        (lambda w: InitAudio(w, ((70_000, 80_000),)), "are not within 62401 samples"),
+        (lambda w: InitAudio(w, ((500, 500),)), "say where each begins and ends"),
+        (lambda w: InitAudio(w, ((500, 1000), (3000, 9000))), "make them one, or leave 2752 between"),
+        (lambda w: inpainting(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
+        (lambda w: inpainting(w, [(0.5, float("nan"))]), "is no region"),
+        (lambda w: variation(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),
+        (lambda w: variation(w, float("nan")), "noise level is nan"),
+        (lambda w: InitAudio(w, ((62_401, 70_000),), 0.5), "beyond the end there is nothing to begin from"),
+        (lambda w: continuation(w, 62_401), "1.30002 s in all, but the sound has 1.30002 s already"),
     ],
 )
 def test_what_cannot_be_is_one_line(w, edit, said):

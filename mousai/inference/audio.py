@@ -1,0 +1,164 @@
+"""Sound files: any kind is read as 48 kHz stereo; WAV, FLAC and OGG are written, at a loudness if one is asked for."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mousai.files import aside
+
+if TYPE_CHECKING:  # metadata needs the samplers, this file needs nothing of the model
+    from mousai.inference.metadata import GenerationMetadata
+
+SAMPLE_RATE = 48_000
+MAX_SECONDS = 3600
+FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
+BLOCK = 2**20  # samples handled at once
+LOUDNESS_HOP = 0.1  # seconds between two blocks of 0.4 s (BS.1770-4)
+LOUDNESS_PIECE = 600  # blocks measured at once, a minute
+WARM_UP = 10  # blocks before a piece, in which the weighting filters forget where they began
+
+Stereo = Float[Tensor, "2 _"]
+
+
+def sample_count(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
+    """round(seconds * sample_rate). Raises ValueError unless 0 < seconds <= 3600 and there is at least one sample."""
+    if not 0 < seconds <= MAX_SECONDS or round(seconds * sample_rate) < 1:
+        raise ValueError(f"seconds is {seconds}: choose more than 0 and at most {MAX_SECONDS}")
+    return round(seconds * sample_rate)
+
+
+def as_stereo(w: Tensor) -> Stereo:
+    """Mono [time] or [1, time] becomes two equal channels; stereo [2, time] is returned as it is.
+
+    Raises ValueError for any other shape, and for whole numbers, whose full scale is unknown.
+    """
+    if not w.is_floating_point():
+        raise ValueError(f"audio holds {w.dtype}: pass floating point, full scale is 1")
+    if w.ndim == 3:
+        raise ValueError(f"audio has shape {[*w.shape]}, a batch: pass one item of it, [2, time], such as w[0]")
+    if w.ndim not in (1, 2) or (w.ndim == 2 and len(w) not in (1, 2)):
+        raise ValueError(f"audio has shape {[*w.shape]}: pass mono, [time], or stereo, [2, time]")
+    return w.expand(2, -1) if w.ndim == 1 or len(w) == 1 else w
+
+
+def read_audio(path: Path) -> Stereo:
+    """Any file that can be imported, as 48 kHz stereo, float32 [2, samples]: resampled, mono becomes stereo.
+
+    The samples are held in a temporary file, not in memory. Raises ValueError where it holds no sound.
+    """
+    from mousai.data.decoded import Skipped, resampled_blocks
+
+    try:
+        w = on_disk(torch.from_numpy(block) for block in resampled_blocks(Path(path)))
+    except Skipped as reason:
+        raise ValueError(f"{path}: {reason}: choose another file") from None
+    if not w.shape[-1]:
+        raise ValueError(f"{path}: no sound in it: choose another file")
+    return w
+
+
+def on_disk(parts: Iterable[Stereo]) -> Stereo:
+    """The parts one after another, float32 [2, samples], mapped from a temporary file that goes when it does."""
+    with tempfile.TemporaryFile() as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part.detach().cpu().float().numpy().T).tobytes())
+        file.flush()
+        samples = os.fstat(file.fileno()).st_size // 8
+        if not samples:
+            return torch.zeros(2, 0)
+        return torch.from_numpy(np.memmap(file, np.float32, "c", shape=(samples, 2))).T
+
+
+def write_audio(
+    w: Tensor | Iterable[Tensor],
+    path: str | Path,
+    sample_rate: int = SAMPLE_RATE,
+    metadata: "GenerationMetadata | None" = None,
+    loudness: float | None = None,
+) -> int:
+    """Write WAV, FLAC (24 bit) or OGG by the file's ending, atomically; return how many samples were clipped.
+
+    `w`: [2, time], mono, or its parts from left to right, which are written as they come. Samples outside [-1, 1] are
+    clipped, as every such file must. `metadata` goes into the tags. `loudness` in LUFS: one gain for all of it brings
+    it there (ITU-R BS.1770-4, by pyloudnorm); the file is then written when the last part has come.
+
+    Raises ValueError for another ending, a batch, a sample that is not finite, or too little sound for a loudness.
+    """
+    import soundfile
+
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path.name}: cannot write {ending or 'a file without ending'}, use {', '.join(FORMATS)}")
+    parts = checked([w] if isinstance(w, Tensor) else w, path)
+    if loudness is not None:
+        parts = normalized(on_disk(parts), loudness, sample_rate)
+    container, subtype = FORMATS[ending]
+    clipped = 0
+    with aside(path) as temporary:
+        with soundfile.SoundFile(temporary, "w", sample_rate, 2, subtype, format=container) as file:
+            for part in parts:
+                clipped += int((part.abs() > 1).sum())
+                for second in part.clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at once
+                    file.write(second.numpy())
+        if metadata is not None:
+            from mousai.inference.metadata import write_metadata
+
+            write_metadata(metadata, temporary, ending)
+    return clipped
+
+
+def checked(parts: Iterable[Tensor], path: Path) -> Iterator[Stereo]:
+    """The parts as stereo on the CPU. Raises ValueError where a sample is not finite."""
+    for part in parts:
+        w = as_stereo(part).detach().cpu()
+        if not w.isfinite().all():
+            raise ValueError(f"{path.name}: the sound holds samples that are not finite (NaN): nothing was written")
+        yield w
+
+
+def normalized(w: Stereo, loudness: float, sample_rate: int) -> Iterator[Stereo]:
+    """w in blocks, with one gain that brings its integrated loudness to `loudness` LUFS; silence stays silence."""
+    present = integrated_loudness(w, sample_rate)
+    gain = 10 ** ((loudness - present) / 20) if np.isfinite(present) else 1.0
+    for block in w.split(BLOCK, dim=-1):
+        yield gain * block
+
+
+def integrated_loudness(w: Stereo, sample_rate: int = SAMPLE_RATE) -> float:
+    """Integrated loudness in LUFS (ITU-R BS.1770-4), in memory for a minute; -inf for silence.
+
+    pyloudnorm weights the frequencies and measures blocks; the two gates, which need all blocks, are applied here.
+    Raises ValueError for less than a block, 0.4 s.
+    """
+    from pyloudnorm import Meter
+
+    meter = Meter(sample_rate)
+    hop, width = round(LOUDNESS_HOP * sample_rate), round(meter.block_size * sample_rate)
+    count = (w.shape[-1] - width) // hop + 1
+    if count < 1:
+        raise ValueError(f"{w.shape[-1] / sample_rate:g} s are too short for a loudness: it takes 0.4 s at least")
+    levels = []
+    for first in range(0, count, LOUDNESS_PIECE):
+        lead = min(first, WARM_UP)
+        last = min(first + LOUDNESS_PIECE, count) - 1
+        piece = w[:, hop * (first - lead) : hop * last + width].T.double().numpy()
+        meter.integrated_loudness(piece)
+        levels += meter.blockwise_loudness[lead:]
+    blocks = np.array(levels)
+    loud = blocks[blocks >= -70]
+    if not len(loud):
+        return -np.inf
+    return mean_level(loud[loud > mean_level(loud) - 10])
+
+
+def mean_level(levels: np.ndarray) -> float:
+    """The mean of powers that are given in decibels, in decibels."""
+    return 10 * np.log10(np.mean(10 ** (levels / 10)))
