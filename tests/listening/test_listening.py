@@ -166,7 +166,7 @@ def test_one_listener_twice_is_refused(held, tmp_path, capsys):
 @pytest.fixture
 def page(held, tmp_path):
     if PROGRAM is None:
-        pytest.skip("no chromium here: apt-get install chromium, to click through the page")
+        pytest.skip("needs Chromium: apt-get install chromium")
     chromium = Page(tmp_path)
     yield chromium
     chromium.close()
@@ -188,6 +188,7 @@ def chosen(page) -> list:
     return page.get("QUESTIONS.map((n) => document.querySelector(`input[name=${n}]:checked`)?.value ?? '')")
 
 
+@pytest.mark.system
 def test_a_listener_clicks_through_and_the_answers_become_rows(held, tmp_path, page):
     key, url = key_of(held), (held / "listen.html").as_uri()
     page.open(url)
@@ -281,6 +282,7 @@ def test_a_listener_clicks_through_and_the_answers_become_rows(held, tmp_path, p
         assert result["metrics"][f"ratings.fidelity{name}"]["value"] == mean
 
 
+@pytest.mark.system
 def test_another_listener_hears_another_order(held, page):
     page.open((held / "listen.html").as_uri())
     first = page.get("[state.listener, ...order]")
@@ -291,6 +293,7 @@ def test_another_listener_hears_another_order(held, page):
     assert sorted(first[1:]) == sorted(key_of(held)["clips"])
 
 
+@pytest.mark.system
 def test_without_storage_the_page_works_and_says_that_progress_is_not_kept(held, page):
     block = (
         "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
