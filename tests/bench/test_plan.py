@@ -1,28 +1,18 @@
 """What `mousai plan` makes of a step: the largest batch, days, disk, and what it says of itself."""
 
+from dataclasses import replace
+
 import pytest
 
+from mousai.bench import plan
+from mousai.bench.efficiency import in_fresh_process
+from mousai.bench.plan import GPU, disk, models, pieces, time_rows
 from mousai.cli import main
-from mousai.config import Profile
 from mousai.small.profiles import A100, SMOKE
 from mousai.text import load_text_encoder
-from mousai.training import plan
-from mousai.training.estimator import Step
-from mousai.training.plan import GPU, disk, largest, models, pieces, time_rows
 from mousai.unet import count_parameters
 
 ONE = GPU(10, {"float32": 1.0})
-
-
-def test_the_largest_batch_is_the_last_that_fits():
-    straight, bent = lambda n: 10 + 3 * n, lambda n: max(10 + 3 * n, 5 * n - 4)
-    for batch in (1, 2, 16, 500):
-        assert largest(straight, batch, 10, 100) == 30
-        assert largest(straight, batch, 10, 99.9) == 29
-        assert largest(straight, batch, 10, 13) == 1
-        assert largest(straight, batch, 10, 12) == 0
-        assert largest(bent, batch, 10, 100) == 20
-        assert largest(lambda n: max(50, n), batch, 10, 49) == 0  # less than the optimizer takes at work
 
 
 def test_a_batch_is_taken_in_as_few_equal_pieces_as_fit():
@@ -40,6 +30,7 @@ def test_days_are_steps_over_what_a_share_of_the_peak_computes():
 def test_the_disk_holds_weights_checkpoints_music_and_latents():
     table = disk(A100, 1000)["disk, GB"]
     n, m = (count_parameters(model) for model in models(A100).values())
+    assert (n, m) == (185_107_872, 562_508_096 + 64 * 768)
     assert table["weights of both stages"] == f"{2 * (n + m) / 1e9:,.2f}"
     # two checkpoints of weights, average and two moments, and the best weights: 2 x 16 + 4 bytes
     assert table["dmae: two checkpoints, best weights"] == f"{36 * n / 1e9:,.2f}"
@@ -49,25 +40,26 @@ def test_the_disk_holds_weights_checkpoints_music_and_latents():
 
 
 def test_the_command_prints_both_stages_and_what_is_assumed(capsys, monkeypatch):
-    """A step that takes 8 GB and, for each item, one GB, or half of one where it is computed again; and 1 TFLOP."""
+    """Each item takes one GB of activations, or half of one where they are computed again; and 25 GFLOP."""
 
-    def reckoned(stage: str, profile: Profile, batch: int, bfloat16: bool) -> Step:
-        assert bfloat16 and plan.training(profile, stage).optimizer == "adamw8bit"
-        each = 0.5 if plan.training(profile, stage).checkpointing else 1.0
-        return Step(*(int(gb * 1e9) for gb in (2, 2, 4, 2, each * batch, 8 + each * batch)), flop=10**12)
+    def activations(stage, profile):
+        assert plan.training(profile, stage).precision == "auto"
+        return 0.5 if plan.training(profile, stage).checkpointing else 1.0
 
-    monkeypatch.setattr(plan, "reckon", reckoned)
-    words = ["--profile", "smoke", "--batch", "40", "--optimizer", "adamw8bit", "--precision", "bfloat16"]
+    monkeypatch.setattr(plan, "activations_gb", activations)
+    monkeypatch.setattr(plan, "flop_per_item", lambda stage, profile: 25 * 10**9)
+    words = ["--profile", "smoke", "--batch", "40", "--precision", "bfloat16"]
     with pytest.raises(SystemExit) as left:
         main(["plan", *words, "--gpu", "h100-80gb", "--memory-gb", "40", "--efficiency", "0.25", "--hours", "5"])
     said = " ".join(capsys.readouterr().out.split())
     assert not left.value.code
     for stage in ("dmae", "tcld"):
-        assert f"{stage}: batch 40, bfloat16 over float32 weights, adamw8bit, 60 steps" in said
+        assert f"{stage}: batch 40, bfloat16 over float32 weights, 60 steps" in said
     for row in (
         "activations, GB | 40.00 | 20.00 |",
-        "largest batch that fits | 28 | 56 |",  # 36 GB, a tenth kept free
+        "largest batch that fits | 35 | 71 |",  # 36 GB, a tenth kept free, and small weights
         "a batch of 40 as | 2 x 20 | 1 x 40 |",
+        "GFLOP a step | 1,000 | 1,000 |",
         "steps a day (days), bfloat16 | 21,371,040 (0.0) |",
         "5 hours of FLAC",
         "25% of the peak TFLOP/s, 66.9 in float32, 494.7 in tf32, 989.4 in bfloat16",
@@ -77,8 +69,8 @@ def test_the_command_prints_both_stages_and_what_is_assumed(capsys, monkeypatch)
 
 
 def test_beside_stage_two_stand_stage_one_and_the_text_encoder():
-    assert plan.beside("dmae", A100) == 0
-    assert plan.beside("tcld", A100) == 4 * (185_107_872 + 109_628_544)
+    assert plan.frozen_gb("dmae", A100) == 0
+    assert plan.frozen_gb("tcld", A100) == 4 * (185_107_872 + 109_628_544) / 1e9
     model = load_text_encoder(SMOKE.tcld.text).model
     assert count_parameters(model) == plan.TEXT_ENCODERS["minilm"]
 
@@ -86,3 +78,26 @@ def test_beside_stage_two_stand_stage_one_and_the_text_encoder():
 def test_another_gpu_is_its_memory_and_its_peak():
     assert plan.gpu_of("a100-40gb", 24.0, 71.0) == GPU(24.0, {"the peak given": 71.0})
     assert plan.gpu_of("a100-40gb") == plan.GPUS["a100-40gb"]
+
+
+def test_a_setting_that_is_not_given_stays():
+    changed = plan.trained(A100, batch=7, precision=None)
+    assert changed.dmae_train == replace(A100.dmae_train, batch=7)
+    assert changed.tcld_train == replace(A100.tcld_train, batch=7)
+
+
+@pytest.mark.parametrize("stage", ["dmae", "tcld"])
+def test_operations_are_those_of_every_pass_and_checkpointing_adds_less_than_one_of_three(stage):
+    kept, again = (
+        plan.flop_per_item(stage, plan.trained(plan.quarter(A100), checkpointing=on)) for on in (False, True)
+    )
+    assert 1.1 < again / kept < 4 / 3
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("stage", ["dmae", "tcld"])
+def test_activations_are_measured_and_fewer_with_checkpointing(stage):
+    kept, again = (
+        in_fresh_process("mousai.bench.plan", "a100", stage, way, "float32")["gb"] for way in ("kept", "checkpointing")
+    )
+    assert 0.02 < again < 0.7 * kept < 1

@@ -1,0 +1,203 @@
+"""`mousai plan`: memory, time and disk of a training at any size, estimated before anybody pays for them.
+
+Weights, their average, gradients and AdamW's two moments are counted in bytes; operations are counted by torch's
+FlopCounterMode on tensors without content. Activations are measured: real steps of the same architecture on this
+machine's CPU, at a quarter of the paper's width, then scaled by the width.
+
+python -m mousai.bench.plan a100 dmae checkpointing float32       GB of activations an item takes, as JSON
+"""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mousai.bench.efficiency import in_fresh_process, resident_peak_gb
+from mousai.bench.model_scales import NARROWER, sized
+from mousai.bench.paper_size import STAGES, build
+from mousai.config import Profile, TrainConfig
+from mousai.small.profiles import A100, get_profile
+from mousai.training.activation_checkpointing import activation_checkpointing
+from mousai.unet import count_parameters
+
+KEPT_FREE = 0.1  # of a GPU's memory, for CUDA's context, cuDNN's workspaces, fragmentation [ours]
+FLAC_SHARE = 0.6  # of 16-bit PCM: an assumption; loud and dense music takes more [ours]
+TEXT_ENCODERS = {"t5-base": 109_628_544, "minilm": 22_713_216}  # parameters
+BATCHES = (1, 5)  # the measured steps: their difference leaves out what does not grow with the batch
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class GPU:
+    """Memory in GB; peak TFLOP/s of each precision, dense."""
+
+    memory: float
+    tflops: dict[str, float]
+
+
+# From NVIDIA's data sheets of A100 and H100 SXM, halved where those count sparsity; float32 is outside of tensor cores.
+A100_PEAK = {"float32": 19.5, "tf32": 156.0, "bfloat16": 312.0}
+H100_PEAK = {"float32": 66.9, "tf32": 494.7, "bfloat16": 989.4}
+GPUS = {"a100-40gb": GPU(40, A100_PEAK), "a100-80gb": GPU(80, A100_PEAK), "h100-80gb": GPU(80, H100_PEAK)}
+
+
+def gpu_of(name: str, memory: float | None = None, tflops: float | None = None) -> GPU:
+    """The GPU of that name; with other GB, or with one peak for whatever precision its TFLOP/s are of."""
+    known = GPUS[name]
+    return GPU(memory or known.memory, {"the peak given": tflops} if tflops else known.tflops)
+
+
+def training(profile: Profile, stage: str) -> TrainConfig:
+    """Settings of one stage's training."""
+    return getattr(profile, f"{stage}_train")
+
+
+def trained(profile: Profile, **settings: object) -> Profile:
+    """The profile with both stages' training changed alike; a setting that is None stays as it is."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return replace(profile, **{f"{stage}_train": replace(training(profile, stage), **given) for stage in STAGES})
+
+
+def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = None) -> str:
+    """All that `mousai plan` prints: for each stage a table, then disk, then what is assumed.
+
+    `efficiency`: share of the GPU's peak that training reaches; `hours` of music, the profile's where None.
+    """
+    tables = []
+    for stage in STAGES:
+        config = training(profile, stage)
+        kind = "bfloat16 over float32 weights" if config.precision == "auto" else "float32"
+        title = f"{stage}: batch {config.batch}, {kind}, {config.steps:,} steps"
+        ways = {"without checkpointing": False, "with checkpointing": True}
+        columns = {way: column(stage, trained(profile, checkpointing=on), gpu, efficiency) for way, on in ways.items()}
+        tables.append(f"{title}\n\n{pd.DataFrame(columns).to_markdown()}")
+    return "\n\n".join([*tables, disk(profile, hours or hours_of(profile)).to_markdown(), assumed(gpu, efficiency)])
+
+
+def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[str, str]:
+    """One way to train a stage, row by row; memory in GB (1e9 bytes)."""
+    config = training(profile, stage)
+    weights = 4 * count_parameters(models(profile)[stage]) / 1e9
+    item = activations_gb(stage, profile)
+    parts = {"weights": weights, "EMA": weights, "optimizer": 2 * weights, "gradients": weights}
+    parts["frozen models beside it"] = frozen_gb(stage, profile)
+    fixed = sum(parts.values())
+    parts |= {"activations": config.batch * item, "all": fixed + config.batch * item}
+    most = max(0, int(((1 - KEPT_FREE) * gpu.memory - fixed) / item))
+    flop = flop_per_item(stage, profile) * config.batch * config.accumulate
+    return {
+        **{f"{name}, GB": f"{size:,.2f}" for name, size in parts.items()},
+        "largest batch that fits": str(most),
+        f"a batch of {config.batch} as": pieces(config.batch, most),
+        **time_rows(flop, config.steps, gpu, efficiency),
+    }
+
+
+def time_rows(flop: int, steps: int, gpu: GPU, efficiency: float) -> dict[str, str]:
+    """Operations of a step; steps a day and days in each precision that the GPU has."""
+    rows = {"GFLOP a step": f"{flop / 1e9:,.0f}"}
+    for precision, tflops in gpu.tflops.items():
+        daily = DAY * efficiency * tflops * 1e12 / flop
+        rows[f"steps a day (days), {precision}"] = f"{daily:,.0f} ({steps / daily:,.1f})"
+    return rows
+
+
+def pieces(batch: int, most: int) -> str:
+    """ "4 x 8": how many equal batches of at most `most` make one, as `accumulate` or as many GPUs take it."""
+    fits = [n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= most]
+    return f"{fits[0]} x {batch // fits[0]}" if fits else "nothing fits"
+
+
+def frozen_gb(stage: str, profile: Profile) -> float:
+    """GB of what is on the GPU and not trained while stage 2 is: stage 1 and the text encoder, float32."""
+    if stage == "dmae":
+        return 0.0
+    text = TEXT_ENCODERS.get(profile.tcld.text.encoder, 0)
+    return 4 * (count_parameters(models(profile)["dmae"]) + text) / 1e9
+
+
+def models(profile: Profile) -> dict[str, nn.Module]:
+    """Both stages, without content."""
+    with torch.device("meta"):
+        return {stage: build(stage, profile)[0] for stage in STAGES}
+
+
+def flop_per_item(stage: str, profile: Profile) -> int:
+    """Floating-point operations of loss and backward for one item, recomputation included."""
+    with torch.device("meta"):
+        model, item, _, config = build(stage, profile)
+    counter = FlopCounterMode(display=False)
+    with activation_checkpointing(model, config.checkpointing), sdpa_kernel(SDPBackend.MATH), counter:
+        model(*item, torch.Generator()).backward()
+    return counter.get_total_flops()
+
+
+def activations_gb(stage: str, profile: Profile) -> float:
+    """GB that an item's activations take in a training step: measured in a fresh process, scaled by the width."""
+    config = training(profile, stage)
+    switches = "checkpointing" if config.checkpointing else "kept", config.precision
+    measured = in_fresh_process("mousai.bench.plan", profile.name, stage, *switches)["gb"]
+    return measured * (NARROWER["cpu"] if profile.name.startswith("a100") else 1)
+
+
+def measure(stage: str, profile: Profile, checkpointing: bool, bfloat16: bool) -> float:
+    """GB a further item adds to the peak of a training step of this size on this CPU."""
+    peaks = []
+    for batch in BATCHES:
+        torch.manual_seed(0)
+        model, item, _, _ = build(stage, profile, batch)
+        with activation_checkpointing(model, checkpointing):
+            with torch.autocast("cpu", torch.bfloat16, bfloat16):
+                loss = model(*item, torch.Generator())
+            loss.backward()
+        peaks.append(resident_peak_gb())
+    return (peaks[1] - peaks[0]) / (BATCHES[1] - BATCHES[0])
+
+
+def quarter(profile: Profile) -> Profile:
+    """The paper's architecture at a quarter of its width; a smaller profile as it is."""
+    if not profile.name.startswith("a100"):
+        return profile
+    dmae, tcld, _ = sized("cpu")
+    return replace(A100, dmae=dmae, tcld=tcld)
+
+
+def hours_of(profile: Profile) -> float:
+    """Hours of music of the profile's own data set; the paper's has 2,500 [A]."""
+    return profile.data.pieces * profile.data.piece_samples / profile.sample_rate / 3600
+
+
+def disk(profile: Profile, hours: float) -> pd.DataFrame:
+    """GB that a training leaves on the disk. A checkpoint holds weights, their average and two moments."""
+    samples = 3600 * hours * profile.sample_rate
+    sizes = {stage: 4 * count_parameters(model) for stage, model in models(profile).items()}
+    rows = {"weights of both stages": sum(sizes.values()) / 2}
+    for stage, size in sizes.items():
+        rows[f"{stage}: two checkpoints, best weights"] = 2 * (4 * size) + size
+    rows[f"{hours:,.0f} hours of FLAC"] = 2 * 2 * samples * FLAC_SHARE
+    rows["their latents"] = 2 * samples / profile.dmae.latent_stride * profile.dmae.encoder.latent_channels
+    rows["all"] = sum(rows.values())
+    return pd.DataFrame({"disk, GB": {name: f"{size / 1e9:,.2f}" for name, size in rows.items()}})
+
+
+def assumed(gpu: GPU, efficiency: float) -> str:
+    """What stands behind the numbers."""
+    peak = ", ".join(f"{tflops:g} in {precision}" for precision, tflops in gpu.tflops.items())
+    return f"""\
+Memory is an estimate, not measured on such a GPU: {gpu.memory:g} GB, {KEPT_FREE:.0%} of them kept free (ours).
+Activations are those of steps on this CPU, at a quarter of the paper's width, times four.
+Gradients come while activations go, so the fullest moment of a step is less than "all".
+Days assume {efficiency:.0%} of the peak TFLOP/s, {peak} (the share is ours), and count no validation.
+By default torch computes float32 convolutions in tf32 and float32 products in float32: days lie between the two.
+The paper's batch of 32 and 1,000,000 steps are recollection [M]; a week a stage on one A100 is from one source [B].
+FLAC is taken to be {FLAC_SHARE:.0%} of 16-bit PCM (ours). While a checkpoint is written, there are three."""
+
+
+if __name__ == "__main__":
+    name, which, kept, precision = sys.argv[1:]
+    print(json.dumps({"gb": measure(which, quarter(get_profile(name)), kept == "checkpointing", precision == "auto")}))
