@@ -13,6 +13,7 @@ from helpers.lessons import ANSWER, NAMES, NOTEBOOKS, NUMBERED, answers, blocks,
 from mousai.reproduce.execute import declared
 
 lesson = pytest.mark.parametrize("name", NAMES)
+REVISED = ("01_v_diffusion", "02_ddim")  # every figure has its conclusion, the end its findings
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
 
 
@@ -90,8 +91,8 @@ def test_it_begins_with_its_parameters_all_scalars_and_ends_with_its_report(name
 @lesson
 def test_its_cells_are_short_and_prose_stands_between_them(name):
     code, prose = cells(name, "code"), cells(name, "markdown")
-    assert median(len([line for line in source.splitlines() if line.strip()]) for source in code) <= 6
-    assert len(prose) / len(code) >= 0.5
+    assert median(len([line for line in source.splitlines() if line.strip()]) for source in code) <= 9
+    assert len(prose) / len(code) >= 0.4
 
 
 @lesson
@@ -137,10 +138,30 @@ def test_every_figure_says_where_to_look(name):
     for kind, source in in_order(name):
         if kind == "markdown":
             assert not pending or "look" in f"{prose} {source}".lower(), pending
+            assert not pending or name not in REVISED or "therefore" in source.lower(), pending
             prose, pending = source, ""
         elif figures := re.findall(r'report\.figure\(\w+, "(\w+)"\)', source):
             pending = figures[0]
     assert not pending
+
+
+@lesson
+def test_it_ends_with_findings_filled_from_its_numbers(name):
+    if name not in REVISED:
+        pytest.skip("not yet revised: without findings")
+    rows = in_order(name)
+    place = next(i for i, (kind, text) in enumerate(rows) if kind == "markdown" and "## Findings of this run" in text)
+    kind, code = rows[place + 1]
+    assert kind == "code" and "## Recap" in rows[place + 2][1]
+    findings = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FormattedValue)]
+    assert len(findings) >= 2, "sentences are filled from measured numbers"
+
+
+@lesson
+def test_networks_do_not_hear_or_believe(name):
+    words = r"\bnet(work)?s?( \w+)? (hears?|believes?|listens?|tells?)\b|\b(is|are|be) deaf\b|\bsick\b"
+    if name in REVISED:
+        assert not re.search(words, "\n".join(cells(name, "markdown")))
 
 
 @lesson
