@@ -99,8 +99,11 @@ Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, 
 Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
 Sampler = Literal["ddim", "multistep", "heun"]
 Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
-Optimizer = Literal["adamw", "adamw8bit"]
+Weights = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, metavar="DIR", help="Folder of weights; the profile's own."),
+]
 Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]
 Rivals = Literal["authors", "authors,riffusion"]
-Numerics = Annotated[Literal["exact", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
+Precision = Annotated[Literal["float32", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
 Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]

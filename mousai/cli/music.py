@@ -19,7 +19,7 @@ from mousai.cli.arguments import (
     TIME,
     WEIGHTS,
     Device,
-    Numerics,
+    Precision,
     Profile,
     Sampler,
     Solver,
@@ -87,7 +87,7 @@ def generate(
     loudness: Loudness = None,
     tcld_sampler: Solver = None,
     dmae_sampler: Solver = None,
-    numerics: Numerics = None,
+    precision: Precision = None,
     device: Device = "",
 ) -> None:
     """Write music for each PROMPT and seed: 48 kHz stereo, exactly that long, its settings in the file's tags."""
@@ -116,9 +116,9 @@ def generate(
         guidance_for(scale, negative, interval, rescale),
         (tcld_sampler or sampler, dmae_sampler or sampler),
         negative,
-        numerics,
+        precision,
     )
-    music = commands.load(profile, device, numerics)
+    music = commands.load(profile, device, precision)
     shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
     commands.generate(music, prompts or [], seeds, shared, w, outputs)
 
@@ -143,11 +143,11 @@ def decode(
     seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="The same seed, the same sound.")] = 0,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
     loudness: Loudness = None,
-    numerics: Numerics = None,
+    precision: Precision = None,
     device: Device = "",
 ) -> None:
     """Stage 1's second half: a latent to sound."""
     from mousai.inference import commands
 
-    changes = {"dmae_steps": steps, "sampler": sampler, "precision": numerics}
+    changes = {"dmae_steps": steps, "sampler": sampler, "precision": precision}
     commands.decode(file, out, changes, seed, loudness, device)

@@ -96,14 +96,14 @@ def test_loudness_is_pyloudnorms_though_measured_minute_by_minute(seconds, gener
     assert integrated_loudness(w) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("ending", [".wav", ".ogg"])
+@pytest.mark.parametrize("ending", [".wav", ".flac"])
 def test_a_file_is_brought_to_the_loudness_asked_for_by_one_gain(wave, tmp_path, ending):
     path = tmp_path / f"loud{ending}"
     assert write_audio(iter((0.01 * wave).split(30_000, dim=-1)), path, loudness=-23.0) == 0
     read = torch.from_numpy(soundfile.read(path, dtype="float32")[0].T)
-    assert integrated_loudness(read) == pytest.approx(-23, abs=0.05)
+    assert integrated_loudness(read) == pytest.approx(-23, abs=1e-3)
     gain = read.norm() / wave.norm()
-    assert_close(read, gain * wave, atol=1e-5 if ending == ".wav" else 0.05, rtol=0)
+    assert_close(read, gain * wave, atol=1e-5, rtol=0)
 
 
 def test_what_the_gain_brings_beyond_full_scale_is_counted(wave, tmp_path):
