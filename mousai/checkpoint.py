@@ -19,7 +19,7 @@ Net = TypeVar("Net", DMAE, TCLD)
 
 
 def weights_path(profile: Profile, name: str) -> Path:
-    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or judge.
+    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or in_domain.
 
     A rehearsal's lie below `home()`, where no other profile looks for any.
     """

@@ -143,7 +143,6 @@ class TrainConfig:
     accumulate: int = 1  # batches a step
     precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
     checkpointing: bool = False  # activations are computed again rather than kept: less memory, a quarter more work
-    optimizer: str = "adamw"  # departs: "adamw8bit" keeps a byte a moment instead of four, by bitsandbytes
     save_minutes: float = 10.0
     validation_steps: int = 1000  # validation, clips and logs this often
 
@@ -182,7 +181,7 @@ class EvaluationConfig:
     repeats: int = 5  # Table 3: runs timed
     study_steps: int = 1000  # of each short run in notebook 04's study
     attention_steps: int = 20_000  # of each of notebook 08's two runs
-    judge_steps: int = 2000  # training steps of the in-domain judge
+    in_domain_steps: int = 2000  # training steps of the in-domain audio-text model
     solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
     reference_steps: int = 100  # of the DDIM that solvers are held against [M]
 

@@ -154,6 +154,14 @@ def tiny_data(tiny, home) -> Path:
     return root
 
 
+@pytest.fixture
+def space(tiny, tiny_data):
+    """The workspace of the tiny profile and its made-up data, on the CPU."""
+    from mousai.data.dataset import workspace
+
+    return workspace(tiny, os.environ, "cpu")
+
+
 def write_piece(profile: Profile, root: Path, i: int, rng: np.random.Generator) -> Record:
     wave = 0.1 * rng.standard_normal((2, profile.data.piece_samples)).astype(np.float32)
     digest = write_flac(wave, root / "audio" / f"{i}.flac")
@@ -185,7 +193,7 @@ def held(tmp_path, monkeypatch) -> Path:
     from mousai.listening import answers as people
     from mousai.small.profiles import PROFILES
 
-    monkeypatch.setattr(people, "sources", lambda profile, device: {model: made_up(model) for model in MODELS})
+    monkeypatch.setattr(people, "systems", lambda work: {model: made_up(model) for model in MODELS})
     people.hold(PROFILES["smoke"], tmp_path / "study", per_genre=1, seed=5)
     return tmp_path / "study"
 

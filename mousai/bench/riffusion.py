@@ -17,13 +17,8 @@ import torch
 from torch import nn
 
 from mousai.bench.efficiency import in_fresh_process, per_call_row, resident_peak_gb, timed_calls
+from mousai.interop.riffusion import CLIP_SECONDS, GUIDANCE, SIZE, STEPS, Sound
 from mousai.unet import count_parameters
-
-SIZE = 512  # the picture: 512 mel bands of 512 frames
-HOP, WINDOW, N_FFT, RATE = 441, 4410, 17_640, 44_100  # 10 ms a frame, 100 ms seen, padded to 400 ms
-CLIP_SECONDS = SIZE * HOP / RATE  # 5.12 s
-STEPS, GUIDANCE = 50, 7.0
-ITERATIONS = 32  # of Griffin-Lim
 
 Call = Callable[[], Any]
 
@@ -105,20 +100,6 @@ def decoder() -> nn.Module:
         up_block_types=up,  # type: ignore[arg-type]
         sample_size=SIZE,
     )
-
-
-class Sound(nn.Module):
-    """A picture of mel bands to a waveform: least squares back to frequencies, then Griffin-Lim."""
-
-    def __init__(self):
-        super().__init__()
-        from torchaudio.transforms import GriffinLim, InverseMelScale
-
-        self.inverse = InverseMelScale(N_FFT // 2 + 1, SIZE, RATE, f_max=10_000.0)
-        self.griffin_lim = GriffinLim(N_FFT, ITERATIONS, WINDOW, HOP, power=1.0)
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.griffin_lim(self.inverse(picture))
 
 
 def filled(net: nn.Module) -> nn.Module:

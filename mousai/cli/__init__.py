@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         code, problem = INTERRUPTED, ""
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code, silently
-        trained = arguments[:1] == ["train"] and "judge" not in arguments
+        trained = arguments[:1] == ["train"] and "in-domain" not in arguments
         problem = "interrupted" + (": what was trained is kept, go on with --resume" if trained else "")
     if problem:
         print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)

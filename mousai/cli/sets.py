@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mousai.cli.arguments import COUNT, FEW, MEGABYTES, Device, Profile, writable
+from mousai.cli.arguments import COUNT, FEW, MEGABYTES, Device, Profile, Weights, writable
 from mousai.cli.offline import offline
 
 data = typer.Typer(rich_markup_mode=None, help="The embedded music, or your own.")
@@ -72,17 +72,17 @@ def shards(
 
 
 @data.command("latents")
-def latents(profile: Profile = "cpu", device: Device = "") -> None:
+def latents(profile: Profile = "cpu", weights: Weights = None, device: Device = "") -> None:
     """Encode the data set in use with the trained stage 1, for `train tcld`; of several processes each its share."""
     offline(profile)
-    from mousai.checkpoint import load_dmae
-    from mousai.inference.precision import choose_device
+    from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile
-    from mousai.train import processes
-    from mousai.training.setup import cache_latents
+    from mousai.training.setup import cache_latents, open_dmae
 
-    rank, world, chosen = int(os.environ.get("RANK", "0")), processes(), get_profile(profile)
-    dmae = load_dmae(chosen, choose_device(device or None))
+    rank = int(os.environ.get("RANK", "0"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    space = workspace(get_profile(profile), os.environ, device)
+    dmae = open_dmae(space, weights)
     for split in ("train", "valid"):
-        folder, left = cache_latents(chosen, dmae, split, rank=rank, world=world)
+        folder, left = cache_latents(space, dmae, split, rank=rank, world=world)
         print(f"{folder}: " + (f"{left} parts are left to the other processes" if left else "whole"))

@@ -1,5 +1,6 @@
 """Commands about weights: `mousai train | import-weights`, and what they cost: `mousai bench | plan`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,70 +15,69 @@ from mousai.cli.arguments import (
     WEIGHTS,
     Device,
     Gpu,
-    Optimizer,
     Profile,
     Rivals,
+    Weights,
     writable,
 )
 from mousai.cli.offline import offline
 
 
 def train(
-    model: Annotated[Literal["dmae", "tcld", "judge"], typer.Argument(metavar="MODEL", help="dmae, tcld or judge.")],
+    model: Annotated[
+        Literal["dmae", "tcld", "in-domain"], typer.Argument(metavar="MODEL", help="dmae, tcld or in-domain.")
+    ],
     profile: Profile = "cpu",
-    steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Training steps; the profile's.")] = None,
-    out: Annotated[Path | None, typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run's folder.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(parser=COUNT, metavar="N", help="Training steps; the profile's, or the resumed run's.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run is kept in a folder of that name beside."),
+    ] = None,
     ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
     start: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Go on from these; dmae and tcld.")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Begin from these; dmae and tcld.")
     ] = None,
+    weights: Weights = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Less memory, a quarter more work; dmae and tcld.")
     ] = False,
-    optimizer: Annotated[
-        Optimizer | None, typer.Option(help="adamw, or adamw8bit by bitsandbytes; dmae and tcld.")
-    ] = None,
     device: Device = "",
 ) -> None:
-    """Train one model: dmae (stage 1), tcld (stage 2, over the trained stage 1) or judge, which scores the music."""
-    given = {"--start": start, "--resume": resume, "--checkpointing": checkpointing, "--optimizer": optimizer}
+    """Train dmae (stage 1), tcld (stage 2, over the trained stage 1) or in-domain, the model that scores the music."""
+    given = {"--start": start, "--resume": resume, "--checkpointing": checkpointing}
     for name, value in given.items():
-        if value and model == "judge":
-            raise typer.BadParameter(f"'{name}' is for dmae and tcld: the judge trains in minutes, leave it out")
+        if value and model == "in-domain":
+            raise typer.BadParameter(f"'{name}' is for dmae and tcld, in-domain trains in minutes: leave it out")
+    if weights and model != "tcld":
+        raise typer.BadParameter("'--weights' is for tcld, the folder of its stage 1: leave it out")
     offline(profile)
-    from mousai.checkpoint import load_dmae, read_card, weights_path
-    from mousai.files import home
-    from mousai.inference.precision import choose_device
+    from mousai.checkpoint import weights_path
+    from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile
-    from mousai.train import is_main, main_first
-    from mousai.training import setup as stages
-    from mousai.training.validation import watch_dmae, watch_tcld
+    from mousai.training.command import summary, train_stage, with_checkpointing
+    from mousai.training.resume import Run
 
-    chosen = stages.switched(get_profile(profile), checkpointing, optimizer)
-    place, run = choose_device(device or None), home() / "training" / f"{profile}-{model}"
-    path = weights_path(chosen, model) if ship else out or run / f"{model}.safetensors"
-    before = read_card(start) if start else None  # now: with --ship its file may be replaced
-    if model == "judge":
-        if not is_main():
-            return  # it is small: one process trains it
-        from mousai.evaluation.judge import train_judge
+    chosen = with_checkpointing(get_profile(profile)) if checkpointing else get_profile(profile)
+    space = workspace(chosen, os.environ, device)
+    folder = out.with_suffix("") if out else space.runs / "training" / f"{profile}-{model}"
+    name = model.replace("-", "_")
+    path = out or folder / f"{name}.safetensors"
+    if ship:
+        path = weights_path(chosen, name)
+        writable(path.parent)
+    if model != "in-domain":
+        history = train_stage(space, model, path, Run(folder, resume, start), steps, weights)
+    elif os.environ.get("RANK", "0") == "0":  # it is small: of several processes one trains it
+        from mousai.evaluation.in_domain import train_in_domain
 
-        _, history = train_judge(chosen, steps, path, str(place))
+        _, history = train_in_domain(space, steps, path)
     else:
-        with main_first(place):
-            dmae = load_dmae(chosen, place) if model == "tcld" else None
-            watch = watch_tcld(chosen, dmae, run, place, resume) if dmae else watch_dmae(chosen, run, place, resume)
-        if dmae:
-            net, history = stages.train_tcld(chosen, dmae, steps, run, resume, place, watch=watch, start=start)
-        else:
-            net, history = stages.train_dmae(chosen, steps, run, resume, place, watch, start)
-        if not is_main():
-            return  # of several processes one writes
-        stages.ship(chosen, model, net, history, path, before, watch.last())
-    hours, waited = history["seconds"].sum() / 3600, history["waited"].sum() / history["seconds"].sum()
-    made = f"{len(history)} steps, loss {history['loss'].tail(100).mean():.4f}"
-    print(f"{path}: {made}, {hours:.3f} hours, {waited:.0%} of them waiting for data")
+        history = None
+    if history is not None:
+        print(summary(path, history))
 
 
 def import_weights(
@@ -103,7 +103,6 @@ def plan(
     precision: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(metavar="NAME", help="float32 or bfloat16; the profile's.")
     ] = None,
-    optimizer: Annotated[Optimizer | None, typer.Option(help="The profile's.")] = None,
     efficiency: Annotated[
         float, typer.Option(parser=EFFICIENCY, metavar="SHARE", help="Of the peak TFLOP/s; an assumption.")
     ] = 0.4,
@@ -114,18 +113,13 @@ def plan(
         float | None, typer.Option("--memory-gb", parser=LARGE, metavar="GB", help="Of another GPU.")
     ] = None,
     tflops: Annotated[float | None, typer.Option(parser=LARGE, metavar="N", help="Peak of another GPU.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Measure small ones on this CPU instead: minutes.")] = False,
 ) -> None:
-    """Reckon what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
-    if check:
-        from mousai.training.estimator_check import show
-
-        raise typer.Exit(0 if show() else 1)
+    """Estimate what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
+    from mousai.bench import plan as planned
     from mousai.small.profiles import get_profile
-    from mousai.training import plan as planned
 
     kind = {"float32": "float32", "bfloat16": "auto", None: None}[precision]
-    chosen = planned.trained(get_profile(profile), batch=batch, precision=kind, optimizer=optimizer)
+    chosen = planned.trained(get_profile(profile), batch=batch, precision=kind)
     print(planned.plan(chosen, planned.gpu_of(gpu, memory, tflops), efficiency, hours))
 
 

@@ -40,8 +40,7 @@ class DataSet:
 
     @cached_property
     def genres(self) -> tuple[str, ...]:
-        """The most frequent genres of the train split, at most `MOST_GENRES`, in alphabetical order; none without tags.
-        """
+        """The most frequent genres of the train split, at most `MOST_GENRES`, in alphabetical order."""
         counts = Counter(record.genre for record in self.records("train") if record.genre)
         return tuple(sorted(genre for genre, _ in counts.most_common(MOST_GENRES)))
 
@@ -97,14 +96,19 @@ class Workspace:
     @cached_property
     def data(self) -> DataSet:
         """The data set, opened once. Raises FileNotFoundError with the command that prepares it."""
-        own = self.root != embedded_root(self.profile, self.runs)
-        command = f"mousai data import FROM --out {self.root}" if own else f"mousai data prepare --profile {self.name}"
+        prepare = f"mousai data prepare --profile {self.name}"
+        command = f"mousai data import FROM --out {self.root}" if self.own_data else prepare
         return DataSet(self.root, f"run `{command}` first")
 
     @property
     def name(self) -> str:
         """The profile's name."""
         return self.profile.name
+
+    @property
+    def own_data(self) -> bool:
+        """Whether the data set is the user's own, not the embedded one."""
+        return self.root != embedded_root(self.profile, self.runs)
 
 
 def workspace(profile: Profile, environment: Mapping[str, str], device: str | None = None) -> Workspace:

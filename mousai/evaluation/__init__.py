@@ -1,14 +1,21 @@
-"""How good is it: CLAP scores, a listener's genre choice, Frechet distance, loudness over time, seconds and memory.
+"""How good is it: the metrics, one file each.
 
-statistics   bootstrap intervals
-samples      the clips every metric looks at: generated, real, noise, silence, reconstruction
-judge        the in-domain judge, a small contrastive audio-text model trained here
-clap         Table 4: cosine between sound and prompt, by that judge or by LAION-CLAP
-genre        Figure 5: who hears which genre; accuracy and Cohen's kappa; a second listener on MFCCs
-listening    Figure 5 and Table 5 by people: a blind test on one page; what they answered
-distance     Table 5: Frechet distance between sets of embeddings
-structure    Figure 6: amplitude over the segments "1 of 4" to "4 of 4"; level, clipping, beginnings and endings
-copying      is it new: distance to the nearest training clip, beside that of real test music
-study        what makes a small DMAE learn: the variants of notebook 04
-efficiency   Table 3: seconds and memory for 43.7 s of music
+statistics    bootstrap and jackknife intervals
+samples       clips with prompts: generated, noise, silence; cached on disk
+real          real test music as clips, and its reconstruction by stage 1
+griffin_lim   the baselines of stage 1: PCA + Griffin-Lim, and Griffin-Lim from z
+baselines     the systems beside ours, Riffusion among them
+in_domain     the in-domain audio-text model, trained here
+laion         LAION-CLAP
+clap          Table 4: cosine between sound and prompt
+genre, mfcc   Figure 5: zero-shot and MFCC classification, accuracy, Cohen's kappa
+distance      Table 5: Fréchet distance between sets of embeddings
+structure     Figure 6: level over the segments "1 of n" to "n of n"
+segment_tags  whether a segment tag is followed: clips that rise or fall
+copying       distance to the nearest training clip
+attention     attention weights of a trained U-Net
+latents       what a channel of z changes
+seams         level where the windows of stage 1 overlap
+solvers       quality against network evaluations
+study         short runs that change one thing
 """

@@ -1,7 +1,7 @@
-"""What stands beside our clips in Figure 5 and on the listening page; Riffusion's too where its weights are here.
+"""The systems beside ours in Figure 5 and on the listening page; Riffusion's clips where its weights are here.
 
-Riffusion draws pictures of mel spectrograms, 5.1 s each, with diffusers' own pipeline. Picture and sound are treated as
-its code does: the red channel upside down and inverted, its fourth power the amplitude, Griffin-Lim, mono, peak at 1.
+Riffusion is run with diffusers' own pipeline. Picture and sound are treated as its code does: the red channel upside
+down and inverted, its fourth power the amplitude, Griffin-Lim, mono, peak at 1.
 """
 
 import math
@@ -14,11 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.functional import resample
 
-from mousai.bench.riffusion import GUIDANCE, HOP, RATE, SIZE, STEPS, Sound
-from mousai.config import Profile
-from mousai.evaluation.samples import ClipSet, asked, cached, generated_set, griffin_lim_set, real_set
-from mousai.inference.pipeline import sample_count
+from mousai.data.dataset import Workspace
+from mousai.evaluation.griffin_lim import griffin_lim_set, has_magnitude_head
+from mousai.evaluation.real import real_set
+from mousai.evaluation.samples import ClipSet, cached, generated_set, prompts_of_all_seeds
+from mousai.inference.audio import sample_count
 from mousai.inference.precision import choose_device
+from mousai.interop.riffusion import GUIDANCE, HOP, RATE, SIZE, STEPS, Sound
 from mousai.shapes import Wave
 
 REPO = "riffusion/riffusion-model-v1"
@@ -26,15 +28,17 @@ PART = (SIZE - 1) * HOP  # samples that Griffin-Lim gives for a picture, at 44.1
 POWER = 4.0  # of the picture's values, to amplitudes
 
 
-def sources(profile: Profile, device: str | None = None) -> dict[str, ClipSet]:
-    """Model -> its clips: ours, real test music, ours without text; Griffin-Lim from z where there is a reader, and
-    Riffusion where its weights are in the cache.
+def systems(work: Workspace) -> dict[str, ClipSet]:
+    """System -> its clips: ours, real test music, ours without text; Griffin-Lim from z where there is a magnitude
+    head, and Riffusion where its weights are in the cache.
     """
-    sets = {"ours": generated_set(profile, device), "real": real_set(profile)}
-    sets["unconditional"] = generated_set(profile, device, unconditional=True)
-    if profile.dmae.envelope_bands or profile.dmae.readout_weight:
-        sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
-    return sets if riffusion_missing() else sets | {"riffusion": riffusion_set(profile, device)}
+    sets = {"ours": generated_set(work), "real": real_set(work)}
+    sets["unconditional"] = generated_set(work, unconditional=True)
+    if has_magnitude_head(work.profile.dmae):
+        sets["griffin_lim_from_z"] = griffin_lim_set(work)
+    if not riffusion_missing():
+        sets["riffusion"] = riffusion_set(work)
+    return sets
 
 
 def riffusion_folder() -> Path | None:
@@ -50,23 +54,27 @@ def riffusion_missing() -> str | None:
     return f"Riffusion is not in the Hugging Face cache (HF_HOME): fetch it once with `hf download {REPO}`"
 
 
-def riffusion_set(profile: Profile, device: str | None = None) -> ClipSet:
-    """Riffusion's clips for the very prompts that ours are made for, as long and as many; read from disk once made.
+def riffusion_set(work: Workspace) -> ClipSet:
+    """Riffusion's clips for the prompts of ours, as long and as many; cached.
 
     Raises FileNotFoundError where its weights are not in the cache.
     """
     if (folder := riffusion_folder()) is None:
         raise FileNotFoundError(riffusion_missing())
     context = {"riffusion": folder.name, "steps": STEPS, "guidance": GUIDANCE, "levels": "peak 1, as its code does"}
-    context |= {"crop": profile.tcld.crop, "seed": profile.seed, "device": choose_device(device).type}
-    prompts, model = asked(profile), []
+    profile = work.profile
+    context |= {"crop": profile.tcld.crop, "seed": profile.seed, "device": choose_device(work.device).type}
+    prompts = prompts_of_all_seeds(work)
+    loaded: list[Riffusion] = []
 
     def make(indices: list[int]) -> Tensor:
-        model[:] = model or [Riffusion(device)]
-        seconds, seed = profile.tcld.crop / profile.sample_rate, 1000 * profile.seed + indices[0]
-        return model[0].generate([prompts[i].text for i in indices], seconds, seed)
+        if not loaded:
+            loaded.append(Riffusion(work.device))
+        seconds = profile.tcld.crop / profile.sample_rate
+        seed = 1000 * profile.seed + indices[0]
+        return loaded[0].generate([prompts[i].text for i in indices], seconds, seed)
 
-    return cached(profile, "riffusion", prompts, make, context)
+    return cached(work, "riffusion", prompts, make, context)
 
 
 class Riffusion:
@@ -85,7 +93,8 @@ class Riffusion:
     @torch.no_grad()
     def generate(self, texts: list[str], seconds: float, seed: int = 0, sample_rate: int = 48_000) -> Wave:
         """A waveform a text, [n, 2, round(seconds * 48000)], both channels alike, clips end to end, its peak at 1."""
-        samples, generator = sample_count(seconds, sample_rate), torch.Generator().manual_seed(seed)
+        samples = sample_count(seconds, sample_rate)
+        generator = torch.Generator().manual_seed(seed)
         parts = [self.part(texts, generator) for _ in range(math.ceil(seconds * RATE / PART))]
         w = resample(torch.cat(parts, dim=1), RATE, sample_rate)[:, None, :samples]
         return (w / w.abs().amax(dim=2, keepdim=True).clamp_min(1e-9)).expand(-1, 2, -1).contiguous()

@@ -1,6 +1,6 @@
-"""Is it new? Distance of what we generate to the nearest training clip, beside that of real music nobody trained on.
+"""Is it new? Distance of generated clips to the nearest training clip, beside that of real test music.
 
-The distance is one minus the cosine of two clips' vectors in the judge's audio embedding (ours). A copy is at 0.
+The distance is one minus the cosine of two clips' vectors in the in-domain audio embedding (ours). A copy is at 0.
 """
 
 import time
@@ -11,12 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from mousai.checkpoint import save_tensors
-from mousai.config import Profile
-from mousai.data.clips import Chunks
-from mousai.data.embedded import data_dir, load_records
-from mousai.evaluation.judge import Judge
+from mousai.data.dataset import Workspace
+from mousai.evaluation.in_domain import InDomain
 from mousai.evaluation.statistics import bootstrap_pair
-from mousai.files import home
 from mousai.progress import progress_bar
 
 
@@ -39,13 +36,14 @@ def copying_ratio(
     return bootstrap_pair(generated, real, median_ratio, seed, titles)
 
 
-def train_embeddings(profile: Profile, judge: Judge) -> tuple[np.ndarray, float]:
-    """(the judge's vectors of every training chunk [m, 96], seconds a clip took); computed once, then read."""
-    path = home() / "judge" / f"{data_dir(profile).name}-train-{judge.sha256[:16]}.safetensors"
+def train_embeddings(work: Workspace, model: InDomain) -> tuple[np.ndarray, float]:
+    """(the model's vectors of every training chunk [m, 96], seconds a clip took); cached."""
+    path = work.runs / "in_domain" / f"{work.data.key}-train-{model.sha256[:16]}.safetensors"
     if not path.is_file():
-        chunks, start = Chunks(load_records(profile, "train"), data_dir(profile)), time.perf_counter()
+        chunks = work.data.chunks("train")
+        start = time.perf_counter()
         bar = progress_bar(chunks, "training clips, embedded")
-        rows = torch.cat([judge.embed_audio(torch.from_numpy(w)[None]) for _, _, w in bar])
+        rows = torch.cat([model.embed_audio(torch.from_numpy(w)[None]) for _, _, w in bar])
         seconds = torch.tensor((time.perf_counter() - start) / len(chunks))
         save_tensors({"rows": rows, "seconds": seconds}, path)
     stored = load_file(path)

@@ -1,22 +1,30 @@
-"""Table 5: the Frechet distance between two sets of clips, seen through an embedding.
+"""Table 5: the Frechet distance between two sets of clips in an embedding.
 
 The distance is biased upwards when sets are small, so every set here has the same size and the same reference, and the
 row "real" (real music against other real music) says what the best possible number is.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mousai.config import Profile
+from mousai.data.dataset import Workspace
+from mousai.evaluation.baselines import riffusion_missing, riffusion_set
+from mousai.evaluation.griffin_lim import griffin_lim_set, has_magnitude_head, pca_set
+from mousai.evaluation.in_domain import InDomain
+from mousai.evaluation.mfcc import MfccSpace
+from mousai.evaluation.real import original_set, other_set, real_halves, reconstruction_set
+from mousai.evaluation.samples import ClipSet, generated_set, noise_set
 from mousai.evaluation.statistics import jackknife
 
-if TYPE_CHECKING:
-    from mousai.evaluation.genre import MfccSpace
-    from mousai.evaluation.judge import Judge
-    from mousai.evaluation.samples import ClipSet
-
 Rows = dict[str, dict[str, float]]  # name of a set -> value, low, high, n
+
+
+@runtime_checkable
+class ClipEmbedding(Protocol):
+    """Clips to vectors [n, d]."""
+
+    def embed_clips(self, clips: ClipSet) -> np.ndarray: ...
 
 
 def gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,40 +60,38 @@ def distance_row(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     return {"value": value, "low": low, "high": high, "n": len(rows)}
 
 
-def quality(profile: Profile, judge: "Judge", device: str | None = None) -> dict[str, Rows]:
-    """Rows "generated", "real" and "noise" of `fd.judge.*` and `fd.mfcc.*`, against real test music; "riffusion" where
-    its weights are in the cache.
+def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
+    """Embedding -> rows "generated", "real" and "noise" against real test music; "riffusion" where its weights are.
 
-    Two embeddings: the judge's, and MFCC statistics, which know nothing of our data. The test pieces are split in two
-    by tune: one part stands for "real", as many clips as were generated, the other is the reference of all rows.
-    Shares the generated clips of notebooks 06 to 08.
+    Two embeddings: "in_domain", the model's, and "mfcc", statistics that know nothing of our data. The test pieces are
+    split in two by tune: one part stands for "real", as many clips as were generated, the other is the reference of all
+    rows. Uses the generated clips of notebooks 06 to 08.
     """
-    from mousai.evaluation.baselines import riffusion_missing, riffusion_set
-    from mousai.evaluation.genre import MfccSpace
-    from mousai.evaluation.samples import generated_set, noise_set, real_halves
+    generated = generated_set(work)
+    real, reference = real_halves(work, len(generated))
+    sets = {"generated": generated, "real": real, "noise": noise_set(work)}
+    if not riffusion_missing():
+        sets["riffusion"] = riffusion_set(work)
+    return {
+        "in_domain": distances(model, sets, reference),
+        "mfcc": distances(MfccSpace(reference), sets, reference),
+    }
 
-    generated = generated_set(profile, device)
-    real, reference = real_halves(profile, len(generated))
-    sets = {"generated": generated, "real": real, "noise": noise_set(profile)}
-    sets |= {} if riffusion_missing() else {"riffusion": riffusion_set(profile, device)}
-    return {"judge": distances(judge, sets, reference), "mfcc": distances(MfccSpace(reference), sets, reference)}
 
+def stage_1_quality(work: Workspace, model: InDomain) -> Rows:
+    """Rows of `dmae.fd.in_domain.*`: real chunks through the DMAE, through PCA and Griffin-Lim, and through Griffin-Lim
+    from z, each against the originals; row "real" is real music of other pieces, against the same.
 
-def stage_1_quality(profile: Profile, judge: "Judge", device: str | None = None) -> Rows:
-    """Rows of `dmae.fd.judge.*`: real chunks through the DMAE, PCA and Griffin-Lim, and Griffin-Lim from what
-    z tells, each against the very originals; row "real" is real music of other pieces, against the same.
-
-    A DMAE without a reader has no row "griffin_lim_from_z".
+    A DMAE without a magnitude head has no row "griffin_lim_from_z".
     """
-    from mousai.evaluation.samples import griffin_lim_set, original_set, other_set, pca_set, reconstruction_set
-
-    sets = {"DMAE": reconstruction_set(profile, device), "pca_griffin_lim": pca_set(profile)}
-    if profile.dmae.envelope_bands or profile.dmae.readout_weight:
-        sets["griffin_lim_from_z"] = griffin_lim_set(profile, device)
-    return distances(judge, sets | {"real": other_set(profile)}, original_set(profile))
+    sets = {"DMAE": reconstruction_set(work), "pca_griffin_lim": pca_set(work)}
+    if has_magnitude_head(work.profile.dmae):
+        sets["griffin_lim_from_z"] = griffin_lim_set(work)
+    return distances(model, sets | {"real": other_set(work)}, original_set(work))
 
 
-def distances(space: "Judge | MfccSpace", sets: dict[str, "ClipSet"], reference: "ClipSet") -> Rows:
+def distances(space: ClipEmbedding, sets: dict[str, ClipSet], reference: ClipSet) -> Rows:
     """A row for every set, each cut to the length of the shortest, through `space.embed_clips`."""
-    n, embeddings = min(len(clips) for clips in sets.values()), space.embed_clips(reference)
+    n = min(len(clips) for clips in sets.values())
+    embeddings = space.embed_clips(reference)
     return {name: distance_row(space.embed_clips(clips.first(n)), embeddings) for name, clips in sets.items()}

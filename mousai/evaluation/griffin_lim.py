@@ -1,6 +1,7 @@
-"""The yardstick of stage 1: PCA of the log magnitude to the same 64x, then Griffin-Lim (ours).
+"""The baselines of stage 1 without a network's diffusion (ours).
 
-No network and nothing learned but 32 directions. A DMAE that does not beat it is not worth its name.
+PCA + Griffin-Lim: PCA of the log magnitude to as many numbers as the latent has, then Griffin-Lim. A DMAE that is not
+better adds nothing. Griffin-Lim from z: the magnitude that stage 1's magnitude head predicts from z, then Griffin-Lim.
 """
 
 import numpy as np
@@ -10,66 +11,101 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
+from mousai.checkpoint import load_dmae
 from mousai.config import DMAEConfig
-from mousai.dmae import DMAE, READ_FLOOR
-from mousai.encoder import linear_magnitude, log_magnitude
-from mousai.shapes import Magnitude, Wave
-from mousai.spectrogram import magnitude
+from mousai.data.dataset import Workspace
+from mousai.dmae import DMAE
+from mousai.evaluation.real import original_set
+from mousai.evaluation.samples import ClipSet, cached, model_context
+from mousai.inference.precision import choose_device
+from mousai.shapes import Wave
+from mousai.small.pca import fit_pca, folded, unfolded
+
+PCA_CROPS = 64  # training crops that the directions are fitted on, as in notebook 04
+ITERATIONS = 32  # of Griffin-Lim
+MOMENTUM = 0.99  # of Griffin-Lim, torchaudio's default
 
 
-def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
-    """Log magnitudes of the frames that one latent step describes, one row a step: 4 frames x 1024 numbers.
-
-    w's length must be a multiple of the latent stride.
-    """
-    frames = config.latent_stride // config.hop
-    m = log_magnitude(magnitude(w, config.n_fft, config.hop), READ_FLOOR)
-    return m.unflatten(-1, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
-
-
-def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConfig) -> Magnitude:
-    """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
-    frames = config.latent_stride // config.hop
-    m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
-    return linear_magnitude(m, READ_FLOOR)
-
-
-def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
-    """As many directions as the latent has channels, from training waveforms [n, 2, time].
-
-    Raises ValueError where w holds fewer latent steps than that.
-    """
-    rows, size = folded(w, config).numpy(), config.encoder.latent_channels
-    if len(rows) < size:
-        raise ValueError(f"PCA of {size} directions needs as many latent steps, not {len(rows)}: pass more audio")
-    return PCA(size, svd_solver="randomized", random_state=seed).fit(rows)
-
-
-def pca_griffin_lim(w: Wave, pca: PCA, config: DMAEConfig, iterations: int = 32, seed: int = 0) -> Wave:
+def pca_griffin_lim(w: Wave, pca: PCA, config: DMAEConfig, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
     """w -> 32 numbers a latent step -> magnitudes -> waveform; the phase is found by Griffin-Lim, from random.
 
     Both channels start from the same random phase, which keeps their mix from cancelling.
     """
     numbers = pca.transform(folded(w, config).numpy())
     rows = torch.from_numpy(pca.inverse_transform(numbers).astype(np.float32))
-    m = unfolded(rows, len(w), config).unflatten(1, (2, -1)) * config.n_fft**0.5
-    return torch.stack([griffin_lim(m[:, channel], w.shape[-1], config, iterations, seed) for channel in (0, 1)], 1)
+    return from_magnitude(unfolded(rows, len(w), config), w.shape[-1], config, iterations, seed)
+
+
+@torch.no_grad()
+def griffin_lim_from_z(dmae: DMAE, w: Wave, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
+    """w -> z -> the magnitudes that stage 1's magnitude head predicts -> waveform by Griffin-Lim, no diffusion."""
+    device = next(dmae.parameters()).device
+    parts = [dmae.read_magnitude(dmae.encode(part.to(device))).cpu() for part in w.split(4)]
+    return from_magnitude(torch.cat(parts), w.shape[-1], dmae.config, iterations, seed)
+
+
+def from_magnitude(
+    m: Float[Tensor, "batch bins frames"], length: int, config: DMAEConfig, iterations: int, seed: int
+) -> Wave:
+    """Magnitudes of both channels, stacked along the bins, to waveforms [batch, 2, length]."""
+    left, right = m.unflatten(1, (2, -1)).unbind(1)
+    scale = config.n_fft**0.5  # magnitudes of stage 1 are of a normalised STFT
+    channels = [griffin_lim(scale * part, length, config, iterations, seed) for part in (left, right)]
+    return torch.stack(channels, dim=1)
 
 
 def griffin_lim(
     m: Float[Tensor, "batch bins frames"], length: int, config: DMAEConfig, iterations: int, seed: int
 ) -> Float[Tensor, "batch time"]:
     """Waveforms of `length` samples whose STFT magnitude is near m; torch's own random state is left as it was."""
-    size, window = config.n_fft, torch.hann_window(config.n_fft)
+    window = torch.hann_window(config.n_fft)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return griffinlim(m, window, size, config.hop, size, 1.0, iterations, 0.99, length, True)
+        return griffinlim(
+            m, window, config.n_fft, config.hop, config.n_fft, 1.0, iterations, MOMENTUM, length, rand_init=True
+        )
 
 
-@torch.no_grad()
-def reader_griffin_lim(dmae: DMAE, w: Wave, iterations: int = 32, seed: int = 0) -> Wave:
-    """w -> z -> the magnitudes that stage 1's reader tells -> waveform by Griffin-Lim alone, without any diffusion."""
-    config, device = dmae.config, next(dmae.parameters()).device
-    parts = [dmae.read_magnitude(dmae.encode(part.to(device))).cpu() for part in w.split(4)]
-    m = torch.cat(parts).unflatten(1, (2, -1)) * config.n_fft**0.5
-    return torch.stack([griffin_lim(m[:, channel], w.shape[-1], config, iterations, seed) for channel in (0, 1)], 1)
+def pca_set(work: Workspace) -> ClipSet:
+    """The chunks of `original_set` through PCA to as many numbers as z has, then Griffin-Lim."""
+    real, profile, config = original_set(work), work.profile, work.profile.dmae
+    context = {"crop": profile.tcld.crop, "n_fft": config.n_fft, "hop": config.hop, "iterations": ITERATIONS}
+    context |= {"directions": config.encoder.latent_channels, "pca_crops": PCA_CROPS, "seed": profile.seed}
+    fitted: list[PCA] = []
+
+    def make(indices: list[int]) -> Tensor:
+        if not fitted:
+            fitted.append(fit_pca(training_crops(work), config, profile.seed))
+        return pca_griffin_lim(torch.stack([real[i] for i in indices]), fitted[0], config)
+
+    return cached(work, "pca_griffin_lim", real.prompts, make, context)
+
+
+def training_crops(work: Workspace) -> Wave:
+    """What the PCA is fitted on: random crops of the train split [64, 2, crop]."""
+    return work.data.crops("train", work.profile.dmae.crop, PCA_CROPS, work.profile.seed)(0)
+
+
+def griffin_lim_set(work: Workspace) -> ClipSet:
+    """The chunks of `original_set` from what the magnitude head predicts from z, without diffusion.
+
+    Raises ValueError where the profile's stage 1 has no magnitude head.
+    """
+    profile = work.profile
+    if not has_magnitude_head(profile.dmae):
+        raise ValueError(f"profile {profile.name}: its stage 1 has no magnitude head for Griffin-Lim to start from")
+    real = original_set(work)
+    context = model_context(work, ("dmae",)) | {"iterations": ITERATIONS, "seed": profile.seed}
+    loaded: list[DMAE] = []
+
+    def make(indices: list[int]) -> Tensor:
+        if not loaded:
+            loaded.append(load_dmae(profile, choose_device(work.device)))
+        return griffin_lim_from_z(loaded[0], torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
+
+    return cached(work, "griffin_lim_from_z", real.prompts, make, context)
+
+
+def has_magnitude_head(config: DMAEConfig) -> bool:
+    """Whether stage 1 predicts a magnitude from z."""
+    return bool(config.envelope_bands or config.readout_weight)

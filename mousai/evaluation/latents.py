@@ -1,4 +1,4 @@
-"""What the numbers of z say: one channel moved, everything else as it was, decoded from the same noise (ours)."""
+"""What a channel of z changes: one channel moved, everything else equal, decoded from the same noise (ours)."""
 
 import torch
 from jaxtyping import Float
@@ -16,16 +16,16 @@ def moved(z: Latent, channel: int, by: float) -> Latent:
     return changed
 
 
-def sounded(dmae: DMAE, z: Latent, steps: int, seed: int) -> Wave:
-    """z to sound, on the CPU; the same seed is the same noise."""
+def decoded_clip(dmae: DMAE, z: Latent, steps: int, seed: int) -> Wave:
+    """The waveform of z, on the CPU; the same seed is the same noise."""
     return dmae.decode(z, steps, torch.Generator().manual_seed(seed)).cpu()
 
 
 def channel_changes(dmae: DMAE, z: Latent, by: float, steps: int, seed: int = 0) -> Float[Tensor, "channels mels"]:
-    """By how much the log-mel picture of z's sound changes, a mean over its time, for each channel that is moved.
+    """By how much the log-mel spectrogram of z's sound changes, a mean over its time, for each channel that is moved.
 
-    z [1, channels, time]; one decoding a channel. In powers of ten: 0.3 is twice as loud.
+    z [1, channels, time]; one decoding a channel. In decades: 0.3 is twice as loud.
     """
-    plain = log_mel(sounded(dmae, z, steps, seed))
-    pictures = [log_mel(sounded(dmae, moved(z, c, by), steps, seed)) for c in range(z.shape[1])]
-    return torch.cat([(picture - plain).mean(dim=-1) for picture in pictures])
+    plain = log_mel(decoded_clip(dmae, z, steps, seed))
+    after = [log_mel(decoded_clip(dmae, moved(z, c, by), steps, seed)) for c in range(z.shape[1])]
+    return torch.cat([(mel - plain).mean(dim=-1) for mel in after])

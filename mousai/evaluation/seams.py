@@ -1,25 +1,29 @@
-"""Whether the windows of stage 1 are heard: where they overlap, sounds that disagree cancel, the level falls (ours)."""
+"""Whether the windows of stage 1 leave seams (ours): where overlapping sounds disagree, the level falls."""
 
 import torch
 from torch import Tensor
 
 from mousai.config import Profile
+from mousai.data.dataset import Workspace
 from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
-from mousai.evaluation.samples import original_set
+from mousai.evaluation.real import original_set
 from mousai.inference.windows import cross_fade, window_starts
 from mousai.shapes import Latent, Wave
 
 
-def seam_energy(profile: Profile, model: DMAE, clips: int = 4, seed: int = 0) -> dict[str, float]:
+def seam_energy(work: Workspace, model: DMAE, clips: int = 4, seed: int = 0) -> dict[str, float]:
     """dB by which the overlaps of windows are louder than the rest, both as in the original; 0 is no seam.
 
     Clips of the test split through stage 1 and back, as the profile samples: "blended" as `decode` does it, and
     "apart", each window with noise of its own, cross-faded at the end: up to 3 dB are lost where nothing agrees.
     """
-    original, place = original_set(profile), next(model.parameters()).device
+    profile = work.profile
+    original = original_set(work)
+    place = next(model.parameters()).device
     w = torch.stack([original[i] for i in range(min(clips, len(original)))])
-    z, inside = model.encode(w.to(place)), overlaps(profile, w.shape[-1])
+    z = model.encode(w.to(place))
+    inside = overlaps(profile, w.shape[-1])
     sounds = {"blended": decoded(profile, model, z, seed).cpu(), "apart": decoded_apart(profile, model, z, seed)}
     return {name: gain_db(y, w, inside) - gain_db(y, w, ~inside) for name, y in sounds.items()}
 
@@ -44,7 +48,7 @@ def decoded_apart(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:
 
 
 def overlaps(profile: Profile, length: int) -> Tensor:
-    """Which samples [length] two windows see that follow each other at the usual distance."""
+    """Which samples [length] are in two windows that follow each other at the usual distance."""
     crop, inside = profile.dmae.crop, torch.zeros(length, dtype=torch.bool)
     for a in window_starts(length, crop, 3 * crop // 4)[1:-1]:
         inside[a : a + crop // 4] = True

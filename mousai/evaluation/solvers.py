@@ -1,41 +1,36 @@
-"""Quality against calls: how few calls of the trained nets give what DDIM's hundred a stage give (ours).
+"""Quality against network evaluations: how few give what DDIM with a hundred a stage gives (ours).
 
-Stage 1 makes clips of the test split from their own latents: log-mel error and Frechet distance to the originals.
-Stage 2 makes clips from prompts, decoded by a few calls: Frechet distance to real music. All start from the same noise.
-
-python -m mousai.evaluation.solvers cpu ddim 100 100 exact ""     seconds of one chunk, as JSON on the last line
+Stage 1 decodes clips of the test split from their own latents: log-mel error and Fréchet distance to the originals.
+Stage 2 generates clips from prompts, decoded in a few steps: Fréchet distance to real music. All start from the same
+noise.
 """
 
-import json
-import sys
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mousai.bench.efficiency import PROMPT, in_fresh_process, timed
 from mousai.config import Profile
+from mousai.data.dataset import Workspace
 from mousai.diffusion import get_sampler
 from mousai.evaluation.distance import distance_row, frechet_distance
-from mousai.evaluation.judge import Judge
-from mousai.evaluation.samples import evaluation_prompts, original_set, other_set
+from mousai.evaluation.in_domain import InDomain
+from mousai.evaluation.real import original_set, other_set
+from mousai.evaluation.samples import evaluation_prompts
 from mousai.evaluation.statistics import bootstrap
 from mousai.inference.pipeline import Mousai
-from mousai.inference.precision import Numerics
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
-from mousai.small.profiles import get_profile
 from mousai.spectrogram import log_mel_l1
 
-HEARD = 2**17  # samples of a clip, 2.73 s
+EXCERPT = 2**17  # samples of a clip, 2.73 s
 BATCH = 8
 
 
 class Solver(NamedTuple):
-    """A sampler and its steps, which are calls of the net but for Heun's."""
+    """A sampler and its steps; a step is one network evaluation, two for Heun."""
 
     sampler: str
     steps: int
@@ -44,38 +39,47 @@ class Solver(NamedTuple):
         return f"{self.sampler} {self.steps}"
 
 
-def stage_1(model: Mousai, judge: Judge, solvers: list[Solver]) -> dict[str, dict]:
+def stage_1(work: Workspace, model: Mousai, embedding: InDomain, solvers: list[Solver]) -> dict[str, dict]:
     """A row for each solver and for the reference: `log_mel` and `distance` with intervals, `from_reference` (the
     distance between the two solvers' clips), and whether both are within the reference's interval.
     """
-    clips, n = original_set(model.profile), model.profile.evaluation.solver_clips
-    real = torch.stack([clips[i][:, :HEARD] for i in range(min(n, len(clips)))])
+    clips = original_set(work)
+    n = work.profile.evaluation.solver_clips
+    real = torch.stack([clips[i][:, :EXCERPT] for i in range(min(n, len(clips)))])
     place = next(model.dmae.parameters()).device
     z = torch.cat([model.dmae.encode(w[None].to(place)) for w in real])
 
     def make(solver: Solver) -> Wave:
         return decoded(model, z, solver)
 
-    return rows(make, judge, [reference(model.profile), *solvers], real, real)
+    return rows(make, embedding, [reference(work.profile), *solvers], real, real)
 
 
-def stage_2(model: Mousai, judge: Judge, solvers: list[Solver], decoder: Solver) -> dict[str, dict]:
+def stage_2(
+    work: Workspace, model: Mousai, embedding: InDomain, solvers: list[Solver], decoder: Solver
+) -> dict[str, dict]:
     """As `stage_1`, without a log-mel error: what a prompt asks for has no original. The guidance is the profile's."""
-    profile, place = model.profile, next(model.dmae.parameters()).device
-    n, others = profile.evaluation.solver_clips, other_set(profile)
-    texts = [prompt.text for prompt in evaluation_prompts(profile, -(-n // 4))][:n]
-    real = torch.stack([others[i][:, :HEARD] for i in range(len(others))])
+    profile = work.profile
+    place = next(model.dmae.parameters()).device
+    n = profile.evaluation.solver_clips
+    others = other_set(work)
+    genres = max(1, len(work.data.genres))
+    texts = [prompt.text for prompt in evaluation_prompts(work, -(-n // genres))][:n]
+    real = torch.stack([others[i][:, :EXCERPT] for i in range(len(others))])
 
     def make(solver: Solver) -> Wave:
         z = [
-            model.latents(
-                texts[i : i + BATCH], profile.tcld.crop, seeded(i), solver.steps, sampler=solver.sampler
-            )  # a whole chunk: stage 2's nets are made for no other length
+            model.latents(  # a whole chunk: stage 2's nets are made for no other length
+                texts[i : i + BATCH],
+                profile.tcld.crop,
+                [seeded(j) for j in range(i, min(i + BATCH, n))],
+                model.sampling(tcld_steps=solver.steps, sampler=solver.sampler),
+            )
             for i in range(0, n, BATCH)
         ]
-        return decoded(model, torch.cat(z)[..., : HEARD // profile.dmae.latent_stride].to(place), decoder)
+        return decoded(model, torch.cat(z)[..., : EXCERPT // profile.dmae.latent_stride].to(place), decoder)
 
-    return rows(make, judge, [reference(profile), *solvers], real, None)
+    return rows(make, embedding, [reference(profile), *solvers], real, None)
 
 
 def reference(profile: Profile) -> Solver:
@@ -98,17 +102,22 @@ def seeded(i: int) -> torch.Generator:
 
 
 def rows(
-    make: Callable[[Solver], Wave], judge: Judge, solvers: list[Solver], real: Wave, original: Wave | None
+    make: Callable[[Solver], Wave], embedding: InDomain, solvers: list[Solver], real: Wave, original: Wave | None
 ) -> dict[str, dict]:
     """What each solver makes, measured against real clips, and clip by clip against the original where there is one.
 
-    The first is what the others are held against.
+    The first solver is the reference of the others.
     """
-    heard, found, seen = embedded(judge, real), {}, []
+    real_vectors = embedded(embedding, real)
+    found: dict[str, dict] = {}
+    vectors: list[np.ndarray] = []
     for solver in progress_bar(solvers, "solvers"):
         w = make(solver)
-        seen.append(embedded(judge, w))
-        row = {"distance": distance_row(seen[-1], heard), "from_reference": frechet_distance(seen[-1], seen[0])}
+        vectors.append(embedded(embedding, w))
+        row = {
+            "distance": distance_row(vectors[-1], real_vectors),
+            "from_reference": frechet_distance(vectors[-1], vectors[0]),
+        }
         if original is not None:
             value, low, high = bootstrap(log_mel_l1(w, original).numpy())
             row["log_mel"] = {"value": value, "low": low, "high": high, "n": len(w)}
@@ -124,30 +133,6 @@ def within(row: dict[str, float], reference: dict[str, float]) -> bool:
     return reference["low"] <= row["value"] <= reference["high"]
 
 
-def embedded(judge: Judge, w: Wave) -> np.ndarray:
-    """The judge's vectors of clips."""
-    return torch.cat([judge.embed_audio(clip[None]) for clip in w]).cpu().numpy()
-
-
-def fresh_chunk(
-    profile: Profile, sampler: str, steps: tuple[int, int], numerics: str = "", device: str | None = None
-) -> float:
-    """`chunk_seconds` in a fresh process."""
-    arguments = (profile.name, sampler, *map(str, steps), numerics, device or "")
-    return in_fresh_process("mousai.evaluation.solvers", *arguments)["seconds"]
-
-
-def chunk_seconds(
-    profile: Profile, sampler: str, steps: tuple[int, int], numerics: Numerics | None, device: str | None
-) -> float:
-    """Seconds from a prompt to a chunk of sound, `steps` of stage 2 and of stage 1; loading and warm-up are not in."""
-    model = Mousai.load(profile, device, numerics)
-    make = partial(model.generate, [PROMPT], profile.tcld.crop / profile.sample_rate, sampler=sampler)
-    make(tcld_steps=1, dmae_steps=1)
-    return timed(lambda: make(tcld_steps=steps[0], dmae_steps=steps[1]))
-
-
-if __name__ == "__main__":
-    name, kind, n, k, how, place = sys.argv[1:]
-    seconds = chunk_seconds(get_profile(name), kind, (int(n), int(k)), how or None, place or None)  # type: ignore
-    print(json.dumps({"seconds": seconds}))
+def embedded(embedding: InDomain, w: Wave) -> np.ndarray:
+    """The model's vectors of clips."""
+    return torch.cat([embedding.embed_audio(clip[None]) for clip in w]).cpu().numpy()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mousai.config import Profile
-from mousai.evaluation.baselines import sources
+from mousai.evaluation.baselines import systems
 from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import write_text
@@ -27,7 +27,8 @@ def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device:
 
     Raises ValueError where `out` holds the key of another study, or a clip cannot be used.
     """
-    report, sets = Report(PEOPLE, profile, out, seed, device), sources(profile, device or None)
+    report = Report(PEOPLE, profile, out, seed, device)
+    sets = systems(report.work)
     clips = listening.choose(sets, per_genre, seed, profile.sample_rate)
     page, key = listening.study(clips, profile.name, seed, profile.sample_rate)
     if (out / "key.json").exists() and read_key(out)["study"] != key["study"]:
@@ -127,7 +128,7 @@ def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
     asked, chosen = facts(own, key, "genre"), [answer.genre for answer in own]
     name, told = f"genre_accuracy{suffix(model)}.people", context(model, own, key)
     report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **told)
-    return confusion(asked, chosen)
+    return confusion(asked, chosen, GENRES)
 
 
 def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
@@ -143,7 +144,9 @@ def agreement(report: Report, answers: list[Answer]) -> None:
     for answer in answers:
         by_listener.setdefault(answer.listener, {})[answer.clip] = answer.genre
     shared = [(a, b, sorted(a.keys() & b.keys())) for a, b in combinations(by_listener.values(), 2)]
-    pairs = [(confusion([a[c] for c in clips], [b[c] for c in clips]), len(clips)) for a, b, clips in shared if clips]
+    pairs = [
+        (confusion([a[c] for c in clips], [b[c] for c in clips], GENRES), len(clips)) for a, b, clips in shared if clips
+    ]
     if not pairs:
         return report.not_run(name, "no two listeners heard the same clip")
     value, n = float(np.mean([kappa(matrix) for matrix, _ in pairs])), sum(count for _, count in pairs)

@@ -8,29 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mousai.files import aside
-from mousai.reproduce.preflight import stamp
 
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
 
 
-def save(fig: Figure, path: Path, data: dict) -> None:
-    """Write a PNG aside and rename, above it the data's caption if it has one; no date and no version inside."""
-    if "caption" in data:
-        stamp(fig)
+def save(fig: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all; no date and no version inside."""
     with aside(path) as temporary:
         fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
 def figure5(data: dict, path: Path) -> None:
-    """One matrix a listener (across) and model (down): rows the prompted genre, columns the chosen one, counts."""
+    """One matrix a classifier (across) and model (down): rows the prompted genre, columns the chosen one, counts."""
     matrices = data["matrices"]
     rows = max((len(models) for models in matrices.values()), default=1)
     fig = Figure(figsize=(4.2 * len(matrices), 4 * rows), layout="constrained")
-    for across, (listener, models) in enumerate(matrices.items(), 1):
+    for across, (classifier, models) in enumerate(matrices.items(), 1):
         for down, (model, counts) in enumerate(models.items()):
             ax = fig.add_subplot(rows, len(matrices), down * len(matrices) + across)
-            confusion(ax, np.asarray(counts), data["genres"], f"{model}, heard by {listener}")
-    save(fig, path, data)
+            confusion(ax, np.asarray(counts), data["genres"], f"{model}, classified by {classifier}")
+    save(fig, path)
 
 
 def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> None:
@@ -53,11 +50,11 @@ def figure6(data: dict, path: Path) -> None:
         ax.set(title=measure, xlabel="segment k of 4", ylabel="amplitude, full scale = 1", ylim=(0, None))
         ax.set_xticks(data["segments"])
         ax.legend(frameon=False)
-    save(fig, path, data)
+    save(fig, path)
 
 
 def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:
-    """One line of Figure 6: bars are the 95 % interval of the mean, the band one standard deviation."""
+    """One line of Figure 6: error bars are the 95 % interval of the mean, the band one standard deviation."""
     mean, low, high = (np.asarray(values[key], float) for key in ("mean", "low", "high"))
     x = np.asarray(places) + 0.05 * (index - 0.5)
     ax.errorbar(x, mean, [mean - low, high - mean], marker="o", capsize=3, color=PALETTE[index], label=kind)

@@ -1,132 +1,28 @@
-"""The page of a report: paper | ours | verdict, then every number, what was not run, and where it was run."""
+"""The pages that are drawn from results: a report, and its rows on the repository's first page.
+
+The text lies in templates/ (jinja2); here is what fills it.
+"""
 
 import re
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mousai.report import thresholds as bars
+from mousai.report import thresholds
+from mousai.report.notebooks import UPSTREAM
 from mousai.report.results import Results, paper
 from mousai.report.verdicts import NOT_RUN, RULES, Row, interval
-from mousai.reproduce.notebooks import UPSTREAM
-from mousai.reproduce.preflight import marked
 
-IN_DOMAIN = (
-    "The in-domain judge is a small model trained here on the embedded music. Its scores are never compared with the "
-    "paper's LAION-CLAP numbers, nor its distances with the paper's FAD: only whether a comparison points the same way."
-)
+Sections = dict[str, list[Row]]  # "table1" .. "figure6", "claims", "thresholds" -> rows
 
 
-def readme(results: Results, sections: dict[str, list[Row]]) -> str:
-    """The whole page as Markdown; the same results give the same page."""
-    parts = [head(results, sections)]
-    parts += [section(key, rows, results) for key, rows in sections.items() if key != "bars"]
-    parts += [f"## {bars.TITLE}", bars_table(sections["bars"], bars.COLUMNS)]
-    parts += [contradictions(), numbers(results), not_run(results), sounds(results), runs(results)]
-    page = "\n\n".join(part for part in parts if part) + "\n"
-    return marked(page) if results.mark else page
-
-
-def head(results: Results, sections: dict[str, list[Row]]) -> str:
-    """Title, how it was made, how verdicts are given, and how many of each there are."""
-    count = Counter(row.verdict for key, rows in sections.items() if key != "bars" for row in rows)
-    rules = [[verdict, count[verdict], rule] for verdict, rule in RULES.items()]
-    marks = ", ".join(f"[{mark}] {meaning}" for mark, meaning in paper()["marks"].items())
-    return "\n\n".join(
-        [
-            f"# Report, profile `{results.profile}`: paper | ours | verdict",
-            f"Drawn by `mousai report --profile {results.profile}` from results/*.json. Never edited by hand.",
-            f"Paper: {paper()['source']}. Marks: {marks}.",
-            table(rules, ["verdict", "rows", "rule"]),
-            IN_DOMAIN,
-        ]
-    )
-
-
-def section(key: str, rows: list[Row], results: Results) -> str:
-    """One table or figure: its title, its picture where there is one, the rows, the paper's note."""
-    said = paper()[key]
-    picture = f"![{said['title']}](figures/{key[:-1]}_{key[-1]}.png)" if key.startswith("figure") else ""
-    if picture and results.data(key) is None:
-        picture = ""
-    cells = [[row.item, row.paper, row.ours, f"**{row.verdict}**", row.rule] for row in rows]
-    lines = [f"## {said['title']}", picture, table(cells, ["item", "paper", "ours", "verdict", "rule or reason"])]
-    note = f"Note: {said['note']}." if "note" in said else ""
-    return "\n\n".join(part for part in [*lines, note] if part)
-
-
-def excerpt(sections: dict[str, list[Row]]) -> str:
-    """The rows that ran, of what the paper measured about the model, and every bar: for the repository's first page."""
-    measured = ("table3", "table4", "table5", "figure5", "figure6")
-    rows = [
-        [paper()[key]["title"].split(":")[0].split(",")[0], row.item, row.paper, row.ours, f"**{row.verdict}**"]
-        for key in measured
-        for row in sections[key]
-        if row.verdict != NOT_RUN
-    ]
-    ours = [f"{bars.TITLE}:", bars_table(sections["bars"], bars.COLUMNS[:-1])]
-    return "\n\n".join([table(rows, ["where", "item", "paper", "ours", "verdict"]), *ours])
-
-
-def bars_table(rows: list[Row], columns: list[str]) -> str:
-    """Every bar, reached or not or not run; as many columns as are named."""
-    cells = [[row.item, row.paper, row.ours, f"**{row.verdict}**", row.rule] for row in rows]
-    return table([line[: len(columns)] for line in cells], columns)
-
-
-def contradictions() -> str:
-    """What does not fit together in the paper itself."""
-    lines = [f"{index}. {text}" for index, text in enumerate(paper()["contradictions"], 1)]
-    return "\n\n".join(["## Contradictions in the paper", "\n".join(lines)])
-
-
-def numbers(results: Results) -> str:
-    """Every metric with its 95 % interval and n; how it was taken stands in its file."""
-    rows = [
-        [f"`{name}`", interval(metric["value"], metric["low"], metric["high"]), metric["n"], link(metric["file"])]
-        for name, metric in results.metrics().items()
-    ]
-    columns = ["metric", "value [95 % interval]", "n", "file"]
-    return "\n\n".join(["## Every number", table(rows, columns)]) if rows else ""
-
-
-def not_run(results: Results) -> str:
-    """What the lessons could not measure, and the lessons that have no result."""
-    rows = [[f"`{item}`", notebook, why] for notebook, item, why in results.not_run()]
-    absent = [name for name in UPSTREAM if name not in results.notebooks]
-    rows += [[name, name, "no result here: it failed or was not run"] for name in absent]
-    return "\n\n".join(["## Not run", table(rows, ["what", "notebook", "why"])]) if rows else ""
-
-
-def sounds(results: Results) -> str:
-    """The clips of each lesson, unnormalised."""
-    clips = {
-        name: [file for file in result["artefacts"] if file.startswith("audio/")]
-        for name, result in results.notebooks.items()
-    }
-    lines = [f"- {name}: {', '.join(link(file) for file in files)}" for name, files in clips.items() if files]
-    return "\n\n".join(["## Listen", "\n".join(lines)]) if lines else ""
-
-
-def runs(results: Results) -> str:
-    """Where and how long each lesson ran, with its executed copy."""
-    rows = []
-    for name, result in results.notebooks.items():
-        run = result["provenance"]
-        where = f"{run['device']}, {run['threads']} threads, {run['machine']}"
-        versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
-        rows.append(
-            [
-                link(f"notebooks/{name}.ipynb") if name in UPSTREAM else name,
-                result["seed"],
-                f"{run['seconds']:g}",
-                f"{run['peak_memory_gb']:g}",
-                where,
-                versions,
-            ]
-        )
-    columns = ["notebook", "seed", "seconds", "peak memory, GB", "where", "with"]
-    return "\n\n".join(["## Runs", table(rows, columns)])
+def table(rows: list[list], columns: list[str]) -> str:
+    """A Markdown table; a vertical bar within a cell is escaped."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row[: len(columns)]] for row in rows]
+    return pd.DataFrame(cells, columns=pd.Index(columns)).to_markdown(index=False, disable_numparse=True)
 
 
 def link(file: str) -> str:
@@ -134,10 +30,102 @@ def link(file: str) -> str:
     return f"[{file.split('/')[-1]}]({file})"
 
 
-def table(rows: list[list], columns: list[str]) -> str:
-    """A Markdown table; a bar within a cell is escaped."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    return pd.DataFrame(cells, columns=pd.Index(columns)).to_markdown(index=False, disable_numparse=True)
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+ENVIRONMENT.filters |= {"table": table, "link": link}
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that templates/`template` and these values give. Raises jinja2's UndefinedError where one is missing."""
+    return ENVIRONMENT.get_template(template).render(values)
+
+
+def report_page(results: Results, sections: Sections) -> str:
+    """The whole page as Markdown; the same results give the same page."""
+    compared = {key: rows for key, rows in sections.items() if key != "thresholds"}
+    count = Counter(row.verdict for rows in compared.values() for row in rows)
+    page = render(
+        "report.md",
+        profile=results.profile,
+        paper=paper(),
+        verdicts=[[verdict, count[verdict], rule] for verdict, rule in RULES.items()],
+        sections=[section(key, rows, results) for key, rows in compared.items()],
+        thresholds=thresholds_of(sections),
+        numbers=numbers(results),
+        not_run=not_run(results),
+        sounds=sounds(results),
+        runs=runs(results),
+    )
+    return with_contents(page)
+
+
+def section(key: str, rows: list[Row], results: Results) -> dict[str, Any]:
+    """One table or figure: its title, its picture where there is one, the rows, the paper's note."""
+    drawn = key.startswith("figure") and results.data(key) is not None
+    picture = f"figures/{key[:-1]}_{key[-1]}.png" if drawn else ""
+    return {"title": paper()[key]["title"], "picture": picture, "rows": cells(rows), "note": paper()[key].get("note")}
+
+
+def cells(rows: list[Row]) -> list[list[str]]:
+    """What a table shows of each row, the verdict in bold."""
+    return [[row.item, row.paper, row.ours, f"**{row.verdict}**", row.rule] for row in rows]
+
+
+def thresholds_of(sections: Sections) -> dict[str, Any]:
+    """Title, columns and rows of the project's own thresholds."""
+    return {"title": thresholds.TITLE, "columns": thresholds.COLUMNS, "rows": cells(sections["thresholds"])}
+
+
+def excerpt(sections: Sections) -> str:
+    """For the repository's first page: the rows that ran of what the paper measured, and every threshold."""
+    measured = ("table3", "table4", "table5", "figure5", "figure6")
+    rows = [
+        [re.split("[:,]", paper()[key]["title"])[0], *row]
+        for key in measured
+        for row in cells([row for row in sections[key] if row.verdict != NOT_RUN])
+    ]
+    return render("results.md", rows=rows, thresholds=thresholds_of(sections))
+
+
+def numbers(results: Results) -> list[list]:
+    """Every metric with its 95 % interval and n; how it was taken stands in its file."""
+    return [
+        [f"`{name}`", interval(metric["value"], metric["low"], metric["high"]), metric["n"], link(metric["file"])]
+        for name, metric in results.metrics().items()
+    ]
+
+
+def not_run(results: Results) -> list[list[str]]:
+    """What the notebooks could not measure, and the notebooks that have no result."""
+    rows = [[f"`{item}`", notebook, why] for notebook, item, why in results.not_run()]
+    absent = [name for name in UPSTREAM if name not in results.notebooks]
+    return rows + [[name, name, "no result here: it failed or was not run"] for name in absent]
+
+
+def sounds(results: Results) -> dict[str, list[str]]:
+    """The clips of each notebook."""
+    clips = {
+        name: [file for file in result["artefacts"] if file.startswith("audio/")]
+        for name, result in results.notebooks.items()
+    }
+    return {name: files for name, files in clips.items() if files}
+
+
+def runs(results: Results) -> list[list]:
+    """Where and how long each notebook ran, with its executed copy."""
+    rows = []
+    for name, result in results.notebooks.items():
+        run = result["provenance"]
+        where = f"{run['device']}, {run['threads']} threads, {run['machine']}"
+        versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
+        copy = link(f"notebooks/{name}.ipynb") if name in UPSTREAM else name
+        rows.append([copy, result["seed"], f"{run['seconds']:g}", f"{run['peak_memory_gb']:g}", where, versions])
+    return rows
 
 
 def with_contents(page: str) -> str:

@@ -5,7 +5,7 @@
     report.figure(fig, "scores")
     report.done()                      # the last cell: without it the notebook did not succeed
 
-Nothing here judges or draws tables: `mousai.report.build` does, from the files written here.
+Nothing here compares or draws tables: `mousai.report.build` does, from the files written here.
 """
 
 import hashlib
@@ -28,16 +28,17 @@ from matplotlib.figure import Figure
 
 from mousai.checkpoint import weights_path
 from mousai.config import Profile
+from mousai.data.dataset import workspace
 from mousai.files import aside, home, sha256, write_text
 from mousai.inference.precision import choose_device
-from mousai.reproduce.preflight import NOTE, stamp
+from mousai.report.results import FORMAT
 from mousai.small.profiles import get_profile
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON aside and rename, so that a reader never sees half a file. Raises ValueError on NaN and infinity."""
+    """Write JSON, whole or not at all. Raises ValueError on NaN and infinity."""
     write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
@@ -58,7 +59,7 @@ class Report:
     """Collects one notebook's results under `out`: results/, figures/, audio/. Nothing counts before `done()`.
 
     `out` "" is a scratch folder of this profile under `runs/lessons`, for a reader in JupyterLab. numpy's global
-    generator begins at `seed`. Raises ValueError where the profile or the device is unknown.
+    generator starts at `seed`. Raises ValueError where the profile or the device is unknown.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Report:
         self.profile = get_profile(profile) if isinstance(profile, str) else profile
         self.notebook, self.seed = notebook, seed
         self.device = str(choose_device(device or None))
+        self.work = workspace(self.profile, os.environ, self.device)  # a notebook may read the environment, as the shell may
         self.live = not str(out)  # a reader's own run, where sliders can be moved; a batch run names a folder
         self.out = Path(out) if str(out) else home() / "lessons" / self.profile.name
         self.started = time.perf_counter()
@@ -75,8 +77,6 @@ class Report:
         self.tables: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
         self.artefacts: list[Path] = []
-        if self.profile.rehearsal:
-            print(NOTE)
 
     def metric(
         self,
@@ -89,7 +89,7 @@ class Report:
     ) -> None:
         """One number with its 95 % interval [low, high] and the count `n` it was taken over.
 
-        `context` is kept as it is: steps, guidance, judge sha256, window. Raises ValueError if it is not finite.
+        `context` is kept as it is: steps, guidance, model sha256, window. Raises ValueError if it is not finite.
         """
         numbers = {"value": plain(value), "low": plain(low), "high": plain(high)}
         for key, number in numbers.items():
@@ -110,8 +110,6 @@ class Report:
     def figure(self, fig: Figure, name: str) -> None:
         """Save figures/<number>_<name>.png, the same bytes for the same figure; the notebook shows it as usual."""
         path = self.path("figures", name, ".png")
-        if self.profile.rehearsal:
-            stamp(fig)
         fig.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
         self.artefacts.append(path)
 
@@ -140,6 +138,7 @@ class Report:
     def content(self) -> dict[str, Any]:
         """What `done()` writes, as it stands now."""
         return {
+            "format": FORMAT,
             "notebook": self.notebook,
             "profile": self.profile.name,
             "seed": self.seed,
@@ -151,7 +150,7 @@ class Report:
         }
 
     def path(self, folder: str, name: str, ending: str) -> Path:
-        """Where an artefact goes, the notebook's number in front so that two lessons never share a name."""
+        """Where an artefact goes, the notebook's number in front so that two notebooks never share a name."""
         number = self.notebook.split("_")[0]
         name = name if name.startswith(f"{number}_") else f"{number}_{name}"
         path = self.out / folder / f"{name}{ending}"
@@ -171,7 +170,7 @@ class Report:
             "weights_sha256": weights_sha256(self.profile),
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_gb": round(peak / 1e9, 2),
-        } | ({"rehearsal": True} if self.profile.rehearsal else {})
+        }
 
 
 def installed(name: str) -> str:

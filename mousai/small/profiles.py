@@ -73,7 +73,7 @@ CPU = Profile(
     sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep"),
     evaluation=EvaluationConfig(
         seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
-        attention_steps=300, judge_steps=800, solver_clips=24,
+        attention_steps=300, in_domain_steps=800, solver_clips=24,
     ),
 )
 
@@ -101,7 +101,7 @@ SMOKE = replace(
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
-        attention_steps=4, judge_steps=20, solver_clips=4, reference_steps=6,
+        attention_steps=4, in_domain_steps=20, solver_clips=4, reference_steps=6,
     ),
 )
 
@@ -117,7 +117,7 @@ A100_REHEARSAL = replace(
     sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0),  # notebook 05 guides by itself
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,
-        attention_steps=1, judge_steps=3, solver_clips=3, reference_steps=1,
+        attention_steps=1, in_domain_steps=3, solver_clips=3, reference_steps=1,
     ),
 )
 # fmt: on

@@ -11,6 +11,7 @@ import torch
 from mousai.bench import efficiency, riffusion
 from mousai.bench.efficiency import in_fresh_process
 from mousai.bench.paper_size import STAGES, fresh_steps, paper_size_row, paper_size_steps, watch_gradients
+from mousai.interop.riffusion import HOP
 from mousai.small.profiles import A100, SMOKE
 from mousai.unet import count_parameters
 
@@ -92,7 +93,7 @@ def test_riffusions_networks_have_as_many_parameters_as_stable_diffusion():
 def test_riffusions_sound_lasts_as_long_as_a_clip():
     with torch.no_grad():
         wave = riffusion.Sound()(torch.rand(1, 512, 64))
-    assert wave.shape == (1, 63 * riffusion.HOP) and wave.isfinite().all()
+    assert wave.shape == (1, 63 * HOP) and wave.isfinite().all()
 
 
 def test_parameters_that_a_step_does_not_reach_are_named():
@@ -115,12 +116,14 @@ def test_an_unknown_stage_is_refused():
         paper_size_steps("vocoder", SMOKE)
 
 
+@pytest.mark.system
 def test_a_fresh_process_that_fails_says_why():
     with pytest.raises(RuntimeError, match=r"json\.tool no-such\.json failed: .*no-such\.json"):
         in_fresh_process("json.tool", "no-such.json")
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where a child starts with its parent's peak")
+@pytest.mark.system
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, where a child starts with its parent's peak")
 def test_a_fresh_process_measures_its_own_memory_and_not_its_parents():
     held = bytearray(2 * 10**9)
     run = fresh_steps("tcld", "smoke")

@@ -15,22 +15,23 @@ import pytest
 import soundfile
 import torch
 import webdataset
-from helpers.lines import CPU, states_equal
+from helpers.lines import states_equal
 from torch.testing import assert_close
 
 from mousai import cli
 from mousai.data import packing
 from mousai.data.clips import Chunks, RandomCrops, ShardCrops
-from mousai.data.dataset import DataSet
+from mousai.data.dataset import DataSet, workspace
 from mousai.data.packing import Job, write_shard, write_shards
 from mousai.data.records import Manifest, Record, read_manifest
 from mousai.data.shards import WINDOW, Epochs, Index, Shard, Shards, read_index, write_index
 from mousai.data.sound import write_flac
 from mousai.dmae import DMAE
 from mousai.small.profiles import PROFILES
-from mousai.training import setup as stages
+from mousai.training import setup
+from mousai.training.resume import Run
 from mousai.training.setup import train_dmae, train_tcld
-from mousai.training.validation import watch_dmae, watch_tcld
+from mousai.training.validation import dmae_validation, tcld_validation
 
 COUNTS = np.array([7, 1, 4, 9, 2] * 5)  # 115 records in 25 shards
 
@@ -156,33 +157,41 @@ def test_crops_are_of_the_chunks_that_the_order_names(tiny, tiny_data, shards):
 # Training
 
 
-def test_both_stages_train_from_shards_and_are_watched(tiny, used, tmp_path):
-    dmae, history = train_dmae(tiny, steps=1, device=CPU, watch=watch_dmae(tiny, tmp_path / "1", CPU))
+@pytest.fixture
+def sharded_space(tiny, used):
+    """The workspace of the tiny profile on its shards."""
+    return workspace(tiny, os.environ, "cpu")
+
+
+def test_both_stages_train_from_shards_and_are_validated(sharded_space, tmp_path):
+    space = sharded_space
+    dmae, history = train_dmae(space, 1, Run(callback=dmae_validation(space, tmp_path / "1")))
     assert len(history) == 1
-    watch = watch_tcld(tiny, dmae, tmp_path / "2", CPU)
-    tcld, history = train_tcld(tiny, dmae, steps=2, device=CPU, watch=watch)
-    assert len(history) == 2 and 0 < tcld.latent_std < 1 and len(watch.last()) == 5
+    validation = tcld_validation(space, dmae, tmp_path / "2")
+    tcld, history = train_tcld(space, dmae, 2, Run(callback=validation))
+    assert len(history) == 2 and 0 < tcld.latent_std < 1 and len(validation.last()) == 5
 
 
-def test_a_training_on_shards_resumes_in_mid_epoch_bit_identically(tiny, used, tmp_path):
+def test_a_training_on_shards_resumes_in_mid_epoch_bit_identically(tiny, sharded_space, tmp_path):
     config = replace(
         tiny, dmae_train=replace(tiny.dmae_train, batch=3, accumulate=1)
     )  # 8 records: an epoch ends within
-    whole, _ = train_dmae(config, steps=5, device=CPU)
-    train_dmae(config, steps=2, run=tmp_path, device=CPU)
-    resumed, history = train_dmae(config, steps=5, run=tmp_path, resume=True, device=CPU)
+    space = replace(sharded_space, profile=config)
+    whole, _ = train_dmae(space, 5)
+    train_dmae(space, 4, Run(tmp_path))
+    resumed, history = train_dmae(space, 5, Run(tmp_path, resume=True))
     assert history.step.tolist() == [0, 1, 2, 3, 4]
     states_equal(resumed, whole)
 
 
-def test_stage_two_from_shards_hears_every_chunk_once_an_epoch(tiny, used, monkeypatch):
-    monkeypatch.setattr(stages, "load_text_encoder", lambda *_: lambda texts: torch.zeros(len(texts), 64, 384))
+def test_stage_two_trains_on_every_chunk_of_the_shards_once_an_epoch(tiny, sharded_space, monkeypatch):
+    monkeypatch.setattr(setup, "load_text_encoder", lambda *_: lambda texts: torch.zeros(len(texts), 64, 384))
     torch.manual_seed(0)
     dmae = DMAE(tiny.dmae)
-    latents = stages.open_latents(tiny, dmae, "train")
-    batches = stages.caption_batches(tiny, latents, 4, CPU)
+    latents = setup.open_latents(sharded_space, dmae, "train")
+    batches = setup.caption_batches(sharded_space, latents, 4)
     heard = torch.cat([batches(number)[0] for number in (0, 1)])
-    assert_close(heard.sum(0), stages.encode_split(tiny, dmae, "train").sum(0))
+    assert_close(heard.sum(0), setup.encode_split(sharded_space, dmae, "train").sum(0))
     assert len({row.sum().item() for row in heard}) == 8
 
 

@@ -8,9 +8,10 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from mousai.bench.riffusion import HOP, RATE, SIZE
+from mousai.data.dataset import Workspace
 from mousai.evaluation import baselines, clap, samples
 from mousai.evaluation.samples import ClipSet
+from mousai.interop.riffusion import HOP, RATE, SIZE
 from mousai.small.profiles import PROFILES
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,."
@@ -99,7 +100,7 @@ def test_amplitudes_are_the_fourth_power_of_the_red_channel_upside_down_and_inve
     assert_close(made[0, 0, 2], (1 - picture[0, SIZE - 1, 2, 0]) ** 4)
 
 
-def test_riffusions_clips_are_asked_what_ours_are_and_kept(tiny, tiny_data, weights, monkeypatch):
+def test_riffusions_clips_have_the_prompts_of_ours_and_are_kept(work, weights, monkeypatch):
     in_cache(monkeypatch, weights)
     calls = []
 
@@ -108,21 +109,21 @@ def test_riffusions_clips_are_asked_what_ours_are_and_kept(tiny, tiny_data, weig
         return torch.ones(len(texts), 2, 8)
 
     monkeypatch.setattr(baselines.Riffusion, "generate", generate)
-    clips = baselines.riffusion_set(tiny, "cpu")
-    assert list(clips.prompts) == samples.asked(tiny) and clips.context["riffusion"] == "abc123"
+    clips = baselines.riffusion_set(work)
+    assert list(clips.prompts) == samples.prompts_of_all_seeds(work) and clips.context["riffusion"] == "abc123"
     assert [text for texts, *_ in calls for text in texts] == [prompt.text for prompt in clips.prompts]
-    assert {seconds for _, seconds, _ in calls} == {tiny.tcld.crop / 48_000}
-    baselines.riffusion_set(tiny, "cpu")
+    assert {seconds for _, seconds, _ in calls} == {work.profile.tcld.crop / 48_000}
+    baselines.riffusion_set(work)
     assert len({seed for *_, seed in calls}) == len(calls) == -(-len(clips) // samples.BATCH)
 
 
-def test_without_its_weights_riffusion_says_what_to_fetch(tiny, tiny_data, monkeypatch):
+def test_without_its_weights_riffusion_says_what_to_fetch(work, monkeypatch):
     in_cache(monkeypatch, None)
     said = "Riffusion is not in the Hugging Face cache .*`hf download riffusion/riffusion-model-v1`"
     with pytest.raises(FileNotFoundError, match=said):
         baselines.Riffusion()
     with pytest.raises(FileNotFoundError, match=said):
-        baselines.riffusion_set(tiny)
+        baselines.riffusion_set(work)
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -132,8 +133,9 @@ def test_the_models_are_ours_and_real_music_and_the_baselines_that_there_are(mon
     for name in ("generated_set", "real_set", "griffin_lim_set", "riffusion_set"):
         fake = lambda *words, name=name, **named: ClipSet(name, [], lambda i: torch.zeros(2, 1), named)  # noqa: E731
         monkeypatch.setattr(baselines, name, fake)
-    sets = baselines.sources(PROFILES[profile])
+    work = Workspace(PROFILES[profile], tmp_path, tmp_path)
+    sets = baselines.systems(work)
     assert (sets["unconditional"].name, sets["unconditional"].context) == ("generated_set", {"unconditional": True})
     named = ["unconditional"] + ["griffin_lim_from_z"] * (profile == "smoke") + ["riffusion"] * cached
     assert list(sets) == ["ours", "real", *named]
-    assert ("riffusion" in clap.table4_sets(PROFILES[profile])) == cached
+    assert ("riffusion" in clap.table4_sets(work)) == cached

@@ -22,13 +22,12 @@ def test_overlaps_are_the_quarter_two_neighbours_see_and_not_the_last_windows(ti
     )
 
 
-@pytest.mark.usefixtures("tiny_data")
-def test_noise_that_disagrees_loses_level_and_noise_blended_at_every_step_does_not(tiny, monkeypatch):
+def test_noise_that_disagrees_loses_level_and_noise_blended_at_every_step_does_not(work, monkeypatch):
     """A decoder that gives its noise back: apart, two independent signals are cross-faded."""
 
     def noise(profile, model, z, seed):
         return torch.randn(len(z), 2, z.shape[-1] * 1024, generator=torch.Generator().manual_seed(seed))
 
     monkeypatch.setattr(seams, "decoded", noise)
-    found = seams.seam_energy(tiny, DMAE(tiny.dmae).eval())
+    found = seams.seam_energy(work, DMAE(work.profile.dmae).eval())
     assert abs(found["blended"]) < 0.5 and -3 < found["apart"] < -0.8

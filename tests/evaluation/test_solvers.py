@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mousai.evaluation import solvers
-from mousai.evaluation.judge import Judge
+from mousai.evaluation.in_domain import InDomain
 from mousai.evaluation.solvers import Solver, rows, within
 from mousai.inference.pipeline import Mousai
 
 
-class Ear(Judge):
-    """A judge that hears four numbers."""
+class Four(InDomain):
+    """An embedding of four numbers."""
 
     def __init__(self):
         pass
@@ -28,7 +28,7 @@ def clips(shift: float) -> torch.Tensor:
 def test_a_solver_is_equal_where_both_numbers_are_in_the_references_interval():
     made = {"ddim 100": 0.0, "multistep 4": 0.0, "ddim 2": 3.0}
     solvers = [Solver("ddim", 100), Solver("multistep", 4), Solver("ddim", 2)]
-    found = rows(lambda s: clips(made[str(s)]), Ear(), solvers, clips(0.0), clips(0.1))
+    found = rows(lambda s: clips(made[str(s)]), Four(), solvers, clips(0.0), clips(0.1))
     assert list(found) == ["ddim 100", "multistep 4", "ddim 2"]
     assert [row["equal"] for row in found.values()] == [True, True, False]
     assert found["multistep 4"]["from_reference"] < 1e-6 < 1 < found["ddim 2"]["from_reference"]
@@ -37,7 +37,7 @@ def test_a_solver_is_equal_where_both_numbers_are_in_the_references_interval():
 
 
 def test_without_originals_the_distance_alone_decides():
-    found = rows(lambda s: clips(0.0), Ear(), [Solver("heun", 3)], clips(0), None)
+    found = rows(lambda s: clips(0.0), Four(), [Solver("heun", 3)], clips(0), None)
     assert "log_mel" not in found["heun 3"] and found["heun 3"]["equal"]
 
 
@@ -56,19 +56,21 @@ class Recorder(Mousai):
     def parameters(self):
         yield torch.zeros(1)
 
-    def latents(self, texts, samples, generator, steps, sampler):
-        self.asked.append((len(texts), samples, generator.initial_seed(), steps, sampler))
+    def latents(self, texts, samples, generators, sampling):
+        seeds = [generator.initial_seed() for generator in generators]
+        self.asked.append((len(texts), samples, seeds, sampling.tcld_steps, sampling.tcld_sampler))
         return torch.zeros(len(texts), 32, samples // 1024)
 
     def decode(self, z, steps, generator, sampler):
         return torch.randn(len(z), 2, z.shape[-1] * 1024, generator=generator)
 
 
-@pytest.mark.usefixtures("tiny_data")
-def test_stage_2_makes_whole_chunks_of_which_the_beginning_is_heard(tiny, monkeypatch):
+def test_stage_2_makes_whole_chunks_of_which_the_beginning_is_measured(with_genres, monkeypatch):
+    tiny = with_genres.profile
     model = Recorder(tiny)
-    monkeypatch.setattr(solvers, "HEARD", 4096)
-    found = solvers.stage_2(model, Ear(), [Solver("multistep", 7)], Solver("multistep", 3))
+    monkeypatch.setattr(solvers, "EXCERPT", 4096)
+    found = solvers.stage_2(with_genres, model, Four(), [Solver("multistep", 7)], Solver("multistep", 3))
     n, crop = tiny.evaluation.solver_clips, tiny.tcld.crop
-    assert model.asked == [(n, crop, 0, tiny.evaluation.reference_steps, "ddim"), (n, crop, 0, 7, "multistep")]
+    seeds = [*range(n)]
+    assert model.asked == [(n, crop, seeds, tiny.evaluation.reference_steps, "ddim"), (n, crop, seeds, 7, "multistep")]
     assert next(iter(found.values()))["distance"]["n"] == n and np.isfinite(found["multistep 7"]["from_reference"])

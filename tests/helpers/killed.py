@@ -1,6 +1,6 @@
 """Training runs killed by SIGKILL at moments drawn by chance, resumed, and set against one that was not.
 
-python killed.py FOLDER        how many were killed, and how many ended bit-identical, as JSON on the last line
+python -m helpers.killed FOLDER RUNS        how many were killed, and how many ended bit-identical, as JSON on the last line
 """
 
 import json
@@ -17,9 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.lines import CONFIG, batches, line
-from mousai.train import fit
+from mousai.training.loop import fit
+from mousai.training.resume import Run
 
-STEPS, RUNS, CLOCKED = 40, 20, ("history.seconds", "history.waited")
+STEPS = 40
+CLOCKED = ("history.seconds", "history.waited")
 SAVING = replace(CONFIG, save_minutes=0, warmup=3, decay=True)  # after every step
 
 
@@ -30,7 +32,7 @@ def forked(run: Path, resume: bool) -> int:
     status = 1
     try:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        fit(line(), batches, SAVING, STEPS, run=run, resume=resume, device=torch.device("cpu"))
+        fit(line(), batches, SAVING, STEPS, device=torch.device("cpu"), run=Run(run, resume))
         status = 0
     finally:
         os._exit(status)
@@ -57,14 +59,14 @@ def cut_short(run: Path, lasted: float, rng: random.Random, tries: int = 20) -> 
     return False
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, runs: int) -> None:
     torch.set_num_threads(1)
     fit(line(), batches, CONFIG, 1, device=torch.device("cpu"))  # what is imported late is imported before the forks
     rng, started = random.Random(0), time.perf_counter()
     assert ended(forked(folder / "whole", False)) == 0
     lasted, killed, identical = time.perf_counter() - started, 0, 0
     whole = weights(folder / "whole")
-    for number in range(RUNS):
+    for number in range(runs):
         run = folder / str(number)
         killed += cut_short(run, lasted, rng)
         assert ended(forked(run, True)) == 0
@@ -74,4 +76,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -12,14 +12,12 @@ from pathlib import Path
 import torch
 
 from helpers.lines import CONFIG, Line, batches, line
-from mousai.train import fit, is_main, over_processes
-from mousai.training.activation_checkpointing import Recomputed
+from mousai.training import activation_checkpointing
+from mousai.training.loop import fit
+from mousai.training.processes import split_batch
+from mousai.training.resume import Run
 
 TOGETHER = replace(CONFIG, accumulate=2, max_grad_norm=1.0, save_minutes=0, checkpointing=True)
-
-
-class Again(Recomputed, torch.nn.Linear):
-    """A layer that is computed again on the way back."""
 
 
 class Mortal(Line):
@@ -27,11 +25,11 @@ class Mortal(Line):
 
     def __init__(self, at: int):
         super().__init__()
-        self.at, self.line = at, Again(1, 1)
+        self.at = at
         self.load_state_dict(line().state_dict())
 
-    def forward(self, x, y, generator, step):
-        if step == self.at and not is_main():
+    def forward(self, x, y, generator, step=0):
+        if step == self.at and os.environ["RANK"] != "0":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x, y, generator, step)
 
@@ -39,9 +37,10 @@ class Mortal(Line):
 def main(folder: Path, steps: int, killed_at: int = -1) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what this one has to say is waited for
-    config = over_processes(TOGETHER)
+    activation_checkpointing.BLOCKS = (torch.nn.Linear,)
+    config = split_batch(TOGETHER, int(os.environ["WORLD_SIZE"]))
     try:
-        fit(Mortal(killed_at), batches, config, steps, run=folder, resume=True, device=torch.device("cpu"))
+        fit(Mortal(killed_at), batches, config, steps, device=torch.device("cpu"), run=Run(folder, resume=True))
     except ValueError as error:
         sys.exit(f"process {os.environ['RANK']}: {error}")
 

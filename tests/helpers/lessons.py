@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import nbformat
 
-from mousai.reproduce.notebooks import UPSTREAM
+from mousai.report.notebooks import UPSTREAM
 from mousai.reproduce.run import NOTEBOOKS
 
 NAMES = list(UPSTREAM)

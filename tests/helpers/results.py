@@ -15,7 +15,7 @@ TABLE3 = {
             "seconds": 50.0,
             "memory_gb": 1.5,
             "time_per_audio": 1.15,
-            "x_real_time": 0.87,
+            "inverse_rtf": 0.87,
             "steps": 20,
             "threads": 2,
             "device": "cpu",
@@ -33,7 +33,7 @@ GENRES = ["Electronic", "Hip Hop", "Metal", "Pop"]
 def scores(generated: float, shuffled: float) -> list[dict]:
     rows = {"generated": generated, "shuffled": shuffled, "noise": 0.0, "real": 0.6}
     return [
-        {"row": row, "judge": "in-domain judge", "value": value, "low": value - 0.05, "high": value + 0.05, "n": 40}
+        {"row": row, "model": "in-domain audio-text model", "value": value, "low": value - 0.05, "high": value + 0.05, "n": 40}
         for row, value in rows.items()
     ]
 
@@ -55,11 +55,11 @@ def write_all(out: Path, profile: str = "smoke") -> None:
         "06_clap_score": ("table4", scores(0.4, 0.1)),
         "07_genre_confusion": (
             "figure5",
-            {"genres": GENRES, "matrices": {"judge": {"ours": (np.eye(4) * 8 + 1).astype(int)}}, "kappa": {}},
+            {"genres": GENRES, "matrices": {"in_domain": {"ours": (np.eye(4) * 8 + 1).astype(int)}}, "kappa": {}},
         ),
         "08_long_term_amplitude": ("figure6", amplitude([0.1, 0.2, 0.2, 0.1])),
         "09_time_and_memory": ("table3", TABLE3),
-        "10_paper_report": ("table5", {"fd": DISTANCES, "fd_mfcc": DISTANCES, "embedding": "judge"}),
+        "10_paper_report": ("table5", {"fd": DISTANCES, "fd_mfcc": DISTANCES, "embedding": "in_domain"}),
     }
     for notebook, (key, value) in content.items():
         report = Report(notebook, profile, out, device="cpu")

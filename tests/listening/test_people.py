@@ -110,7 +110,7 @@ def test_a_key_that_was_changed_is_refused(held, tmp_path, capsys):
 def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_else(held, tmp_path):
     out = tmp_path / "report"
     programs = Report("07_genre_confusion", "smoke", out, device="cpu")
-    programs.data("figure5", {"genres": GENRES, "matrices": {"judge": {"ours": np.eye(4, dtype=int)}}, "kappa": {}})
+    programs.data("figure5", {"genres": GENRES, "matrices": {"in_domain": {"ours": np.eye(4, dtype=int)}}, "kappa": {}})
     programs.not_run("genre_accuracy.people", "no listening test was held")
     programs.done()
     before = Results.read(out, "smoke")
@@ -121,8 +121,8 @@ def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_
     build(out, "smoke")
     page, results = (out / "README.md").read_text(), Results.read(out, "smoke")
     rows = {row.item: row for row in tables.figure5(results) + tables.table5(results)}
-    assert list(rows)[:3] == ["Moûsai, heard by judge", "Moûsai, heard by people", "Riffusion"]
-    heard = rows["Moûsai, heard by people"]
+    assert list(rows)[:3] == ["Moûsai, classified by in_domain", "Moûsai, classified by people", "Riffusion"]
+    heard = rows["Moûsai, classified by people"]
     assert heard.ours == "ours 0.75, n 8; real 1 [1, 1], n 4; chance 0.25"
     assert heard.verdict == DIFFERENT  # Hip Hop and Pop are ties
     assert rows["melody, Moûsai"].ours == "3 [3, 3]" and rows["melody, Moûsai"].verdict == SAME  # 3.15 in the paper

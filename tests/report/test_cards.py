@@ -19,7 +19,7 @@ COMMITTED = Path(__file__).resolve().parents[2] / "reports" / "cpu"
 def reported(out: Path) -> Results:
     """A report with one measured bar."""
     report = Report("07_genre_confusion", "smoke", out, device="cpu")
-    report.metric("tcld.genre_accuracy.judge", 0.95, 0.9, 1.0, n=80)
+    report.metric("tcld.genre_accuracy.in_domain", 0.95, 0.9, 1.0, n=80)
     report.done()
     return Results.read(out, "smoke")
 
@@ -35,7 +35,7 @@ def test_the_page_beside_the_weights_tells_every_run_what_was_validated_and_ever
     heard = [{"step": 9, "sigma": 0.5, "loss": 0.25, "shuffled": 0.75}]
     facts = {"hours_in_all": 4.5, "seed": 3, "data": "cpu-1", "final_loss": 0.125, "licence": "MIT", "loss_curve": [1]}
     last = shipped(tmp_path / "w", "dmae", start=first, validation=heard, command="again", **facts)
-    judge = shipped(tmp_path / "w", "judge", loss=2.5)
+    judge = shipped(tmp_path / "w", "in_domain", loss=2.5)
     text = write_cards(results, tmp_path / "w").read_text()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     size = f"{(tmp_path / 'w' / 'dmae.safetensors').stat().st_size / 1e6:.1f}"

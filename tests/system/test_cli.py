@@ -9,16 +9,16 @@ from typing import get_args
 import pandas as pd
 import pytest
 import soundfile
+from typer.main import get_command
 
 from mousai import checkpoint, cli, train
+from mousai.bench.plan import GPUS
 from mousai.cli import arguments
 from mousai.diffusion import SAMPLERS
 from mousai.files import home
-from mousai.inference.pipeline import FORMATS
+from mousai.inference.audio import FORMATS
 from mousai.reproduce import run as reproduce
 from mousai.small.profiles import PROFILES
-from mousai.training.optimizer import OPTIMIZERS
-from mousai.training.plan import GPUS
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),
@@ -78,22 +78,22 @@ BAD = [
     (["decode", "a_file"], "a_file: not a latent: write it with `mousai encode`"),
     (["train", "dmae", "--steps", "0"], "'0' does not fit"),
     (["train", "tcld", "--profile", ""], "'' is not one of"),
-    (["train", "judge", "--steps", "-3"], "'-3' does not fit"),
+    (["train", "in-domain", "--steps", "-3"], "'-3' does not fit"),
     (["train", "dmae", "--out", "weights.pt"], "choose a name that ends in .safetensors"),
     (["data", "prepare", "--jobs", "0"], "'0' does not fit"),
     (["report", "--profile", "smoke", "--out", "."], "no results here: run `mousai reproduce --profile smoke` first"),
-    (["train", "judge", "--resume"], "'--resume' is for dmae and tcld"),
-    (["train", "judge", "--start", "a_file"], "'--start' is for dmae and tcld"),
+    (["train", "in-domain", "--resume"], "'--resume' is for dmae and tcld"),
+    (["train", "in-domain", "--start", "a_file"], "'--start' is for dmae and tcld"),
     (["train", "tcld", "--start", "no_file"], "'--start': file 'no_file' does not exist"),
     (["train", "tcld", "--start", "."], "'--start': file '.' is a directory"),
-    (["train", "judge", "--checkpointing"], "'--checkpointing' is for dmae and tcld"),
-    (["train", "judge", "--optimizer", "adamw"], "'--optimizer' is for dmae and tcld"),
-    (["train", "dmae", "--optimizer", "sgd"], "'--optimizer': 'sgd' is not one of 'adamw', 'adamw8bit'"),
+    (["train", "in-domain", "--checkpointing"], "'--checkpointing' is for dmae and tcld"),
+    (["train", "dmae", "--weights", "."], "'--weights' is for tcld, the folder of its stage 1"),
+    (["train", "tcld", "--weights", "nowhere"], "'--weights': directory 'nowhere' does not exist"),
     (["plan", "--gpu", "tpu"], "'--gpu': 'tpu' is not one of 'a100-40gb', 'a100-80gb', 'h100-80gb'"),
     (["plan", "--efficiency", "0"], "'--efficiency': '0' does not fit: say a number from 0.01 to 1"),
     (["plan", "--batch", "0"], "'--batch': '0' does not fit: say a whole number from 1 to"),
     (["plan", "--memory-gb", "none"], "'--memory-gb': 'none' does not fit: say a number from 0.1 to"),
-    (["train", "sing"], "'sing' is not one of 'dmae', 'tcld', 'judge'"),
+    (["train", "sing"], "'sing' is not one of 'dmae', 'tcld', 'in-domain'"),
     (["listen", "a_file"], "FILE without --collect: add --collect to count answers"),
     (["listen", "--collect"], "no FILE: give the files people sent"),
     (["listen", "--collect", "no_file"], "file 'no_file' does not exist"),
@@ -110,7 +110,7 @@ BAD = [
     (["import-weights", "a_file", "--out", "/proc/new"], "cannot write '/proc/new'"),
     (["import-weights", "a_file", "--out", "new"], "a_file is damaged, or holds code, which is never run: fetch it"),
     (["sing"], "No such command 'sing'"),
-    (["train"], "Missing argument 'MODEL'. Choose from: dmae, tcld, judge"),
+    (["train"], "Missing argument 'MODEL'. Choose from: dmae, tcld, in-domain"),
 ]
 
 
@@ -127,6 +127,7 @@ def test_bad_input_is_one_line_that_names_it_and_writes_nothing(arguments, said,
     assert [path.name for path in tmp_path.rglob("*")] == ["a_file"]
 
 
+@pytest.mark.system
 def test_the_help_needs_no_torch_and_neither_does_refusing():
     code = (
         "import sys\nfrom mousai.cli import main\n"
@@ -138,37 +139,26 @@ def test_the_help_needs_no_torch_and_neither_does_refusing():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
-def test_every_command_explains_its_options(capsys):
-    for words in (
-        ["reproduce"],
-        ["generate"],
-        ["train"],
-        ["listen"],
-        ["encode"],
-        ["decode"],
-        ["import-weights"],
-        ["data", "prepare"],
-        ["data", "import"],
-        ["data", "shards"],
-        ["data", "latents"],
-        ["report"],
-        ["verify"],
-        ["bench"],
-        ["plan"],
-    ):
-        with pytest.raises(SystemExit) as left:
-            cli.main([*words, "--help"])
-        assert left.value.code == 0
-        options = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
-        assert options and all(len(line.split()) > 2 for line in options)
+def commands(group, *words: str) -> list[tuple[str, ...]]:
+    """The words of every command, also of `data`."""
+    inside = getattr(group, "commands", {})
+    return [word for name in inside for word in commands(inside[name], *words, name)] if inside else [words]
 
 
-def test_names_told_without_torch_are_those_that_torch_knows():
+@pytest.mark.parametrize("words", commands(get_command(cli.app)), ids=" ".join)
+def test_every_command_explains_its_options(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([*words, "--help"])
+    assert left.value.code == 0
+    options = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+    assert options and all(len(line.split()) > 2 for line in options)
+
+
+def test_choices_listed_without_torch_are_those_of_the_modules():
     choice = get_args(arguments.Profile)[0]
     assert tuple(PROFILES) == get_args(choice)
     assert tuple(FORMATS) == arguments.ENDINGS
     assert tuple(SAMPLERS) == get_args(arguments.Sampler)
-    assert get_args(arguments.Optimizer) == OPTIMIZERS
     assert get_args(arguments.Gpu) == tuple(GPUS)
 
 

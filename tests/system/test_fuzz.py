@@ -17,7 +17,7 @@ from mousai.data.records import SPLITS, Record, read_manifest, write_manifest
 from mousai.data.shards import read_index, write_index
 from mousai.inference.pipeline import Mousai
 from mousai.interop.hub import read_profile
-from mousai.reproduce.notebooks import UPSTREAM, select
+from mousai.report.notebooks import UPSTREAM, select
 from mousai.small.profiles import PROFILES, get_profile
 from mousai.text import check_texts
 
@@ -258,7 +258,9 @@ OPTIONS = {
 }
 VALUES = st.one_of(
     st.text(max_size=8),
-    st.sampled_from(["smoke", "cpu", "dmae", "tcld", "judge", "0", "1", "-1", "1e400", "nan", "a.wav", "a.json", "06"]),
+    st.sampled_from(
+        ["smoke", "cpu", "dmae", "tcld", "in-domain", "0", "1", "-1", "1e400", "nan", "a.wav", "a.json", "06"]
+    ),
     st.text(alphabet=string.digits + ".-e", max_size=6),
     st.text(alphabet="\udc80\udcff\0\n/.", max_size=4),
 )
@@ -298,7 +300,7 @@ def test_arguments_of_the_command_line(tmp_path, monkeypatch, capsys, words):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_, **__: 0)
     for heavy in ("batch.verify.verify", "batch.bench.show", "batch.bench.bench"):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_: [])
-    for heavy in ("evaluation.watch.watch_dmae", "evaluation.judge.train_judge", "checkpoint.load_dmae"):
+    for heavy in ("evaluation.watch.watch_dmae", "evaluation.in_domain.train_in_domain", "checkpoint.load_dmae"):
         monkeypatch.setattr(f"mousai.{heavy}", asked_to_train)
     with pytest.raises(SystemExit) as left:
         cli.main(words)

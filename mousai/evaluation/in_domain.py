@@ -1,7 +1,8 @@
-"""The in-domain judge: a small contrastive audio-text model in the manner of CLAP, trained here on the train split.
+"""The in-domain audio-text model: a small contrastive model in the manner of CLAP, trained here on the train split.
 
-It knows only our music, so its scores rank our own rows and are never compared with the paper's. Audio goes through a
-convolutional net on log-mel pictures, text through the frozen MiniLM; both end as unit vectors of 96 numbers.
+It is trained on our music alone, so its scores rank our own rows and are never compared with the paper's. Audio goes
+through a convolutional net on log-mel spectrograms, text through the frozen MiniLM; both end as unit vectors of 96
+numbers.
 """
 
 import math
@@ -20,20 +21,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.checkpoint import load_weights, save_tensors, save_weights, weights_path
-from mousai.config import Profile, TextConfig, TrainConfig
+from mousai.config import TextConfig, TrainConfig
 from mousai.data.clips import Chunks
-from mousai.data.embedded import data_dir, load_records
+from mousai.data.dataset import Workspace
 from mousai.data.records import Record
+from mousai.data.shards import Shards
 from mousai.evaluation.samples import ClipSet
-from mousai.files import home, sha256
+from mousai.files import sha256
 from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
 from mousai.spectrogram import log_mel
 from mousai.text import load_text_encoder
-from mousai.train import fit
+from mousai.training.loop import fit
 from mousai.training.setup import training_caption
 
+NAME = "in_domain"  # of its file of weights
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
 TEXT = TextConfig(encoder="minilm", features=384, paper_exact=False)
 WIDTHS = (80, 128, 192, 256, 256)
@@ -46,8 +49,8 @@ Unit = Float[Tensor, "n features"]
 Encoder = Callable[[list[str]], Tensor]  # a frozen text encoder: texts -> [n, 64, 384], padding zero
 
 
-class JudgeNet(nn.Module):
-    """Both towers' trained part. `forward` is the training loss, so that `mousai.train.fit` can train it."""
+class InDomainNet(nn.Module):
+    """The trained part of both towers. `forward` is the training loss, as `fit` wants it."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +64,7 @@ class JudgeNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def audio(self, mels: Float[Tensor, "n mels frames"]) -> Unit:
-        """Log-mel pictures -> unit vectors: mean and standard deviation over time of the last convolution."""
+        """Log-mel spectrograms -> unit vectors: mean and standard deviation over time of the last convolution."""
         x = self.convs((mels + 1.5) / 0.8)
         pooled = torch.cat([x.mean(dim=-1), (x.var(dim=-1, unbiased=False) + 1e-5).sqrt()], dim=1)
         return F.normalize(self.audio_projection(pooled), dim=1)
@@ -88,14 +91,14 @@ class JudgeNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The trained towers with their text encoder, ready to compare sounds and prompts."""
+class InDomain:
+    """The trained towers with their text encoder: sounds and prompts to unit vectors."""
 
-    net: JudgeNet
+    net: InDomainNet
     encoder: Encoder
     sha256: str
     card: dict
-    name: str = "in-domain judge"
+    name: str = "in-domain audio-text model"
 
     @torch.no_grad()
     def embed_audio(self, w: Wave) -> Unit:
@@ -104,7 +107,7 @@ class Judge:
         So its product with a text's unit vector is the mean of the windows' cosines, exactly.
         """
         device = next(self.net.parameters()).device
-        return torch.stack([self.net.audio(pictures(windows(clip.to(device)))).mean(dim=0) for clip in w]).cpu()
+        return torch.stack([self.net.audio(log_mels(windows(clip.to(device)))).mean(dim=0) for clip in w]).cpu()
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Unit:
@@ -117,8 +120,8 @@ class Judge:
         return np.concatenate([self.embed_audio(clips[i][None]).numpy() for i in range(len(clips))])
 
     def context(self) -> dict:
-        """What has to stand beside every number of this judge."""
-        return {"judge": self.name, "judge_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
+        """What is stored beside every number of this model."""
+        return {"model": self.name, "model_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
 
 
 def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "windows 2 length"]:
@@ -131,21 +134,21 @@ def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "
     return torch.stack([w[:, start : start + length] for start in starts])
 
 
-def pictures(w: Wave) -> Float[Tensor, "batch 80 frames"]:
-    """Log-mel pictures at half the frame rate, 21 ms a frame."""
+def log_mels(w: Wave) -> Float[Tensor, "batch 80 frames"]:
+    """Log-mel spectrograms at half the frame rate, 21 ms a frame."""
     return F.avg_pool1d(log_mel(w), 2)
 
 
-def all_pictures(chunks: Chunks, picks: list[int], path: Path) -> Float[Tensor, "n 80 frames"]:
-    """Log-mel pictures of those chunks in float16, kept at `path`: a minute of work that a second training skips."""
-    if path.is_file() and len(mels := load_file(path)["mels"]) == len(picks):
-        return mels
+def cached_log_mels(chunks: Chunks | Shards, picks: list[int], path: Path) -> Float[Tensor, "n 80 frames"]:
+    """Log-mel spectrograms of those chunks in float16, kept at `path`, which a second training reads."""
+    if path.is_file():
+        return load_file(path)["mels"]
 
-    def picture(i: int) -> Tensor:
-        return pictures(torch.from_numpy(chunks[i][2])[None])[0].half()
+    def of_chunk(i: int) -> Tensor:
+        return log_mels(torch.from_numpy(chunks[i][2])[None])[0].half()
 
     with ThreadPoolExecutor(2) as pool:
-        bar = progress_bar(pool.map(picture, picks), "log-mels", len(picks))
+        bar = progress_bar(pool.map(of_chunk, picks), "log-mels", len(picks))
         mels = torch.stack(list(bar))
     save_tensors({"mels": mels}, path)
     return mels
@@ -170,13 +173,15 @@ class Pairs:
     caption is true of its own chunk only; the short ones of every chunk they describe. That is how genre is learned.
     """
 
-    def __init__(self, profile: Profile, encoder: Encoder):
+    def __init__(self, work: Workspace, encoder: Encoder):
+        profile = work.profile
         rng = np.random.default_rng(profile.seed)
-        chunks = Chunks(load_records(profile, "train"), data_dir(profile))
+        chunks = work.data.chunks("train")
         picks = np.sort(rng.permutation(len(chunks))[:MAX_CHUNKS]).tolist()
         items = [chunks.about(i) for i in picks]
-        self.mels = all_pictures(chunks, picks, home() / "judge" / f"{data_dir(profile).name}-mels.safetensors")
-        self.frames = min(self.mels.shape[-1], pictures(torch.zeros(1, 2, WINDOW)).shape[-1])
+        path = work.runs / "in_domain" / f"{work.data.key}-{profile.seed}-mels.safetensors"
+        self.mels = cached_log_mels(chunks, picks, path)
+        self.frames = min(self.mels.shape[-1], log_mels(torch.zeros(1, 2, WINDOW)).shape[-1])
         texts = [self.texts(record, k, rng, profile.tcld.title_drop) for record, k in items]
         known = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
         self.states = text_states(encoder, list(known))
@@ -202,21 +207,23 @@ class Pairs:
         return torch.stack(mels).float(), self.states[self.text_ids[chosen, columns]], torch.from_numpy(true)
 
 
-def train_judge(
-    profile: Profile, steps: int | None = None, path: Path | None = None, device: str | None = None
-) -> tuple[Judge, pd.DataFrame]:
-    """Train on the train split, save to `path` (default: where the package ships it), and return judge and history."""
+def train_in_domain(
+    work: Workspace, steps: int | None = None, path: Path | None = None
+) -> tuple[InDomain, pd.DataFrame]:
+    """Train on the train split, write the weights to `path` (default: the package's own), return model and history."""
+    profile = work.profile
     torch.manual_seed(profile.seed)
-    path, place = path or weights_path(profile, "judge"), choose_device(device)
+    path = path or weights_path(profile, NAME)
+    place = choose_device(work.device)
     encoder = load_text_encoder(TEXT, place)
-    pairs = Pairs(profile, encoder)
-    steps = steps or profile.evaluation.judge_steps
-    net, history = fit(JudgeNet(), pairs, TRAIN, steps, profile.seed, device=place)
+    pairs = Pairs(work, encoder)
+    steps = steps or profile.evaluation.in_domain_steps
+    net, history = fit(InDomainNet(), pairs, TRAIN, steps, profile.seed, device=place)
     losses = history["loss"].to_numpy()
     card = {
-        "model": "in-domain judge",
+        "model": InDomain.name,
         "profile": profile.name,
-        "data": data_dir(profile).name,
+        "data": work.root.name,
         "chunks": len(pairs.mels),
         "steps": steps,
         "batch": TRAIN.batch,
@@ -224,23 +231,23 @@ def train_judge(
         "seconds": round(float(np.sum(history["seconds"].to_numpy())), 1),
     }
     save_weights(net, path, card)
-    return read_judge(path, encoder, place), history
+    return read_in_domain(path, encoder, place), history
 
 
-def load_judge(profile: Profile, device: str | None = None) -> Judge:
-    """The shipped judge; where none is shipped, one trained on the spot and kept under `runs/judge`."""
-    place = choose_device(device)
-    path = weights_path(profile, "judge")
+def load_in_domain(work: Workspace) -> InDomain:
+    """The shipped model for the embedded music; else one that is trained on this data set, kept under `runs`."""
+    profile = work.profile
+    place = choose_device(work.device)
+    path = weights_path(profile, NAME)
+    if work.own_data or not path.is_file():
+        path = work.runs / NAME / f"{work.data.key}-{profile.evaluation.in_domain_steps}" / f"{NAME}.safetensors"
     if not path.is_file():
-        steps = profile.evaluation.judge_steps
-        path = home() / "judge" / f"{data_dir(profile).name}-{steps}" / "judge.safetensors"
-    if not path.is_file():
-        return train_judge(profile, path=path, device=device)[0]
-    return read_judge(path, load_text_encoder(TEXT, place), place)
+        return train_in_domain(work, path=path)[0]
+    return read_in_domain(path, load_text_encoder(TEXT, place), place)
 
 
-def read_judge(path: Path, encoder: Encoder, device: torch.device) -> Judge:
-    """A judge from its file. Errors as in `mousai.checkpoint.load_weights`."""
-    net = JudgeNet()
+def read_in_domain(path: Path, encoder: Encoder, device: torch.device) -> InDomain:
+    """The model from its file. Errors as in `mousai.checkpoint.load_weights`."""
+    net = InDomainNet()
     card = load_weights(net, path)
-    return Judge(net.to(device).eval(), encoder, sha256(path), card)
+    return InDomain(net.to(device).eval(), encoder, sha256(path), card)

@@ -1,0 +1,98 @@
+"""Real music of the test split as clips: the ceiling of each metric, and what stage 1 reconstructs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mousai.checkpoint import load_dmae
+from mousai.data.dataset import Workspace
+from mousai.data.records import Record, load_chunk
+from mousai.diffusion import get_sampler
+from mousai.dmae import DMAE
+from mousai.evaluation.samples import ClipSet, as_prompt, cached, held_out, model_context
+from mousai.inference.precision import choose_device
+
+
+def held_out_pieces(work: Workspace) -> list[Record]:
+    """The test records, one of each genre in turn, so that any first few are balanced."""
+    by_genre: dict[str, list[Record]] = {}
+    for record in held_out(work):
+        by_genre.setdefault(record.genre, []).append(record)
+    groups = [by_genre[genre] for genre in sorted(by_genre)]
+    longest = max(len(group) for group in groups)
+    return [group[i] for i in range(longest) for group in groups if i < len(group)]
+
+
+def chunk_set(work: Workspace, items: Sequence[tuple[Record, int]]) -> ClipSet:
+    """Those chunks (record, k), each with its own prompt; read from the data set."""
+    prompts = [as_prompt(record, k) for record, k in items]
+
+    def load(i: int) -> Tensor:
+        record, k = items[i]
+        return torch.from_numpy(load_chunk(record, k, work.root))
+
+    return ClipSet("real", prompts, load, {"crop": work.profile.tcld.crop, "split": "test"})
+
+
+def clips_of(work: Workspace, records: Sequence[Record], limit: int) -> ClipSet:
+    """Every chunk of those records, whole pieces in order, at most `limit` clips."""
+    items = [(record, k) for record in records for k in range(1, record.chunks + 1)]
+    return chunk_set(work, items[:limit])
+
+
+def real_set(work: Workspace) -> ClipSet:
+    """Real test music, each chunk with its own prompt: the ceiling."""
+    return clips_of(work, held_out_pieces(work), work.profile.evaluation.real_clips)
+
+
+def real_halves(work: Workspace, n: int) -> tuple[ClipSet, ClipSet]:
+    """(at most n clips that stand for "real", the reference): two sets of real test music that share no piece."""
+    pieces = held_out_pieces(work)
+    first = max(1, min(-(-n // pieces[0].chunks), len(pieces) // 2))
+    limit = work.profile.evaluation.real_clips
+    return clips_of(work, pieces[:first], n), clips_of(work, pieces[first:], limit)
+
+
+def original_set(work: Workspace) -> ClipSet:
+    """`evaluation.reconstructions` real test chunks, from the first half of the pieces."""
+    pieces = held_out_pieces(work)
+    return interleaved(work, pieces[: max(1, len(pieces) // 2)], work.profile.evaluation.reconstructions)
+
+
+def other_set(work: Workspace) -> ClipSet:
+    """As many real test chunks, from the other half."""
+    pieces = held_out_pieces(work)
+    return interleaved(work, pieces[len(pieces) // 2 :], work.profile.evaluation.reconstructions)
+
+
+def interleaved(work: Workspace, pieces: Sequence[Record], n: int) -> ClipSet:
+    """n chunks, at most all, of as many of those pieces as there are, because clips of one piece are alike.
+
+    Genres and segments "k of n" rotate too. When every piece has given one chunk, each gives its next.
+    """
+    genres = max(1, len(work.data.genres))
+    items: list[tuple[Record, int]] = []
+    for turn in range(max(piece.chunks for piece in pieces)):
+        for i, piece in enumerate(pieces):
+            if turn < piece.chunks:
+                items.append((piece, (i + i // genres + turn) % piece.chunks + 1))
+    return chunk_set(work, items[:n])
+
+
+def reconstruction_set(work: Workspace) -> ClipSet:
+    """The chunks of `original_set` encoded and decoded by stage 1."""
+    real, profile = original_set(work), work.profile
+    steps, sampler = profile.sampling.dmae_steps, profile.sampling.sampler
+    context = model_context(work, ("dmae",)) | {"dmae_steps": steps, "sampler": sampler, "seed": profile.seed}
+    loaded: list[DMAE] = []
+
+    def make(indices: list[int]) -> Tensor:
+        if not loaded:
+            loaded.append(load_dmae(profile, choose_device(work.device)))
+        dmae = loaded[0]
+        w = torch.stack([real[i] for i in indices]).to(next(dmae.parameters()).device)
+        generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
+        return dmae.decode(dmae.encode(w), steps, generator, w.shape[-1], None, get_sampler(sampler))
+
+    return cached(work, "reconstruction", real.prompts, make, context)

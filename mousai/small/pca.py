@@ -1,0 +1,68 @@
+"""PCA of the log magnitude to as many numbers as the latent has: how the small encoder starts, and a baseline."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from mousai.config import DMAEConfig
+from mousai.dmae import DMAE, READ_FLOOR
+from mousai.encoder import linear_magnitude, log_magnitude
+from mousai.shapes import Magnitude, Wave
+from mousai.spectrogram import magnitude
+
+PCA_SPREAD = 0.4  # standard deviation of each latent channel at the start
+
+
+def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
+    """Log magnitudes of the frames that one latent step describes, one row a step: 4 frames x 1024 numbers.
+
+    w's length must be a multiple of the latent stride.
+    """
+    frames = config.latent_stride // config.hop
+    m = log_magnitude(magnitude(w, config.n_fft, config.hop), READ_FLOOR)
+    return m.unflatten(-1, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
+
+
+def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConfig) -> Magnitude:
+    """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
+    frames = config.latent_stride // config.hop
+    m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
+    return linear_magnitude(m, READ_FLOOR)
+
+
+def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
+    """As many directions as the latent has channels, fitted on training waveforms [n, 2, time].
+
+    Raises ValueError where w holds fewer latent steps than that.
+    """
+    rows = folded(w, config).numpy()
+    size = config.encoder.latent_channels
+    if len(rows) < size:
+        raise ValueError(f"PCA of {size} directions needs as many latent steps, not {len(rows)}: pass more audio")
+    return PCA(size, svd_solver="randomized", random_state=seed).fit(rows)
+
+
+@torch.no_grad()
+def start_from_pca(model: DMAE, w: Wave) -> None:
+    """Set encoder and reader to an inverse pair, the PCA of the log magnitudes of training waveforms w [n, 2, time].
+
+    Its 32 components, each of standard deviation `PCA_SPREAD`, are hardly changed by the tanh. From random weights the
+    same network is far behind after thousands of steps. Raises ValueError where the profile has no place for it.
+    """
+    straight, reader = model.encoder.straight, model.reader
+    if straight is None or reader is None:
+        raise ValueError("a start from PCA needs `pca_start` and a reader: see `EncoderConfig` and `DMAEConfig`")
+    pca, (channels, inside, frames) = fit_pca(w, model.config), straight.weight.shape
+    spread = PCA_SPREAD / np.sqrt(pca.explained_variance_)[:, None]
+    analysis, synthesis = (torch.from_numpy(pca.components_ * s).float() for s in (spread, 1 / spread))
+    mean = torch.from_numpy(pca.mean_).float()
+    straight.weight.copy_(analysis.view(channels, frames, inside).transpose(1, 2))
+    straight.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
+    model.encoder.to_out.weight.mul_(0.1)
+    model.encoder.to_out.bias.zero_()  # type: ignore[union-attr]
+    head = reader.to_magnitude  # its outputs: number by number, the frames of each together
+    head.weight.zero_()
+    head.weight[:, :channels, 0] = synthesis.view(channels, frames, inside).permute(2, 1, 0).flatten(0, 1)
+    head.bias.copy_(mean.view(frames, inside).T.flatten())  # type: ignore[union-attr]

@@ -1,0 +1,22 @@
+"""What the tests of the metrics share."""
+
+from pathlib import Path
+
+import pytest
+
+from mousai.config import Profile
+from mousai.data.dataset import Workspace
+from mousai.small.profiles import GENRES
+
+
+@pytest.fixture
+def work(tiny: Profile, tiny_data: Path, home: Path) -> Workspace:
+    """The tiny profile with its made-up data set."""
+    return Workspace(tiny, tiny_data, home)
+
+
+@pytest.fixture
+def with_genres(work: Workspace) -> Workspace:
+    """The same, as if its train split had all four genres."""
+    work.data.__dict__["genres"] = GENRES
+    return work

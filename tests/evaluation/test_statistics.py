@@ -1,0 +1,59 @@
+"""Intervals: closed forms, and the same bits for the same seed."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from mousai.evaluation import (
+    statistics,
+)
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((60, 5))
+
+
+def test_bootstrap_is_the_same_bits_on_a_second_run_and_holds_the_mean(rows):
+    first, second = statistics.bootstrap(rows[:, 0], seed=3), statistics.bootstrap(rows[:, 0], seed=3)
+    assert first == second
+    assert first[1] < first[0] < first[2]
+    assert_allclose(first[0], rows[:, 0].mean(), rtol=1e-12)
+
+
+def test_bootstrap_interval_is_that_of_the_normal_law(rows):
+    _, low, high = statistics.bootstrap(np.tile(rows[:, 0], 10))
+    assert_allclose(high - low, 2 * 1.96 * rows[:, 0].std() / math.sqrt(600), rtol=0.1)
+
+
+def test_bootstrap_of_whole_pieces_is_wider_where_chunks_of_a_piece_agree():
+    values, titles = np.repeat(np.arange(10.0), 4), [f"tune {i // 4}" for i in range(40)]
+    alone, grouped = statistics.bootstrap(values), statistics.bootstrap(values, groups=titles)
+    assert grouped[2] - grouped[1] > 1.5 * (alone[2] - alone[1])
+
+
+def test_bootstrap_of_nothing_says_so():
+    with pytest.raises(ValueError, match="bootstrap of 0 values"):
+        statistics.bootstrap([])
+
+
+def test_jackknife_interval_of_a_mean_is_the_textbook_one(rows):
+    shifted = rows[:, :1] + 5
+    value, low, high = statistics.jackknife(lambda part: float(part.mean()), shifted, blocks=60)
+    assert_allclose(high - value, 1.96 * shifted.std(ddof=1) / math.sqrt(60), rtol=1e-9)
+    assert_allclose(value - low, high - value, rtol=1e-9)
+
+
+def test_two_sets_are_resampled_by_tune_together_and_a_constant_ratio_has_no_width():
+    real = np.arange(1.0, 9.0)[:, None]
+    ratio = lambda a, b: float(a.mean() / b.mean())  # noqa: E731
+    assert_allclose(statistics.bootstrap_pair(2 * real, real, ratio, groups=[*"abcdefgh"] * 2), (2, 2, 2), rtol=1e-12)
+    _, low, high = statistics.bootstrap_pair(2 * real, real, ratio)
+    assert low < 1.7 < 2.3 < high
+
+
+def test_resamples_without_a_value_are_passed_over():
+    value, low, high = statistics.bootstrap([0.0, 0.0, 1.0], statistic=lambda x: 1.0 if x.any() else float("nan"))
+    assert (value, low, high) == (1, 1, 1)
