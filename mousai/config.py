@@ -1,7 +1,8 @@
-"""Every field of the reproduction: sizes, settings, and each departure from the paper, off by default, with its reason.
+"""The paper's numbers as dataclasses; `A100` at the end is the paper.
 
-The defaults are the paper's, each with its source and how certain it is: [A] stated, in the authors' code or reproduced
-by arithmetic; [B] one secondary source; [M] recollection; [ours] our choice, because the paper is silent.
+Each default has its source and how certain it is: [A] stated, in the authors' code or reproduced by arithmetic; [B] one
+secondary source; [M] recollection; [ours] our choice, because the paper is silent. What lets a small model learn is in
+`mousai/small`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -33,13 +34,11 @@ class UNetConfig:
     cross_attentions: tuple[int, ...]
     inject_depth: int | None = None  # where the latent enters, counted from 0
     inject_channels: int = 32  # the latent's [A]
-    inject_everywhere: bool = False  # departs: also at the depths above, the latent repeated to their length
     heads: int = 12  # [B]
     head_features: int = 64  # [B]
     embedding_features: int = 768  # T5-base [B]
     features: int = 1024  # width of the noise-level features [A]
     groups: int = 8  # GroupNorm [A]
-    skip_start: float | None = None  # departs: initial skip scale; the authors leave it to chance, about 0
     paper_exact: PaperExact = PaperExact()
 
     @property
@@ -47,24 +46,25 @@ class UNetConfig:
         """Lengths must be multiples of this."""
         return prod(self.factors)
 
+    def injects(self, depth: int) -> bool:
+        """Whether the latent enters at this depth."""
+        return depth == self.inject_depth
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The magnitude encoder of stage 1; every number [A] where it does not depart."""
+    """The magnitude encoder of stage 1; every number [A]."""
 
     in_channels: int = 1024
     channels: int = 512
     factors: tuple[int, ...] = (2, 2)
     blocks: tuple[int, ...] = (4, 8)
     latent_channels: int = 32
-    log_floor: float | None = None  # departs: encode log(m + floor), so that quiet highs count; the paper's is linear
-    norm_before_tanh: bool = False  # departs: LayerNorm over channels before tanh, which else saturates when small
-    pca_start: bool = False  # departs: a linear path beside the net, which starts as the magnitude's PCA
 
 
 @dataclass(frozen=True)
 class DMAEConfig:
-    """Stage 1, diffusion magnitude-autoencoding. What departs says so and is off by default."""
+    """Stage 1, diffusion magnitude-autoencoding (Section 3.1)."""
 
     unet: UNetConfig
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -73,25 +73,11 @@ class DMAEConfig:
     hop: int = 256  # [A]
     patch: int = 64  # window = stride of the learned front end [A]
     patch_channels: int = 256  # 128 filters for each of left and right [A]
-    wave_scale: float = 1.0  # departs: brings the diffused signal's variance near the noise's
-    preemphasis: float = 0.0  # departs: y[n] = x[n] - p x[n-1], so that squared error hears the highs
-    dct_start: bool = False  # departs: the front end starts as a DCT and its inverse, so that channels are bands
-    readout_weight: float = 0.0  # departs: auxiliary loss, log magnitude read from z
-    reader_width: int = 64  # of the small net that reads z; unused without read-out and bands [ours]
-    envelope_bands: int | None = None  # departs: the net starts from the best linear denoiser for what z tells of x_0
-    envelope_weight: float = 0.1  # of the loss that teaches z to tell it; unused without bands [ours]
-    encoder_pretrain_steps: int = 0  # departs: train only encoder and read-out first, so that the U-Net finds a useful z
-    freeze_encoder: bool = False  # departs: it learns in the warm start only, so that latents stay what stage 2 learnt
-    magnitude_contrast: float = 1.0  # departs: stretches the log read from z about its mean in time: a mean is too even
-    polish: int = 0  # departs: steps of Griffin and Lim after sampling, from its phases to the magnitude read from z
-    phase_share: float = 0.0  # departs: of the other channel in each one's phase, so that left and right keep together
-    precision: str = "float32"  # of sampling; "auto": bfloat16 where the hardware has it, "fast": where it pays
-    noisy_share: float = 0.0  # departs: share of items with sigma = sqrt(u), where only z knows the spectrum
 
     @property
     def stride(self) -> int:
         """Samples per latent step, the least multiple the U-Net and the encoder share."""
-        return max((self.envelope_bands or self.patch) * self.unet.stride, self.latent_stride)
+        return max(self.patch * self.unet.stride, self.latent_stride)
 
     @property
     def latent_stride(self) -> int:
@@ -106,19 +92,18 @@ class TextConfig:
     encoder: str = "t5-base"
     features: int = 768  # [B]
     tokens: int = 64  # [B]
-    paper_exact: bool = True  # states of padding are heard, as theirs [A]; False: zeros, which cross-attention masks
+    paper_exact: bool = True  # states of padding are attended to, as theirs [A]; False: zeros, which are masked
 
 
 @dataclass(frozen=True)
 class TCLDConfig:
-    """Stage 2, text-conditioned latent diffusion."""
+    """Stage 2, text-conditioned latent diffusion (Section 3.2)."""
 
     unet: UNetConfig
     text: TextConfig = field(default_factory=TextConfig)
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
     title_drop: float = 0.1  # [M]; departs where higher: a few hundred titles are else learnt by heart
-    precision: str = "float32"  # of sampling, as stage 1's
 
 
 @dataclass(frozen=True)
@@ -167,6 +152,8 @@ class SampleConfig:
     dmae_steps: int = 100
     guidance: float = 5.0
     sampler: str = "ddim"  # the paper's [A]
+    tcld_precision: str = "float32"  # "auto": bfloat16 where the hardware has it; "fast": where it is measured to pay
+    dmae_precision: str = "float32"  # [ours], both
 
 
 @dataclass(frozen=True)
@@ -209,3 +196,26 @@ class Profile:
     def as_dict(self) -> dict:
         """Plain nested dictionary, for cards and provenance."""
         return asdict(self)
+
+
+GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
+
+# fmt: off
+A100 = Profile(
+    name="a100",
+    data=DataConfig(pieces=4000, piece_samples=2**23),  # [ours] stand-in: Text2Music was never published
+    dmae=DMAEConfig(  # [A], the count proves it
+        unet=UNetConfig(
+            in_channels=256, channels=(256, 512, 512, 512, 1024, 1024, 1024), factors=(1, 2, 2, 2, 2, 2, 2),
+            items=(1, 2, 2, 2, 2, 2, 2), attentions=(0,) * 7, cross_attentions=(0,) * 7, inject_depth=4,
+        )
+    ),
+    tcld=TCLDConfig(  # [B], confirmed by the count
+        unet=UNetConfig(
+            in_channels=32, channels=(128, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2),
+            items=(2, 2, 2, 4, 8, 8), attentions=(0, 0, 1, 1, 1, 1), cross_attentions=(1,) * 6,
+        )
+    ),
+    dmae_train=TrainConfig(), tcld_train=TrainConfig(), sampling=SampleConfig(), evaluation=EvaluationConfig(),
+)
+# fmt: on

@@ -1,4 +1,4 @@
-"""The one 1-D U-Net of both stages, to the semantics of the authors' packages (parity in `tests/test_parity.py`).
+"""The one 1-D U-Net of both stages, to the semantics of the authors' packages (parity in `tests/core/test_parity.py`).
 
     level i:  x ── down (strided conv) ── items ── level i + 1 ── items ── up (nearest, conv 3) ──(x + s(sigma) y)──>
     items:    Resnet, Modulation, [Inject], [self-attention], [cross-attention], repeated
@@ -14,14 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousai.attention import Attention, Heard
+from mousai.attention import Attention
 from mousai.config import UNetConfig
 from mousai.shapes import Activation, Embedding, Latent, Level, Signal, check_latent, to_stride
-from mousai.training.activation_checkpointing import Recomputed
 
-Features = Float[Tensor, "batch features"]
-Told = dict[nn.Module, Tensor]  # what each linear layer that hears the noise level makes of one sigma
-Levels = dict[float, Told]
+Features = Float[Tensor, "batch features"]  # of the noise level
 
 
 class NoiseLevel(nn.Module):
@@ -37,95 +34,65 @@ class NoiseLevel(nn.Module):
         self.mlp = nn.Linear(features, features)
 
     def forward(self, sigma: Level) -> Features:
-        w = 2 * pi * sigma[:, None] * self.freqs
+        w = 2 * pi * sigma[:, None] * self.freqs  # [batch, 128]
         h = F.gelu(self.proj(torch.cat([sigma[:, None], w.sin(), w.cos()], dim=-1)))
         return F.gelu(self.mlp(F.gelu(self.mlp(h))))
 
 
-class Resnet(Recomputed):
+class Resnet(nn.Module):
     """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), width and length unchanged."""
 
     def __init__(self, width: int, groups: int):
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(groups, width), nn.Conv1d(width, width, 3, padding=1)
-        self.norm2, self.conv2 = nn.GroupNorm(groups, width), nn.Conv1d(width, width, 3, padding=1)
+        self.norm1 = nn.GroupNorm(groups, width)
+        self.conv1 = nn.Conv1d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width)
+        self.conv2 = nn.Conv1d(width, width, 3, padding=1)
 
     def forward(self, x: Activation) -> Activation:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(self.norm2(h))  # under the same name: of a long signal each is much memory
+        h = F.silu(self.norm2(h))  # the same name again, so that the convolution's output is freed
         return x + self.conv2(h)
 
 
 class Modulation(nn.Module):
-    """The noise level scales and shifts each channel after a LayerNorm over channels. Not residual: it replaces x."""
+    """The noise level scales and shifts each channel after a LayerNorm over channels (adaLN, FiLM).
+
+    Not residual: the result replaces x.
+    """
 
     def __init__(self, width: int, features: int):
         super().__init__()
         self.linear = nn.Linear(features, 2 * width)
 
-    def forward(self, x: Activation, features: Features | Told) -> Activation:
-        scale, shift = told(self.linear, features)[..., None].chunk(2, dim=1)
-        normed = channel_norm(x)
-        return torch.addcmul(shift.to(normed), normed, 1 + scale.to(normed))
-
-
-def told(linear: nn.Module, features: Features | Told) -> Tensor:
-    """What a layer makes of the noise level; looked up where all levels were gone through before."""
-    return features[linear] if isinstance(features, dict) else linear(F.silu(features))
+    def forward(self, x: Activation, features: Features) -> Activation:
+        scale, shift = self.linear(F.silu(features))[..., None].chunk(2, dim=1)  # each [batch, width, 1]
+        return channel_norm(x) * (1 + scale) + shift
 
 
 def channel_norm(x: Activation) -> Activation:
     """LayerNorm over channels, at each moment by itself."""
-    return norm_by_products(x) if x.device.type == "cpu" and not innermost(x) else norm_channels_last(x)
-
-
-def innermost(x: Activation) -> bool:
-    """Whether channels lie innermost in memory."""
-    return x.mT.is_contiguous() and not x.is_contiguous()
-
-
-def repeated(x: Activation, times: int) -> Float[Tensor, "batch width _"]:
-    """Each moment so many times, channels innermost where they were."""
-    return x.mT.repeat_interleave(times, dim=1).mT if innermost(x) else x.repeat_interleave(times, dim=-1)
-
-
-def joined(x: Activation, y: Signal) -> Float[Tensor, "batch _ length"]:
-    """One's channels after the other's, in x's precision, and innermost where x's are."""
-    y = y.to(x.dtype)
-    return torch.cat([x.mT, y.mT], dim=-1).mT if innermost(x) else torch.cat([x, y], dim=1)
-
-
-def norm_channels_last(x: Activation) -> Activation:
-    """As torch has it."""
     return F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
 
 
-def norm_by_products(x: Activation) -> Activation:
-    """The same with sums over channels as products with ones: what torch's gives is copied back by the next convolution
-    on a CPU, a tenth of stage 1's time (`mousai bench`). Sums stay float32 at least.
-    """
-    with torch.autocast("cpu", enabled=False):
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean_of = x.new_full((1, x.shape[1]), 1 / x.shape[1])
-        centred = x - mean_of @ x
-        return centred * (mean_of @ centred.square() + 1e-6).rsqrt()
-
-
 class Inject(nn.Module):
-    """x + 1x1 conv of [x, latent]: where z enters the DMAE (depth 4, on the way down and up)."""
+    """x + 1x1 conv of [x, latent]: where z enters stage 1 (depth 4, on the way down and up)."""
 
     def __init__(self, width: int, latent_channels: int):
         super().__init__()
         self.conv = nn.Conv1d(width + latent_channels, width, 1)
 
     def forward(self, x: Activation, latent: Latent) -> Activation:
-        steps, length = latent.shape[-1], x.shape[-1]
-        if length % steps:
-            raise ValueError(f"latent has {steps} steps where the U-Net has {length}: lengths must match")
-        return x + self.conv(joined(x, repeated(latent, length // steps)))
+        repeats, rest = divmod(x.shape[-1], latent.shape[-1])
+        if rest:
+            raise ValueError(
+                f"latent has {latent.shape[-1]} steps where the U-Net has {x.shape[-1]}: lengths must match"
+            )
+        latent = latent.repeat_interleave(repeats, dim=-1)  # to the length of x
+        return x + self.conv(torch.cat([x, latent], dim=1))
 
 
-class Group(Recomputed):
+class Group(nn.Module):
     """One repetition of the items at a depth, in the authors' order."""
 
     def __init__(self, config: UNetConfig, depth: int):
@@ -133,7 +100,7 @@ class Group(Recomputed):
         width, heads, exact = config.channels[depth], (config.heads, config.head_features), config.paper_exact.attention
         self.resnet = Resnet(width, config.groups)
         self.modulation = Modulation(width, config.features)
-        self.inject = Inject(width, config.inject_channels) if injects(config, depth) else None
+        self.inject = Inject(width, config.inject_channels) if config.injects(depth) else None
         self.self_attention = nn.ModuleList(
             Attention(width, *heads, paper_exact=exact) for _ in range(config.attentions[depth])
         )
@@ -142,9 +109,10 @@ class Group(Recomputed):
         )
 
     def forward(
-        self, x: Activation, features: Features | Told, latent: Latent | None, embedding: Embedding | Heard | None
+        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | None
     ) -> Activation:
-        x = self.modulation(self.resnet(x), features)
+        x = self.resnet(x)
+        x = self.modulation(x, features)
         if self.inject is not None and latent is not None:
             x = self.inject(x, latent)
         for attention in self.self_attention:
@@ -167,21 +135,19 @@ class NetLevel(nn.Module):
         self.items_up = nn.ModuleList(Group(config, depth) for _ in range(config.items[depth]))
         self.up = nn.Conv1d(width, outside, 3, padding=1)
         self.skip = nn.Linear(config.features, outside)
-        if config.skip_start is not None:
-            nn.init.constant_(self.skip.bias, config.skip_start)
 
     def forward(
-        self, x: Activation, features: Features | Told, latent: Latent | None, embedding: Embedding | Heard | None
+        self, x: Activation, features: Features, latent: Latent | None, embedding: Embedding | None
     ) -> Activation:
-        y = self.down(x)
+        y = self.down(x)  # [batch, width, length / factor]
         for group in self.items_down:
             y = group(y, features, latent, embedding)
         if self.inner is not None:
             y = self.inner(y, features, latent, embedding)
         for group in self.items_up:
             y = group(y, features, latent, embedding)
-        y = self.up(y if self.factor == 1 else repeated(y, self.factor))
-        return x + told(self.skip, features)[..., None] * y
+        y = self.up(y.repeat_interleave(self.factor, dim=-1))  # [batch, outside, length]
+        return x + self.skip(F.silu(features))[..., None] * y
 
 
 class UNet(nn.Module):
@@ -195,46 +161,23 @@ class UNet(nn.Module):
         self.net = NetLevel(config, 0)
 
     def forward(
-        self,
-        x: Signal,
-        sigma: Level,
-        latent: Latent | None = None,
-        embedding: Embedding | Heard | None = None,
-        levels: Levels | None = None,
+        self, x: Signal, sigma: Level, latent: Latent | None = None, embedding: Embedding | None = None
     ) -> Signal:
-        """v_hat; `levels` from `tell`, where sigma is the same for every item.
-
-        Raises ValueError where the length does not divide by the stride, or a condition is missing or unheard."""
-        config = self.config
-        to_stride(x.shape[-1], config.stride, paper_exact=True)
-        if (latent is not None) != (config.inject_depth is not None):
-            raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
-        if latent is not None and config.inject_depth is not None:
-            check_latent(latent.shape[-1], x.shape[-1], config.factors[: config.inject_depth + 1])
-        if (embedding is not None) != any(config.cross_attentions):
-            raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
-        features = self.noise_level(sigma) if levels is None else levels[sigma[0].item()]
-        return self.net(x, features, latent, embedding)
-
-    def tell(self, sigma: Level) -> Levels:
-        """All that depends on the noise level alone, for each sigma: read once for all steps and windows."""
-        features = self.noise_level(sigma)
-        layers: list[nn.Module] = [module.linear for module in self.modules() if isinstance(module, Modulation)]
-        layers += [module.skip for module in self.modules() if isinstance(module, NetLevel)]
-        everything = {linear: told(linear, features) for linear in layers}
-        at = lambda i: {linear: rows[i : i + 1] for linear, rows in everything.items()}  # noqa: E731
-        return {s: at(i) for i, s in enumerate(sigma.tolist())}
-
-    def hear(self, embedding: Embedding) -> Heard:
-        """Every cross-attention's keys and values of a text: passed in its place, it is read once for all steps."""
-        cross = [module for module in self.modules() if isinstance(module, Attention) and module.hears_text]
-        return {attention: attention.listen(embedding) for attention in cross}
+        """v_hat of x at noise level sigma. Raises ValueError where the length does not divide by the stride, or where a
+        condition is missing or has no layer that takes it."""
+        check_inputs(self.config, x, latent, embedding is not None)
+        return self.net(x, self.noise_level(sigma), latent, embedding)
 
 
-def injects(config: UNetConfig, depth: int) -> bool:
-    """Whether the latent enters at this depth."""
-    deepest = -1 if config.inject_depth is None else config.inject_depth
-    return depth == deepest or (config.inject_everywhere and depth < deepest)
+def check_inputs(config: UNetConfig, x: Signal, latent: Latent | None, has_text: bool) -> None:
+    """Raises ValueError as `UNet.forward` does."""
+    to_stride(x.shape[-1], config.stride, paper_exact=True)
+    if (latent is not None) != (config.inject_depth is not None):
+        raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
+    if latent is not None and config.inject_depth is not None:
+        check_latent(latent.shape[-1], x.shape[-1], config.factors[: config.inject_depth + 1])
+    if has_text != any(config.cross_attentions):
+        raise ValueError("a text embedding is needed exactly where the U-Net has cross-attention")
 
 
 def check_unet_config(config: UNetConfig) -> None:

@@ -1,3 +1,5 @@
+from mousai.small.stages import new_dmae
+
 """Every test runs with shapes checked, offline, on one thread, and writes below a folder of this session.
 
 A test without a tier of its own is a unit test: it starts no process and asks no network, which is held to.
@@ -28,11 +30,18 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from mousai.config import DataConfig, DMAEConfig, EncoderConfig, Profile, UNetConfig  # noqa: E402
+from mousai.config import (  # noqa: E402
+    GENRES,  # noqa: E402
+    DataConfig,
+    DMAEConfig,
+    EncoderConfig,
+    Profile,
+    UNetConfig,
+)
 from mousai.data.embedded import data_dir  # noqa: E402
 from mousai.data.records import Record, write_manifest  # noqa: E402
 from mousai.data.sound import write_flac  # noqa: E402
-from mousai.small.profiles import GENRES, SMOKE  # noqa: E402
+from mousai.small.profiles import SMOKE  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("full")  # pytest --hypothesis-profile full: as many cases as each test of chance says
@@ -218,14 +227,13 @@ def t5_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def stack(tiny, t5_folder):
     """Both stages of the tiny profile, untrained, reading prompts with the tiny T5."""
-    from mousai.checkpoint import new_tcld
     from mousai.config import TextConfig
-    from mousai.dmae import DMAE
     from mousai.inference.pipeline import Mousai
+    from mousai.small.stages import new_tcld
     from mousai.text import load_text_encoder
 
     tcld = replace(tiny.tcld, text=TextConfig(str(t5_folder), features=16))
     profile = replace(tiny, tcld=replace(tcld, unet=replace(tcld.unet, embedding_features=16)))
     torch.manual_seed(0)
-    dmae, net = DMAE(profile.dmae).eval(), new_tcld(profile).eval()
+    dmae, net = new_dmae(profile.dmae).eval(), new_tcld(profile).eval()
     return Mousai(profile, load_text_encoder(profile.tcld.text), net, dmae)

@@ -54,9 +54,9 @@ def train(
     if weights and model != "tcld":
         raise typer.BadParameter("'--weights' is for tcld, the folder of its stage 1: leave it out")
     offline(profile)
-    from mousai.checkpoint import weights_path
     from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile
+    from mousai.small.stages import weights_path
     from mousai.training.command import summary, train_stage, with_checkpointing
     from mousai.training.resume import Run
 
@@ -86,9 +86,9 @@ def import_weights(
     profile: Profile = "a100",
 ) -> None:
     """Turn a file of weights of the authors' packages into ours; code in it is never run."""
-    from mousai.checkpoint import weights_path
     from mousai.interop.authors import import_weights as run
     from mousai.small.profiles import get_profile
+    from mousai.small.stages import weights_path
 
     path, card = run(file, out, get_profile(profile))
     place = weights_path(get_profile(profile), card["model"])

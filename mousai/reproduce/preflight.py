@@ -1,7 +1,7 @@
 """The a100 profile rehearsed: its networks and lengths, a step of each, tiny data, no network, on any machine.
 
 What a100 would fetch is replaced by something of the same shape with random weights, in a Hugging Face cache of the
-rehearsal's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below `home()`,
+rehearsal's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below `runs_dir()`,
 where no real run looks, and every caption says what it is.
 
 python -m mousai.reproduce.preflight t5       makes one of `MAKERS`, its name as JSON on the last line
@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mousai.files import home, write_text
-from mousai.small.profiles import A100_REHEARSAL, GENRES, REHEARSAL
+from mousai.config import GENRES
+from mousai.files import runs_dir, write_text
+from mousai.small.profiles import A100_REHEARSAL, REHEARSAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,12 +29,12 @@ WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Elect
 
 
 def apart() -> None:
-    """From here on this process, and all that it starts, writes to `rehearsal/` below `home()`, finds models there
+    """From here on this process, and all that it starts, writes to `rehearsal/` below `runs_dir()`, finds models there
     alone, and asks nobody. The user's own data set is left out. To be called before anything of Hugging Face's loads.
     """
-    if os.environ.get("HF_HUB_CACHE") == str(home() / "hub"):
+    if os.environ.get("HF_HUB_CACHE") == str(runs_dir() / "hub"):
         return  # it is already
-    place = home().resolve() / "rehearsal"
+    place = runs_dir().resolve() / "rehearsal"
     os.environ |= {"MOUSAI_HOME": str(place), "HF_HUB_CACHE": str(place / "hub"), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MOUSAI_DATA", None)
 
@@ -55,8 +56,9 @@ def prepare() -> None:
 
 def made(name: str) -> bool:
     """Whether it is there, whole, and of the profile as it is now."""
-    from mousai.checkpoint import read_card, weights_path
-    from mousai.evaluation.clap import LAION
+    from mousai.checkpoint import read_card
+    from mousai.evaluation.laion import LAION
+    from mousai.small.stages import weights_path
 
     if name in ("dmae", "tcld"):
         config = json.loads(json.dumps(asdict(getattr(A100_REHEARSAL, name))))
@@ -123,7 +125,7 @@ def make_checkpoint() -> None:
     import laion_clap  # needs the tokenizers
     import torch
 
-    from mousai.evaluation.clap import LAION
+    from mousai.evaluation.laion import LAION
 
     torch.manual_seed(A100_REHEARSAL.seed)
     model = laion_clap.CLAP_Module(enable_fusion=False, amodel="HTSAT-base", device="cpu").model
@@ -138,17 +140,22 @@ def make_checkpoint() -> None:
 
 def make_dmae() -> None:
     """Stage 1 after a step, shipped as `mousai train dmae --ship` does it."""
-    from mousai.training.setup import ship, train_dmae
+    from mousai.data.dataset import workspace
+    from mousai.training.export import export_weights
+    from mousai.training.setup import train_dmae
 
-    ship(A100_REHEARSAL, "dmae", *train_dmae(A100_REHEARSAL))
+    export_weights(A100_REHEARSAL, "dmae", *train_dmae(workspace(A100_REHEARSAL, os.environ)))
 
 
 def make_tcld() -> None:
     """Stage 2 after a step."""
-    from mousai.checkpoint import load_dmae
-    from mousai.training.setup import ship, train_tcld
+    from mousai.data.dataset import workspace
+    from mousai.small.stages import load_dmae
+    from mousai.training.export import export_weights
+    from mousai.training.setup import train_tcld
 
-    ship(A100_REHEARSAL, "tcld", *train_tcld(A100_REHEARSAL, load_dmae(A100_REHEARSAL)))
+    space = workspace(A100_REHEARSAL, os.environ)
+    export_weights(A100_REHEARSAL, "tcld", *train_tcld(space, load_dmae(A100_REHEARSAL)))
 
 
 MAKERS = {"t5": make_t5, "laion": make_laion, "dmae": make_dmae, "tcld": make_tcld}

@@ -7,9 +7,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from mousai.config import DMAEConfig
-from mousai.dmae import DMAE, READ_FLOOR
-from mousai.encoder import linear_magnitude, log_magnitude
+from mousai.dmae import DMAE
 from mousai.shapes import Magnitude, Wave
+from mousai.small.dmae import READ_FLOOR
+from mousai.small.encoder import linear_magnitude, log_magnitude
 from mousai.spectrogram import magnitude
 
 PCA_SPREAD = 0.4  # standard deviation of each latent channel at the start

@@ -26,8 +26,8 @@ from mousai.data.packing import Job, write_shard, write_shards
 from mousai.data.records import Manifest, Record, read_manifest
 from mousai.data.shards import WINDOW, Epochs, Index, Shard, Shards, read_index, write_index
 from mousai.data.sound import write_flac
-from mousai.dmae import DMAE
 from mousai.small.profiles import PROFILES
+from mousai.small.stages import new_dmae
 from mousai.training import setup
 from mousai.training.resume import Run
 from mousai.training.setup import train_dmae, train_tcld
@@ -187,7 +187,7 @@ def test_a_training_on_shards_resumes_in_mid_epoch_bit_identically(tiny, sharded
 def test_stage_two_trains_on_every_chunk_of_the_shards_once_an_epoch(tiny, sharded_space, monkeypatch):
     monkeypatch.setattr(setup, "load_text_encoder", lambda *_: lambda texts: torch.zeros(len(texts), 64, 384))
     torch.manual_seed(0)
-    dmae = DMAE(tiny.dmae)
+    dmae = new_dmae(tiny.dmae)
     latents = setup.open_latents(sharded_space, dmae, "train")
     batches = setup.caption_batches(sharded_space, latents, 4)
     heard = torch.cat([batches(number)[0] for number in (0, 1)])

@@ -14,10 +14,11 @@ from typer.main import get_command
 from mousai import checkpoint, cli, train
 from mousai.bench.plan import GPUS
 from mousai.cli import arguments
-from mousai.diffusion import SAMPLERS
-from mousai.files import home
+from mousai.files import runs_dir
 from mousai.inference.audio import FORMATS
+from mousai.inference.samplers import SAMPLERS
 from mousai.reproduce import run as reproduce
+from mousai.small import stages as small_stages
 from mousai.small.profiles import PROFILES
 
 BAD = [
@@ -176,7 +177,7 @@ def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, ca
 
 def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PROFILES, "smoke", tiny)
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
     tcld = str(tmp_path / "tcld.safetensors")
     package, more = (
         tmp_path / "package",
@@ -188,14 +189,14 @@ def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, ti
             cli.main(["train", *words, "--profile", "smoke", "--steps", "2", "--device", "cpu"])
         assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    places = [package / "dmae", tmp_path / "tcld", home() / "training" / "smoke-dmae" / "dmae", package / "tcld"]
+    places = [package / "dmae", tmp_path / "tcld", runs_dir() / "training" / "smoke-dmae" / "dmae", package / "tcld"]
     assert [line.split(": 2 steps, loss ")[0] for line in lines] == [f"{place}.safetensors" for place in places]
     assert all(place.with_suffix(".json").is_file() for place in places)
     cards = [checkpoint.read_card(place.with_suffix(".safetensors")) for place in places]
     assert [card["start"]["sha256"] for card in cards[2:]] == [card["sha256"] for card in cards[:2]]
     for run in ("smoke-dmae", "smoke-tcld"):  # what the training was watched by
         assert {"validation.csv", "best.safetensors", "clips"} <= {
-            p.name for p in (home() / "training" / run).iterdir()
+            p.name for p in (runs_dir() / "training" / run).iterdir()
         }
 
 
@@ -219,7 +220,7 @@ def test_a_training_that_is_told_to_end_saves_what_it_has_and_goes_on_later(tiny
         signal.signal(signal.SIGTERM, ours)
     printed = capsys.readouterr()
     assert "mousai: interrupted: what was trained is kept, go on with --resume\n" in printed.err
-    assert pd.read_csv(home() / "training" / "smoke-dmae" / "history.csv").step.tolist() == [0, 1, 2, 3]
+    assert pd.read_csv(runs_dir() / "training" / "smoke-dmae" / "history.csv").step.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("paper_size", [False, True])

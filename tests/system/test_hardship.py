@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 from mousai import cli
 from mousai.data.imported import import_music
 from mousai.files import write_text
-from mousai.inference.pipeline import write_audio
+from mousai.inference.audio import write_audio
 from mousai.reproduce import run as reproduce
 from mousai.reproduce import run_log as ledger
 from mousai.reproduce.run_log import Ledger
 from mousai.small.profiles import SMOKE
-from mousai.train import fit
+from mousai.training.loop import fit
+from mousai.training.resume import Run
 
+pytestmark = pytest.mark.system
 FULL = "No space left on device: free some space and run the same again: what is finished is kept\n"
 
 
@@ -34,7 +36,7 @@ def disk(tmp_path):
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True)
     if mounted.returncode:
-        pytest.skip("needs the right to mount a small disk")
+        pytest.skip("needs the right to mount a small disk: run it as root")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 
@@ -82,15 +84,15 @@ def test_sound_that_does_not_fit_is_one_line_and_the_old_sound_stays(disk, endin
 
 
 def test_training_on_a_full_disk_keeps_the_last_two_saves_and_goes_on_from_there(disk):
-    fit(line(), batches, CONFIG, 3, run=disk)
-    fit(line(), batches, CONFIG, 5, run=disk, resume=True)
+    fit(line(), batches, CONFIG, 3, run=Run(disk))
+    fit(line(), batches, CONFIG, 5, run=Run(disk, resume=True))
     before = {name: (disk / f"{name}.safetensors").read_bytes() for name in ("last", "previous")}
     filler = fill(disk)
     with pytest.raises(OSError, match="No space left"):
-        fit(line(), batches, CONFIG, 9, run=disk, resume=True)
+        fit(line(), batches, CONFIG, 9, run=Run(disk, resume=True))
     assert {name: (disk / f"{name}.safetensors").read_bytes() for name in before} == before
     filler.unlink()
-    net, _ = fit(line(), batches, CONFIG, 9, run=disk, resume=True)
+    net, _ = fit(line(), batches, CONFIG, 9, run=Run(disk, resume=True))
     whole, _ = fit(line(), batches, CONFIG, 9)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), whole.parameters(), strict=True))
     assert load_file(disk / "last.safetensors")
@@ -185,7 +187,7 @@ def test_a_clock_that_goes_back_loses_no_result_and_gives_no_negative_times(less
     assert statuses(capsys.readouterr().out) == [("01_first", "ok"), ("01_first", "cached")]
     entries = Ledger(lessons.parent / "home" / "ledgers" / "smoke.jsonl").entries()
     assert entries[0]["time"] > entries[1]["time"] and all(entry["seconds"] >= 0 for entry in entries)
-    _, history = fit(line(), batches, CONFIG, 3, run=lessons.parent / "run")
+    _, history = fit(line(), batches, CONFIG, 3, run=Run(lessons.parent / "run"))
     assert (history["seconds"] >= 0).all() and (history["waited"] >= 0).all()
 
 

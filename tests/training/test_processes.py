@@ -14,7 +14,9 @@ from helpers.launched import TOGETHER
 from helpers.lines import CONFIG, batches, line
 from torch.testing import assert_close
 
-from mousai.train import fit, is_main, over_processes
+from mousai.training.loop import fit
+from mousai.training.processes import split_batch
+from mousai.training.resume import Run
 
 STEPS = 6
 
@@ -36,7 +38,7 @@ def launched(folder: Path, processes: int, *numbers: int) -> subprocess.Complete
 def alone(tmp_path_factory) -> Path:
     """The same training in one process, of a model that computes nothing again."""
     run = tmp_path_factory.mktemp("alone")
-    fit(line(), batches, TOGETHER, STEPS, run=run, device=torch.device("cpu"))
+    fit(line(), batches, TOGETHER, STEPS, device=torch.device("cpu"), run=Run(run))
     return run
 
 
@@ -46,12 +48,14 @@ def same(a: Path, b: Path) -> None:
     assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.system
 def test_two_processes_train_as_one_does(alone, tmp_path):
     ran = launched(tmp_path, 2, STEPS)
     assert ran.returncode == 0, ran.stderr
     same(tmp_path, alone)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_process_ends_the_run_clearly_and_any_number_goes_on(alone, tmp_path, processes):
     ran = launched(tmp_path, 2, STEPS, 3)
@@ -70,6 +74,7 @@ ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--
 ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_the_command_trains_in_two_processes_and_one_writes(launcher, tiny_data, home, tmp_path):
     train = ["-m", "mousai", "train", "dmae", "--profile", "smoke", "--steps", "2", "--device", "cpu"]
@@ -78,7 +83,7 @@ def test_the_command_trains_in_two_processes_and_one_writes(launcher, tiny_data,
     ran = subprocess.run(words, env=kept, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("dmae.safetensors: 2 steps, loss ") == 1
-    assert len(pd.read_csv(home / "training" / "smoke-dmae" / "history.csv")) == 2
+    assert len(pd.read_csv(tmp_path / "dmae" / "history.csv")) == 2
     assert (tmp_path / "dmae.json").is_file()
 
 
@@ -86,20 +91,12 @@ def test_the_command_trains_in_two_processes_and_one_writes(launcher, tiny_data,
     ("world", "batch", "accumulate", "expected"),
     [(1, 8, 1, (8, 1)), (2, 8, 1, (4, 2)), (4, 8, 2, (4, 4)), (2, 8, 4, (8, 4))],
 )
-def test_the_global_batch_stays_and_every_process_has_as_many(monkeypatch, world, batch, accumulate, expected):
-    monkeypatch.setenv("WORLD_SIZE", str(world))
-    config = over_processes(replace(CONFIG, batch=batch, accumulate=accumulate))
+def test_the_global_batch_stays_and_every_process_has_as_many(world, batch, accumulate, expected):
+    config = split_batch(replace(CONFIG, batch=batch, accumulate=accumulate), world)
     assert (config.batch, config.accumulate) == expected
     assert config.batch * config.accumulate == batch * accumulate and config.accumulate % world == 0
 
 
-def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="batch 8 does not divide over 3 processes: start fewer"):
-        over_processes(replace(CONFIG, batch=8))
-
-
-def test_the_first_process_is_the_one_that_writes(monkeypatch):
-    assert is_main()
-    monkeypatch.setenv("RANK", "1")
-    assert not is_main()
+        split_batch(replace(CONFIG, batch=8), 3)

@@ -1,4 +1,4 @@
-"""What training is watched by: the same measure every time, written down, and without a trace in the training."""
+"""Validation in training: the same measure every time, written down, and without a trace in the training."""
 
 from pathlib import Path
 
@@ -12,15 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.checkpoint import new_tcld
 from mousai.data.records import prompt, read_manifest
 from mousai.diffusion import add_noise, alpha_beta, v_target
-from mousai.dmae import DMAE
+from mousai.small.stages import new_dmae, new_tcld
 from mousai.text import load_text_encoder
-from mousai.training import setup as stages
-from mousai.training import validation as watch
+from mousai.training import setup, validation
+from mousai.training.resume import Run
 from mousai.training.setup import encode_split, train_dmae
-from mousai.training.validation import SIGMAS, Validation, draw, watch_dmae, watch_tcld
+from mousai.training.validation import SIGMAS, Validation, dmae_validation, draw, tcld_validation
 
 CPU = torch.device("cpu")
 
@@ -28,9 +27,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """Few items, empty pictures, and a start from PCA in a moment."""
-    monkeypatch.setattr(watch, "ITEMS", 3)
-    monkeypatch.setattr(watch, "draw", lambda waves, path, sample_rate: path.touch())
-    monkeypatch.setattr(stages, "PCA_CROPS", 4)
+    monkeypatch.setattr(validation, "ITEMS", 3)
+    monkeypatch.setattr(validation, "draw", lambda waves, path, sample_rate: path.touch())
+    monkeypatch.setattr(setup, "PCA_CROPS", 4)
 
 
 class Knows(nn.Module):
@@ -49,15 +48,15 @@ def items() -> torch.Tensor:
     return 0.1 * torch.randn(3, 2, 2048, generator=torch.Generator().manual_seed(1))
 
 
-def validation(tiny, run: Path, resume: bool = False, told=lambda x_0: x_0, **named) -> Validation:
+def of_knows(tiny, run: Path, resume: bool = False, told=lambda x_0: x_0, **named) -> Validation:
     """Of a `Knows`, with `told` of x_0 as the condition."""
     held_out = lambda model: (items(), told(items()), model.net)  # noqa: E731
     return Validation(tiny, run, resume, "latent", held_out, lambda model: [items()[:1]], **named)
 
 
 def after(tiny, run: Path, errors: list[float], resume: bool = False, first: int = 1) -> Validation:
-    """A watch called at one step after another, on models that are wrong by so much."""
-    seen = validation(tiny, run, resume)
+    """Validation called at one step after another, on models that are wrong by so much."""
+    seen = of_knows(tiny, run, resume)
     for step, error in enumerate(errors, first):
         seen(step, Knows(error))
     return seen
@@ -86,10 +85,10 @@ def test_shuffled_is_the_loss_with_the_neighbours_condition(tiny, tmp_path):
         assert row.shuffled > row.loss + 1e-4
 
 
-def test_every_watch_measures_the_same_way(tiny, tiny_data, tmp_path):
+def test_every_validation_measures_the_same_way(tiny, space, tmp_path):
     torch.manual_seed(0)
-    model = DMAE(tiny.dmae).eval()
-    one, other = (watch_dmae(tiny, tmp_path / name, CPU) for name in "ab")
+    model = new_dmae(tiny.dmae).eval()
+    one, other = (dmae_validation(space, tmp_path / name) for name in "ab")
     one(10, model)
     torch.manual_seed(5)
     one(20, model)
@@ -107,7 +106,7 @@ def test_the_best_weights_are_kept_and_of_which_step_they_are(tiny, tmp_path):
         assert_close(file.get_tensor("error"), torch.tensor([0.1]))
 
 
-def test_a_resumed_watch_keeps_earlier_rows_and_the_best_of_them(tiny, tmp_path):
+def test_a_resumed_validation_keeps_earlier_rows_and_the_best_of_them(tiny, tmp_path):
     after(tiny, tmp_path, [0.5, 0.1, 0.3])
     after(tiny, tmp_path, [0.2, 0.2], resume=True, first=3)  # the run had been saved after step 2
     rows = table(tmp_path).groupby("step").loss.mean()
@@ -117,13 +116,13 @@ def test_a_resumed_watch_keeps_earlier_rows_and_the_best_of_them(tiny, tmp_path)
 
 
 def test_what_was_measured_last_is_one_entry_a_level_and_nothing_before_the_first_time(tiny, tmp_path):
-    assert validation(tiny, tmp_path).last() == []
+    assert of_knows(tiny, tmp_path).last() == []
     last = after(tiny, tmp_path, [0.5, 0.1]).last()
     assert [(row["step"], row["sigma"]) for row in last] == [(2, sigma) for sigma in SIGMAS]
     assert_close([row["loss"] for row in last], [0.01] * len(SIGMAS), atol=1e-4, rtol=0)
 
 
-def test_a_fresh_watch_forgets_the_run_before(tiny, tmp_path):
+def test_a_new_validation_forgets_the_run_before(tiny, tmp_path):
     after(tiny, tmp_path, [0.1, 0.1, 0.1])
     after(tiny, tmp_path, [0.5])
     assert set(table(tmp_path).step) == {1}
@@ -148,29 +147,32 @@ def test_tensorboard_shows_the_tables_numbers(tiny, tmp_path):
 def lines(seen: Validation, step: int, error: float, capsys) -> list[str]:
     capsys.readouterr()
     seen(step, Knows(error))
-    return capsys.readouterr().err.splitlines()
+    measured, *warned = capsys.readouterr().err.splitlines()
+    loss = error**2
+    assert measured.startswith(f"step {step}: validation loss {loss:.4f} (sigma 0.1: {loss:.4f}, 0.3: ")
+    return warned
 
 
 def test_a_condition_that_makes_no_difference_is_said_in_a_line_once_something_could_hear_it(tiny, tmp_path, capsys):
     same = lambda x_0: x_0[:1].expand_as(x_0)  # noqa: E731
-    seen = validation(tiny, tmp_path, told=same, warm=10)
+    seen = of_knows(tiny, tmp_path, told=same, pretraining=10)
     assert lines(seen, 10, 0.5, capsys) == []
     assert lines(seen, 11, 0.5, capsys) == ["step 11: the latent is ignored: a shuffled one costs only x1.00"]
-    assert lines(validation(tiny, tmp_path), 11, 0.0, capsys) == []
+    assert lines(of_knows(tiny, tmp_path), 11, 0.0, capsys) == []
 
 
 def test_a_latent_at_its_limits_is_said_in_a_line_and_a_text_is_not(tiny, tmp_path, capsys):
-    seen = validation(tiny, tmp_path, told=lambda x_0: 5 + 50 * x_0)
+    seen = of_knows(tiny, tmp_path, told=lambda x_0: 5 + 50 * x_0)
     [line] = [line for line in lines(seen, 1, 0.0, capsys) if "saturated" in line]
     assert line.startswith("step 1: the latent is saturated: ") and line.endswith(" % of it beyond 0.99")
     seen.condition = "text"
     assert not [line for line in lines(seen, 2, 0.0, capsys) if "saturated" in line]
 
 
-def test_stage_ones_clip_is_the_first_crop_through_the_latent_heard_and_seen(tiny, tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "draw", draw)
+def test_stage_ones_clip_is_the_first_crop_through_the_latent_heard_and_seen(tiny, space, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "draw", draw)
     torch.manual_seed(0)
-    model, seen = DMAE(tiny.dmae).eval(), watch_dmae(tiny, tmp_path, CPU)
+    model, seen = new_dmae(tiny.dmae).eval(), dmae_validation(space, tmp_path)
     seen(7, model)
     assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["7.ogg", "7.png"]
     wave, rate = soundfile.read(tmp_path / "clips" / "7.ogg")
@@ -184,21 +186,21 @@ def test_stage_ones_clip_is_the_first_crop_through_the_latent_heard_and_seen(tin
     assert_close(told[:1], z, atol=1e-5, rtol=1e-5)
 
 
-def test_stage_one_is_watched_on_the_valid_split_alone(tiny, tiny_data, tmp_path):
+def test_stage_one_is_validated_on_the_valid_split_alone(tiny, tiny_data, tmp_path, space):
     for record in read_manifest(tiny_data / "manifest.jsonl"):
         if record.split != "valid":
             (tiny_data / record.file).unlink()
-    watch_dmae(tiny, tmp_path, CPU)(1, DMAE(tiny.dmae).eval())
+    dmae_validation(space, tmp_path)(1, new_dmae(tiny.dmae).eval())
 
 
-def test_stage_two_is_watched_on_latents_beside_their_own_prompts(tiny, tiny_data, tmp_path):
+def test_stage_two_is_validated_on_latents_beside_their_own_prompts(tiny, tiny_data, tmp_path, space):
     torch.manual_seed(0)
-    dmae, tcld = DMAE(tiny.dmae).eval(), new_tcld(tiny).eval()
+    dmae, tcld = new_dmae(tiny.dmae).eval(), new_tcld(tiny).eval()
     tcld.latent_std.fill_(0.5)
-    seen = watch_tcld(tiny, dmae, tmp_path, CPU)
+    seen = tcld_validation(space, dmae, tmp_path)
     seen(3, tcld)
     x_0, told, _ = seen.held_out(tcld)
-    latents, encoder = encode_split(tiny, dmae, "valid"), load_text_encoder(tiny.tcld.text, CPU)
+    latents, encoder = encode_split(space, dmae, "valid"), load_text_encoder(tiny.tcld.text, CPU)
     [record] = [record for record in read_manifest(tiny_data / "manifest.jsonl") if record.split == "valid"]
     for z, embedding in zip(x_0, told, strict=True):
         [k] = [k for k in range(record.chunks) if torch.equal(latents[k] / 0.5, z)]
@@ -207,23 +209,23 @@ def test_stage_two_is_watched_on_latents_beside_their_own_prompts(tiny, tiny_dat
     assert len(table(tmp_path)) == len(SIGMAS)
 
 
-def test_a_watch_leaves_the_random_states_as_they_were(tiny, tiny_data, tmp_path):
-    seen, model = watch_dmae(tiny, tmp_path, CPU), DMAE(tiny.dmae).eval()
+def test_validation_leaves_the_random_states_as_they_were(tiny, space, tmp_path):
+    seen, model = dmae_validation(space, tmp_path), new_dmae(tiny.dmae).eval()
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     seen(1, model)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]
 
 
-def test_a_watched_training_is_bit_identical_to_one_that_is_not(tiny, tiny_data, tmp_path):
-    plain, expected = train_dmae(tiny, steps=3, device=CPU)
-    watched, history = train_dmae(tiny, steps=3, device=CPU, watch=watch_dmae(tiny, tmp_path, CPU))
+def test_a_validated_training_is_bit_identical_to_one_that_is_not(space, tmp_path):
+    plain, expected = train_dmae(space, 3)
+    watched, history = train_dmae(space, 3, Run(callback=dmae_validation(space, tmp_path)))
     assert_close(dict(watched.state_dict()), dict(plain.state_dict()), atol=0, rtol=0)
     assert history.loss.tolist() == expected.loss.tolist()
-    assert set(table(tmp_path).step) == {3}
+    assert set(table(tmp_path).step) == {0, 3}
 
 
-def test_nothing_half_written_is_left_beside_what_a_watch_wrote(tiny, tmp_path):
+def test_nothing_half_written_is_left_beside_what_it_wrote(tiny, tmp_path):
     after(tiny, tmp_path, [0.5])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.safetensors",

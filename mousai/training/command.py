@@ -1,0 +1,73 @@
+"""What `mousai train` does: one stage, from its data to weights with a card."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mousai.config import Profile
+from mousai.data.dataset import Workspace
+from mousai.inference.codec import encoder_hash
+from mousai.inference.precision import choose_device
+from mousai.training.export import export_weights
+from mousai.training.processes import main_first, process_state
+from mousai.training.resume import Run, check_unused, read_plan
+from mousai.training.setup import open_dmae, train_dmae, train_tcld
+from mousai.training.validation import dmae_validation, tcld_validation
+
+
+def train_stage(
+    space: Workspace, stage: str, path: Path, run: Run, steps: int | None = None, weights: Path | None = None
+) -> pd.DataFrame | None:
+    """Train "dmae" or "tcld", write its weights and card to `path`, and return the history of `fit`.
+
+    `weights`: the folder of the stage 1 that "tcld" is trained on, the profile's own by default. Of several processes
+    only the main one writes; the others return None. Without music in the valid split nothing is validated.
+    """
+    assert run.folder is not None
+    device = choose_device(space.device)
+    dmae = None
+    validation = None
+    with main_first(device):
+        if not run.resume:
+            check_unused(run.folder)
+        if stage == "tcld":
+            dmae = open_dmae(space, weights)
+        if not space.data.has("valid"):
+            print(f"{space.root}: no music in the valid split: training goes on without validation", file=sys.stderr)
+        elif dmae is not None:
+            validation = tcld_validation(space, dmae, run.folder, run.resume)
+        else:
+            validation = dmae_validation(space, run.folder, run.resume)
+    run = replace(run, callback=validation)
+    if dmae is not None:
+        model, history = train_tcld(space, dmae, steps, run)
+    else:
+        model, history = train_dmae(space, steps, run)
+    if not process_state(device).is_main_process:
+        return None
+    start = read_plan(replace(run, resume=True)).get("start")
+    notes = {
+        "validation": validation.last() if validation else None,
+        "encoder": encoder_hash(dmae) if dmae else None,
+    }
+    export_weights(space.profile, stage, model, history, path, start["card"] if start else None, notes)
+    return history
+
+
+def with_checkpointing(profile: Profile) -> Profile:
+    """The profile with activation checkpointing in both stages."""
+    return replace(
+        profile,
+        dmae_train=replace(profile.dmae_train, checkpointing=True),
+        tcld_train=replace(profile.tcld_train, checkpointing=True),
+    )
+
+
+def summary(path: Path, history: pd.DataFrame) -> str:
+    """One line: the file, steps, loss, hours, and the share of time that was spent waiting for data."""
+    hours = history["seconds"].sum() / 3600
+    waited = history["waited"].sum() / history["seconds"].sum()
+    loss = history["loss"].tail(100).mean()
+    return f"{path}: {len(history)} steps, loss {loss:.4f}, {hours:.3f} hours, {waited:.0%} of them waiting for data"

@@ -1,0 +1,43 @@
+"""Training in several processes: who writes, who goes first, and how the batch is divided.
+
+`torchrun` and `accelerate launch` start the processes and say by their own protocol how many there are;
+accelerate reads it. One process alone is the same with a world of one.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import torch
+from accelerate import PartialState
+
+from mousai.config import TrainConfig
+from mousai.inference.precision import choose_device
+
+LONGEST_WAIT = timedelta(days=2)  # rendering or encoding a data set takes hours
+
+
+def process_state(device: torch.device | None = None) -> PartialState:
+    """This process among those that train together: `num_processes`, `process_index`, `is_main_process`."""
+    place = device or choose_device()
+    return PartialState(cpu=place.type == "cpu", timeout=LONGEST_WAIT)
+
+
+@contextmanager
+def main_first(device: torch.device | None = None) -> Iterator[None]:
+    """Within the block the main process is done before the others begin, so that they find what it has written."""
+    with process_state(device).main_process_first():
+        yield
+
+
+def split_batch(config: TrainConfig, processes: int) -> TrainConfig:
+    """The same global batch as smaller batches, so many that every process has as many of them.
+
+    Raises ValueError where the batch does not divide.
+    """
+    parts = processes // math.gcd(processes, config.accumulate)
+    if config.batch % parts:
+        raise ValueError(f"batch {config.batch} does not divide over {processes} processes: start fewer")
+    return replace(config, batch=config.batch // parts, accumulate=config.accumulate * parts)
