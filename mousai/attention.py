@@ -1,23 +1,22 @@
-"""Attention as the authors' package has it: of a signal to itself, or to a text."""
+"""Attention as the authors' package has it: of a signal to itself, or to a text (Section 3.2)."""
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.shapes import Activation, Embedding
 
-# what each cross-attention keeps of one text over all steps: keys, values, which positions are words
-Heard = dict[nn.Module, tuple[Tensor, Tensor, Tensor | None]]
-FEW_PAIRS = 2**18  # of 512 moments with one another: half a megabyte a head
+Heads = Float[Tensor, "batch heads _ head_features"]
+Mask = Bool[Tensor, "batch 1 1 tokens"]
 
 
 class Attention(nn.Module):
-    """y + attention(y, context): self-attention without context, cross-attention with text as context.
+    """x + attention(x, context): self-attention without context, cross-attention with a text as context.
 
-    No positions, no biases, no feed-forward. Text positions whose vector is all zeros are padding and not heard; the
-    authors hear padding, so their encoder's states of it are passed on (`TextConfig.paper_exact`).
-    `attention` writes out no large matrix of all pairs; `paper_exact` does, with the same result.
+    No positions, no biases, no feed-forward layer. Text positions whose vector is all zeros are padding and masked; the
+    authors mask nothing, so where their way is wanted the encoder's states of padding are passed on
+    (`TextConfig.paper_exact`). `paper_exact` writes out the matrix of all pairs, as their code does, to the same result.
     """
 
     def __init__(
@@ -29,45 +28,41 @@ class Attention(nn.Module):
         paper_exact: bool = False,
     ):
         super().__init__()
-        self.heads, inner, context = heads, heads * head_features, context_features or width
-        self.hears_text = context_features is not None
-        self.attend = attention_written_out if paper_exact else attention
-        self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(context)
+        inner = heads * head_features
+        self.heads = heads
+        self.is_cross = context_features is not None
+        self.attend = attention_written_out if paper_exact else F.scaled_dot_product_attention
+        self.norm = nn.LayerNorm(width)
+        self.norm_context = nn.LayerNorm(context_features or width)
         self.to_q = nn.Linear(width, inner, bias=False)
-        self.to_kv = nn.Linear(context, 2 * inner, bias=False)
+        self.to_kv = nn.Linear(context_features or width, 2 * inner, bias=False)
         self.to_out = nn.Linear(inner, width, bias=False)
 
-    def forward(self, x: Activation, context: Embedding | Heard | None = None) -> Activation:
-        y = x.transpose(1, 2).contiguous()  # once; else both norms and the sum copy it
-        k, v, mask = context[self] if isinstance(context, dict) else self.listen(y if context is None else context)
-        q = self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        out = self.attend(q, k, v, mask).transpose(1, 2).flatten(2)
-        return (y + self.to_out(out)).transpose(1, 2)
+    def forward(self, x: Activation, context: Embedding | None = None) -> Activation:
+        y = x.transpose(1, 2)  # [batch, length, width]
+        k, v, mask = self.keys_values(y if context is None else context)
+        out = self.attend(self.queries(y), k, v, mask)  # [batch, heads, length, head_features]
+        y = y + self.to_out(out.transpose(1, 2).flatten(2))
+        return y.transpose(1, 2)
 
-    def listen(self, context: Embedding) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys, values [batch, heads, length, features]; of a text also which positions are words."""
-        both = self.to_kv(self.norm_context(context)).unflatten(-1, (2, self.heads, -1))
-        k, v = both.permute(2, 0, 3, 1, 4)
-        return k, v, words(context) if self.hears_text else None
+    def queries(self, y: Float[Tensor, "batch length width"]) -> Heads:
+        """What each moment asks for."""
+        return self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, context: Float[Tensor, "batch _ _"]) -> tuple[Heads, Heads, Mask | None]:
+        """Keys and values of the context; of a text also the mask of its words."""
+        k, v = self.to_kv(self.norm_context(context)).chunk(2, dim=-1)  # each [batch, tokens, heads * head_features]
+        k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (k, v))
+        return k, v, word_mask(context) if self.is_cross else None
 
 
-def words(context: Embedding) -> Bool[Tensor, "batch 1 1 tokens"]:
+def word_mask(context: Embedding) -> Mask:
     """Which text positions are words: those whose vector is not zero; all of them where there is no word."""
-    said = context.any(dim=-1)
-    return (said | ~said.any(dim=-1, keepdim=True))[:, None, None]
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for [batch, heads, length, d], as torch has it, which never writes out all pairs.
-
-    Where nothing is to be learnt, on a CPU, its bfloat16 has half the speed of two products: there few are written out.
-    """
-    on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
-    few = on_cpu and q.shape[-2] * k.shape[-2] <= FEW_PAIRS
-    return (attention_written_out if few else F.scaled_dot_product_attention)(q, k, v, mask)
+    words = context.any(dim=-1)
+    return (words | ~words.any(dim=-1, keepdim=True))[:, None, None]
 
 
 def attention_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same with memory for length x length numbers a head."""
+    """softmax(q k^T / sqrt(d)) v for [batch, heads, length, d], with the matrix of all pairs in memory."""
     scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1)
     return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1) @ v

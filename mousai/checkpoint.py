@@ -2,34 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mousai.config import Profile
-from mousai.dmae import DMAE
-from mousai.files import aside, home, sha256, write_text
-from mousai.inference.precision import choose_device
-from mousai.tcld import TCLD
-
-Net = TypeVar("Net", DMAE, TCLD)
-
-
-def weights_path(profile: Profile, name: str) -> Path:
-    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or in_domain.
-
-    A rehearsal's lie below `home()`, where no other profile looks for any.
-    """
-    place = home() if profile.rehearsal else Path(__file__).parent
-    return place / "weights" / profile.name / f"{name}.safetensors"
+from mousai.files import atomic_write, sha256, write_text
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """safetensors, written aside and renamed."""
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
@@ -105,27 +89,3 @@ def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: st
                 f"{source}: tensor {name!r} is {found.get(name)} in the file and {expected.get(name)} in the model: "
                 "these weights are of another profile"
             )
-
-
-def load_dmae(profile: Profile, device: torch.device | None = None) -> DMAE:
-    """Stage 1 with the profile's shipped weights, ready to encode and decode."""
-    return shipped(DMAE(profile.dmae), profile, "dmae").to(device or choose_device()).eval()
-
-
-def new_tcld(profile: Profile) -> TCLD:
-    """Stage 2, untrained. Its window is the training crop in latent steps: 2048 in the paper."""
-    return TCLD(profile.tcld, window=profile.tcld.crop // profile.dmae.latent_stride)
-
-
-def load_tcld(profile: Profile, device: torch.device | None = None) -> TCLD:
-    """Stage 2 with the profile's shipped weights, ready to sample."""
-    return shipped(new_tcld(profile), profile, "tcld").to(device or choose_device()).eval()
-
-
-def shipped(model: Net, profile: Profile, name: str) -> Net:
-    """The model with the profile's weights. Errors as `load_weights`; ValueError where a rehearsal made them."""
-    path = weights_path(profile, name)
-    card = load_weights(model, path)
-    if card.get("profile", "").endswith("-rehearsal") and not profile.rehearsal:
-        raise ValueError(f"{path}: made in a rehearsal, in a step: train them with `mousai train {name}`")
-    return model

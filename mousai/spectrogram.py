@@ -1,4 +1,4 @@
-"""w -> m_w: the magnitude that stage 1 encodes, and the log-mel picture that figures and errors use."""
+"""w -> m_w, the magnitude that stage 1 encodes, and the log-mel spectrogram that figures and errors use."""
 
 import librosa
 import torch
@@ -24,18 +24,10 @@ def magnitude(w: Wave, n_fft: int = 1023, hop: int = 256) -> Magnitude:
     return stft.abs().reshape(batch, channels * stft.shape[-2], stft.shape[-1])
 
 
-def with_magnitude(w: Wave, m_w: Magnitude, n_fft: int = 1023, hop: int = 256) -> Wave:
-    """The waveform of w's phases and magnitudes m_w, as near as overlapping frames allow (Griffin and Lim, 1984)."""
-    window, flat = torch.hann_window(n_fft, device=w.device, dtype=w.dtype), w.flatten(0, 1)
-    stft = torch.stft(flat, n_fft, hop, window=window, center=True, normalized=True, return_complex=True)
-    changed = torch.polar(m_w.reshape(stft.shape), stft.angle())
-    return torch.istft(changed, n_fft, hop, window=window, normalized=True, length=w.shape[-1]).view_as(w)
-
-
 def log_mel(
     w: Wave, sample_rate: int = 48_000, n_fft: int = 2048, hop: int = 512, mels: int = 80
 ) -> Float[Tensor, "batch mels frames"]:
-    """log10(mel magnitude of the mono mix + 1e-3), the yardstick of `dmae.logmel_l1` (ours).
+    """log10(mel magnitude of the mono mix + 1e-3), which `dmae.logmel_l1` compares (ours).
 
     Silence is -3 everywhere, never -inf. Frames are `hop` samples apart (10.7 ms).
     """
@@ -47,5 +39,5 @@ def log_mel(
 
 
 def log_mel_l1(w: Wave, reference: Wave) -> Tensor:
-    """Mean absolute difference of two log-mel pictures, one number an item [batch]."""
+    """Mean absolute difference of two log-mel spectrograms, one number an item [batch]."""
     return (log_mel(w) - log_mel(reference)).abs().mean(dim=(1, 2))

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from mousai.config import TextConfig
 from mousai.shapes import Embedding
-from mousai.small.profiles import REHEARSAL
 
 
 class TextEncoder(nn.Module):
@@ -25,7 +24,7 @@ class TextEncoder(nn.Module):
         """Raises ValueError for an empty prompt or one of more than `tokens` tokens.
 
         With `paper_exact` prompts are padded to `tokens` and the states of padding passed on, as in the authors' code;
-        else padding is zeros, which cross-attention does not hear.
+        else padding is zeros, which cross-attention masks.
         """
         check_texts(texts)
         self.check_lengths(texts)
@@ -83,6 +82,5 @@ def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") ->
     except OSError as error:
         name = config.encoder
         mend = "put its files there" if Path(name).is_absolute() else f"fetch it once, `hf download {name}`"
-        mend = "`mousai reproduce --profile a100 --rehearse` makes it" if name.startswith(REHEARSAL) else mend
         raise FileNotFoundError(f"text encoder {name!r} is not in the local cache: {mend}") from error
     return TextEncoder(config, tokenizer, model).to(device)

@@ -5,9 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
+from mousai.config import A100, DMAEConfig, TCLDConfig, UNetConfig
 from mousai.diffusion import gaussian_like
-from mousai.small.profiles import A100
 
 NARROWER = {"a100": 1, "cpu": 4, "smoke": 16}
 

@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mousai.bench.efficiency import in_fresh_process, resident_peak_gb
 from mousai.bench.model_scales import NARROWER, sized
 from mousai.bench.paper_size import STAGES, build
-from mousai.config import Profile, TrainConfig
-from mousai.small.profiles import A100, get_profile
+from mousai.config import A100, Profile, TrainConfig
+from mousai.small.profiles import get_profile
 from mousai.training.activation_checkpointing import activation_checkpointing
 from mousai.unet import count_parameters
 

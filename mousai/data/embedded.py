@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mousai.config import DataConfig, Profile
+from mousai.config import GENRES, DataConfig, Profile
 from mousai.data.arranger import arrange
 from mousai.data.locking import one_writer, remove_temporary
 from mousai.data.records import Manifest, Record, parsed, write_manifest
@@ -22,7 +22,6 @@ from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
 from mousai.files import append_line, lines_of, sha256
 from mousai.progress import progress_bar
-from mousai.small.profiles import GENRES
 
 VERSION = 1  # of the arranger: raise it when the same seed gives other bytes
 RMS = 0.14  # of every piece over its whole length

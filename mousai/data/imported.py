@@ -26,7 +26,7 @@ from mousai.data.decoded import UNREAD, Skipped, resampled_blocks
 from mousai.data.records import Record, write_manifest
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
-from mousai.files import append_line, aside, lines_of, sha256, write_text
+from mousai.files import append_line, atomic_write, lines_of, sha256, write_text
 from mousai.progress import progress_bar
 
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".wma", ".aif", ".aiff")
@@ -166,7 +166,7 @@ def import_one(job: Job) -> dict[str, object]:
     """{"record": ...} or {"skipped": the reason}. Runs in a process of its own."""
     path = job.out / "audio" / f"{job.id}.flac"
     try:
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             chunks = copy_chunks(job.file, temporary, job.chunk)
     except Skipped as reason:
         return {"skipped": str(reason)}

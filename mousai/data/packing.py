@@ -21,7 +21,7 @@ from mousai.data.records import SPLITS, Record, Sound, load_chunk
 from mousai.data.shards import MOST, Index, Shard, describe, read_index, sharded, write_index
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.workers import Workers
-from mousai.files import append_line, aside, lines_of, sha256
+from mousai.files import append_line, atomic_write, lines_of, sha256
 from mousai.progress import progress_bar
 
 
@@ -109,7 +109,7 @@ def write_shard(job: Job) -> Shard:
         return job.noted
     from webdataset.writer import TarWriter
 
-    with aside(job.path) as temporary, temporary.open("wb") as file, TarWriter(file, mtime=0) as tar:
+    with atomic_write(job.path) as temporary, temporary.open("wb") as file, TarWriter(file, mtime=0) as tar:
         for number, (record, k) in enumerate(job.items, job.first):
             flac = flac_of(load_chunk(record, k, job.root))
             tar.write({"__key__": f"{number:09d}", "flac": flac, "json": describe(record, k)})

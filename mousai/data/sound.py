@@ -11,7 +11,7 @@ import soundfile
 
 from mousai.data.arranger import Arrangement
 from mousai.data.records import Sound
-from mousai.files import aside, sha256
+from mousai.files import atomic_write, sha256
 
 SAMPLE_RATE = 48_000
 KNEE, PEAK = 0.6, 0.97  # the limiter leaves what is below the knee as it is, and nothing passes the peak
@@ -63,6 +63,6 @@ def fader(arrangement: Arrangement, samples: int) -> np.ndarray:
 
 def write_flac(wave: Sound, path: Path) -> str:
     """Write 16-bit FLAC, aside and renamed. Returns the file's sha256; the same wave gives the same bytes."""
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         soundfile.write(temporary, wave.T, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return sha256(path)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from mousai.attention import Attention, attention_written_out
-from mousai.shapes import Embedding, Level, Signal
+from mousai.attention import Attention
+from mousai.shapes import Activation, Embedding, Level, Signal
 from mousai.unet import UNet
 
 
@@ -16,24 +16,27 @@ def attention_weights(unet: UNet, x: Signal, sigma: Level, embedding: Embedding 
     Memory grows with the square of the length: for pictures of a clip or two.
     """
     found: dict[str, Tensor] = {}
-    attentions = {name: module for name, module in unet.named_modules() if isinstance(module, Attention)}
-    before = {name: module.attend for name, module in attentions.items()}
+    attentions = {module: name for name, module in unet.named_modules() if isinstance(module, Attention)}
 
-    def watched(name: str):
-        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-            found[name] = attention_written_out(q, k, torch.eye(k.shape[-2], dtype=k.dtype, device=k.device), mask)
-            return found[name] @ v
+    def keep(module: Attention, inputs: tuple) -> None:
+        found[attentions[module]] = weights(module, *inputs)
 
-        return attend
-
+    hooks = [module.register_forward_pre_hook(keep) for module in attentions]
     try:
-        for name, module in attentions.items():
-            module.attend = watched(name)
         unet(x, sigma, embedding=embedding)
     finally:
-        for name, module in attentions.items():
-            module.attend = before[name]
+        for hook in hooks:
+            hook.remove()
     return found
+
+
+def weights(attention: Attention, x: Activation, context: Embedding | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) of one attention, [batch, heads, asking, asked], from what goes into it."""
+    y = x.transpose(1, 2)
+    q = attention.queries(y)
+    k, _, mask = attention.keys_values(y if context is None else context)
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
 
 
 def depth_of(name: str) -> int:

@@ -11,7 +11,6 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torchaudio.functional import griffinlim
 
-from mousai.checkpoint import load_dmae
 from mousai.config import DMAEConfig
 from mousai.data.dataset import Workspace
 from mousai.dmae import DMAE
@@ -19,7 +18,9 @@ from mousai.evaluation.real import original_set
 from mousai.evaluation.samples import ClipSet, cached, model_context
 from mousai.inference.precision import choose_device
 from mousai.shapes import Wave
+from mousai.small.config import has_magnitude_head
 from mousai.small.pca import fit_pca, folded, unfolded
+from mousai.small.stages import load_dmae
 
 PCA_CROPS = 64  # training crops that the directions are fitted on, as in notebook 04
 ITERATIONS = 32  # of Griffin-Lim
@@ -104,8 +105,3 @@ def griffin_lim_set(work: Workspace) -> ClipSet:
         return griffin_lim_from_z(loaded[0], torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
 
     return cached(work, "griffin_lim_from_z", real.prompts, make, context)
-
-
-def has_magnitude_head(config: DMAEConfig) -> bool:
-    """Whether stage 1 predicts a magnitude from z."""
-    return bool(config.envelope_bands or config.readout_weight)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mousai.checkpoint import load_weights, save_tensors, save_weights, weights_path
+from mousai.checkpoint import load_weights, save_tensors, save_weights
 from mousai.config import TextConfig, TrainConfig
 from mousai.data.clips import Chunks
 from mousai.data.dataset import Workspace
@@ -31,6 +31,7 @@ from mousai.files import sha256
 from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
+from mousai.small.stages import weights_path
 from mousai.spectrogram import log_mel
 from mousai.text import load_text_encoder
 from mousai.training.loop import fit

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mousai.checkpoint import load_dmae
 from mousai.data.dataset import Workspace
 from mousai.data.records import Record, load_chunk
-from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.evaluation.samples import ClipSet, as_prompt, cached, held_out, model_context
+from mousai.inference.long import Run, decode
 from mousai.inference.precision import choose_device
+from mousai.small.stages import load_dmae
 
 
 def held_out_pieces(work: Workspace) -> list[Record]:
@@ -93,6 +93,6 @@ def reconstruction_set(work: Workspace) -> ClipSet:
         dmae = loaded[0]
         w = torch.stack([real[i] for i in indices]).to(next(dmae.parameters()).device)
         generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
-        return dmae.decode(dmae.encode(w), steps, generator, w.shape[-1], None, get_sampler(sampler))
+        return decode(dmae, dmae.encode(w), Run(steps, sampler), generator, w.shape[-1])
 
     return cached(work, "reconstruction", real.prompts, make, context)

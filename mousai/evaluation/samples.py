@@ -16,13 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mousai.checkpoint import save_tensors, weights_path
+from mousai.checkpoint import save_tensors
 from mousai.data.dataset import Workspace
 from mousai.data.records import Record, prompt
 from mousai.files import sha256
 from mousai.inference.pipeline import Mousai
 from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
+from mousai.small.stages import weights_path
 
 BATCH = 4  # clips made at a time, which bounds memory
 NOISE_RMS = 0.1

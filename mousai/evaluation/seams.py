@@ -5,9 +5,9 @@ from torch import Tensor
 
 from mousai.config import Profile
 from mousai.data.dataset import Workspace
-from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.evaluation.real import original_set
+from mousai.inference.long import Run, decode
 from mousai.inference.windows import cross_fade, window_starts
 from mousai.shapes import Latent, Wave
 
@@ -31,7 +31,7 @@ def seam_energy(work: Workspace, model: DMAE, clips: int = 4, seed: int = 0) -> 
 def decoded(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:
     """As the profile samples."""
     sampling, generator = profile.sampling, torch.Generator().manual_seed(seed)
-    return model.decode(z, sampling.dmae_steps, generator, sampler=get_sampler(sampling.sampler))
+    return decode(model, z, Run(sampling.dmae_steps, sampling.sampler), generator)
 
 
 def decoded_apart(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:

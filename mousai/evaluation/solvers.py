@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mousai.config import Profile
 from mousai.data.dataset import Workspace
-from mousai.diffusion import get_sampler
 from mousai.evaluation.distance import distance_row, frechet_distance
 from mousai.evaluation.in_domain import InDomain
 from mousai.evaluation.real import original_set, other_set
 from mousai.evaluation.samples import evaluation_prompts
 from mousai.evaluation.statistics import bootstrap
+from mousai.inference.long import Run, decode
 from mousai.inference.pipeline import Mousai
 from mousai.progress import progress_bar
 from mousai.shapes import Wave
@@ -90,7 +90,7 @@ def reference(profile: Profile) -> Solver:
 def decoded(model: Mousai, z: Tensor, solver: Solver) -> Wave:
     """Those latents as sound."""
     batches = [
-        model.dmae.decode(z[i : i + BATCH], solver.steps, seeded(i), sampler=get_sampler(solver.sampler)).cpu()
+        decode(model.dmae, z[i : i + BATCH], Run(solver.steps, solver.sampler), seeded(i)).cpu()
         for i in range(0, len(z), BATCH)
     ]
     return torch.cat(batches)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from mousai.config import DMAEConfig, EncoderConfig, Profile
-from mousai.dmae import DMAE
+from mousai.config import EncoderConfig, Profile
+from mousai.small.config import SmallDMAEConfig
+from mousai.small.dmae import SmallDMAE
 from mousai.evaluation.structure import level_db, side_over_mid
 from mousai.shapes import Wave
 from mousai.small.profiles import CPU
@@ -23,7 +24,7 @@ def variants(profile: Profile) -> dict[str, Profile]:
 
     Nothing is polished after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
     """
-    chosen = (profile if profile.dmae.envelope_bands else CPU).dmae
+    chosen = (profile if isinstance(profile.dmae, SmallDMAEConfig) else CPU).dmae
     unet = replace(chosen.unet, channels=tuple(width // 32 * 8 for width in chosen.unet.channels))
     base = replace(chosen, crop=chosen.crop // 2, polish=0, unet=unet)
     rows = {"as the profile": base} | changes(base)
@@ -31,11 +32,11 @@ def variants(profile: Profile) -> dict[str, Profile]:
     return named | {f"learning rate x {rate:g}": short(profile, base, rate) for rate in RATES}
 
 
-def changes(base: DMAEConfig) -> dict[str, DMAEConfig]:
+def changes(base: SmallDMAEConfig) -> dict[str, SmallDMAEConfig]:
     """One field of `base` changed in each; patches instead of lapped windows need a net of another shape."""
     fresh, patches = replace(base.encoder, pca_start=False), in_patches(base)
 
-    def encoder(config: EncoderConfig) -> DMAEConfig:
+    def encoder(config: EncoderConfig) -> SmallDMAEConfig:
         return replace(base, encoder=config)
 
     return {
@@ -51,7 +52,7 @@ def changes(base: DMAEConfig) -> dict[str, DMAEConfig]:
     }
 
 
-def in_patches(base: DMAEConfig) -> DMAEConfig:
+def in_patches(base: SmallDMAEConfig) -> SmallDMAEConfig:
     """The paper's front end, 64 samples without overlap, and five depths below it."""
     unet = replace(
         base.unet, in_channels=128, channels=(max(base.unet.channels),) * 5, factors=(1, 2, 2, 2, 2), items=(1,) * 5,
@@ -60,14 +61,14 @@ def in_patches(base: DMAEConfig) -> DMAEConfig:
     return replace(base, envelope_bands=None, patch=64, patch_channels=128, unet=unet)
 
 
-def short(profile: Profile, dmae: DMAEConfig, rate: float = 1.0) -> Profile:
+def short(profile: Profile, dmae: SmallDMAEConfig, rate: float = 1.0) -> Profile:
     """The profile with this stage 1, for a run of `study_steps`."""
     train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
     return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)
 
 
 @torch.no_grad()
-def polish_ladder(model: DMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, float]]:
+def polish_ladder(model: SmallDMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, float]]:
     """Row -> measures: clips [batch, 2, time] decoded without polish, then polished, one more of its fields a row.
 
     The last row is w itself. Level in decibels over w's.
@@ -85,7 +86,7 @@ def polish_ladder(model: DMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, fl
     }
 
 
-def repolished(model: DMAE, w: Wave, sampled: Wave) -> Wave:
+def repolished(model: SmallDMAE, w: Wave, sampled: Wave) -> Wave:
     """What was sampled from w's own z, polished as the model's configuration says; four clips at a time."""
     place, parts = next(model.parameters()).device, zip(sampled.split(4), w.split(4), strict=True)
     polish = lambda y, x: torch.cat([*model.polished([y.to(place)], model.encode(x.to(place)))], dim=-1)  # noqa: E731

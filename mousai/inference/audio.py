@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mousai.files import aside
+from mousai.files import atomic_write
 
 if TYPE_CHECKING:  # metadata needs the samplers, this file needs nothing of the model
     from mousai.inference.metadata import GenerationMetadata
@@ -102,7 +102,7 @@ def write_audio(
         parts = normalized(on_disk(parts), loudness, sample_rate)
     container, subtype = FORMATS[ending]
     clipped = 0
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         with soundfile.SoundFile(temporary, "w", sample_rate, 2, subtype, format=container) as file:
             for part in parts:
                 clipped += int((part.abs() > 1).sum())

@@ -9,11 +9,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mousai.checkpoint import save_tensors
-from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.inference.audio import Stereo
+from mousai.inference.long import Run, stream
 from mousai.inference.sampling import Sampling
-from mousai.inference.windows import Given, cross_fade, window_starts
+from mousai.inference.windows import Replacement, cross_fade, window_starts
 from mousai.shapes import Latent, Part
 
 
@@ -57,13 +57,13 @@ def decode(
     sampling: Sampling,
     generators: Sequence[torch.Generator],
     length: int | None = None,
-    replacement: Given | None = None,
+    replacement: Replacement | None = None,
     progress: bool = False,
 ) -> Iterator[Part]:
     """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; a generator an item."""
     bar = "z -> w" if progress else None
-    sampler = get_sampler(sampling.dmae_sampler)
-    return dmae.stream(z, sampling.dmae_steps, generators[0], length, bar, sampler, replacement)
+    run = Run(sampling.dmae_steps, sampling.dmae_sampler, sampling.precision or "float32", bar)
+    return stream(dmae, z, run, generators, length, replacement)
 
 
 def encoder_hash(dmae: DMAE) -> str:

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mousai.checkpoint import load_dmae
 from mousai.files import sha256
 from mousai.inference import codec
 from mousai.inference.audio import SAMPLE_RATE, Stereo, read_audio, write_audio
@@ -18,6 +17,7 @@ from mousai.inference.pipeline import Mousai, as_generators, optimize_for_cpu
 from mousai.inference.precision import choose_device
 from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.profiles import get_profile
+from mousai.small.stages import load_dmae
 
 SECONDS = 20.0  # of new music where nothing is said
 INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
@@ -192,7 +192,7 @@ def decode(file: Path, out: Path, changes: dict[str, Any], seed: int, loudness: 
     if card.encoder != encoder_hash(dmae) or z.shape[1] != profile.dmae.encoder.latent_channels:
         raise ValueError(f"{file}: encoded by other weights than those of {card.profile} here: encode the sound again")
     sampling = sampling_for(profile, **changes)
-    optimized = optimize_for_cpu(dmae, sampling.precision)
+    optimized = optimize_for_cpu(dmae, sampling.precision or "float32")
     parts = codec.decode(optimized, z.to(place), sampling, as_generators(seed, 1), card.samples, progress=True)
     clipped = write_audio((part[0] for part in parts), out, card.sample_rate, loudness=loudness)
     print(f"{out}: {summary(card.samples, time.monotonic() - started, clipped)}")

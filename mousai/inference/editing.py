@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from mousai.dmae import DMAE
 from mousai.inference.audio import SAMPLE_RATE, Stereo, as_stereo
-from mousai.inference.windows import Given
+from mousai.inference.long import to_signal
+from mousai.inference.windows import Replacement
 from mousai.shapes import Latent, Part, Wave
 
 STEP = 1024  # samples, a latent step
@@ -68,14 +69,14 @@ class InitAudio:
         edges = [0, *(edge for region in self.regions for edge in region), self.samples]
         return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
-    def latent_replacement(self, x_0: Latent, stride: int) -> Given:
+    def latent_replacement(self, x_0: Latent, stride: int) -> Replacement:
         """For stage 2: `x_0` [1, 32, steps] is the sound's latent as it is diffused, `stride` samples a step.
 
         A latent step is known where all of it lies in what is known.
         """
         ends = [-(-b // stride) if b == self.samples else b // stride for _, b in self.known]
         spans = [(-(-a // stride), end) for (a, _), end in zip(self.known, ends, strict=True)]
-        return Given(lambda a, b: x_0[..., a:b], spans, self.noise_level)
+        return Replacement(lambda a, b: x_0[..., a:b], spans, self.noise_level)
 
     def render(self, dmae: DMAE, z: Latent, decode: Decode) -> Iterator[Part]:
         """Parts of w [n, 2, samples] for z [n, 32, steps], from left to right, in memory for a few windows."""
@@ -115,12 +116,12 @@ class InitAudio:
                 yield torch.lerp(old, part[..., a - at : b - at], self.new_share(region, a, b).to(z))
             at += part.shape[-1]
 
-    def wave_replacement(self, dmae: DMAE, begin: int, z: Latent) -> Given | None:
+    def wave_replacement(self, dmae: DMAE, begin: int, z: Latent) -> Replacement | None:
         """For stage 1, counted from sample `begin` on; None where nothing is known."""
         if not self.known:
             return None
         spans = [(a - begin, b - begin) for a, b in self.known]
-        return Given(lambda a, b: self.diffused(dmae, begin + a, begin + b).to(z), spans)
+        return Replacement(lambda a, b: self.diffused(dmae, begin + a, begin + b).to(z), spans)
 
     def new_share(self, region: Span, a: int, b: int) -> Tensor:
         """The new sound's share, 0 to 1, of each sample in [a, b): a straight line within the cross-fades."""
@@ -134,7 +135,7 @@ class InitAudio:
         """[a, b) of the signal that stage 1 diffuses, [1, 2, b - a]; before and after the sound is silence."""
         part = self.audio[None, :, max(0, a - 1) : b]  # pre-emphasis depends on the sample before
         lead = int(a == 0)
-        return dmae.to_signal(F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
+        return to_signal(dmae, F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
 
 
 def variation(w: Tensor, noise_level: float) -> InitAudio:

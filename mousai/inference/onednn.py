@@ -1,10 +1,10 @@
-"""Products and convolutions by oneDNN as it likes them, for sampling on a CPU (ours).
+"""Layers that hand oneDNN what it likes, for sampling on a CPU (ours).
 
 torch sends float32 products to MKL, which leaves half of an AMD core's vector width unused, and convolutions to oneDNN,
 which does not: 512 to 1024 wide, on one core of a Zen 5, 82 to 97 GFLOP/s against 181 to 227. oneDNN wants weights in
 an order of its own, which torch makes anew at every call: up to half the time of a short convolution. Here it is made
-once, and channels lie innermost, as attention has them. The same sums in another order. In bfloat16, where a processor
-multiplies it, as well: 445 GFLOP/s instead of 300 to 400 on two cores of a Zen 4.
+once, and activations are channels-last, as attention has them. The same sums in another order. In bfloat16, where a
+processor multiplies it, as well: 445 GFLOP/s instead of 300 to 400 on two cores of a Zen 4.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-ALONE = ("none", [], "")  # nothing is to follow the product
+NO_POINTWISE = ("none", [], "")  # nothing is to follow the product
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, without gradients: x [..., n] times weight [m, n], either with any strides, plus bias [m]."""
     if ONEDNN is None or x.dtype != torch.float32 or x.device.type != "cpu":
         return F.linear(x, weight, bias)
-    return ONEDNN(dense(x), dense(weight), bias, *ALONE)
+    return ONEDNN(dense(x), dense(weight), bias, *NO_POINTWISE)
 
 
 def dense(x: Tensor) -> Tensor:
@@ -33,13 +33,33 @@ def dense(x: Tensor) -> Tensor:
     return x if x.is_contiguous() or (x.ndim > 1 and x.mT.is_contiguous()) else x.contiguous()
 
 
-class Product(nn.Module):
-    """A linear layer, or at each moment a convolution of one tap, whose weights lie in oneDNN's order."""
+class RefuseBackward(torch.autograd.Function):
+    """The identity, whose backward pass says what an accelerated copy is for."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, requires_grad: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError("this copy was made by `optimize_for_cpu`, for sampling alone: train the original")
+
+
+def refuse_backward(y: Tensor) -> Tensor:
+    """y, from which no backward pass goes on, where gradients are recorded."""
+    return RefuseBackward.apply(y, torch.ones((), requires_grad=True)) if torch.is_grad_enabled() else y  # type: ignore
+
+
+class OneDNNLinear(nn.Module):
+    """A linear layer, or a convolution of one tap, whose weights lie in oneDNN's order."""
 
     def __init__(self, layer: nn.Linear | nn.Conv1d, kind: torch.dtype = torch.float32):
         super().__init__()
-        self.over_time, self.kind, self.bias = isinstance(layer, nn.Conv1d), kind, cast(layer.bias, kind)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(cast(layer.weight, kind).detach().flatten(1))
+        self.over_time = isinstance(layer, nn.Conv1d)
+        self.kind = kind
+        self.bias = cast(layer.bias, kind)
+        weight = cast(layer.weight, kind).flatten(1)
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"weight": self.weight.to_dense()}  # what lies in oneDNN's order cannot be copied
@@ -49,16 +69,18 @@ class Product(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         assert ONEDNN is not None
-        y = ONEDNN(dense(x.mT if self.over_time else x).to(self.kind), self.weight, self.bias, *ALONE)
-        return y.mT if self.over_time else y
+        with torch.no_grad():
+            y = ONEDNN(dense(x.mT if self.over_time else x).to(self.kind), self.weight, self.bias, *NO_POINTWISE)
+        return refuse_backward(y.mT if self.over_time else y)
 
 
-class Convolution(nn.Module):
+class OneDNNConv1d(nn.Module):
     """A convolution that lays its weights out when it first meets an input of that size."""
 
     def __init__(self, conv: nn.Conv1d, kind: torch.dtype = torch.float32):
         super().__init__()
-        self.weight, self.bias = cast(conv.weight, kind), cast(conv.bias, kind)
+        self.weight = cast(conv.weight, kind)
+        self.bias = cast(conv.bias, kind)
         self.how = (0, int(conv.padding[0])), (1, conv.stride[0]), (1, 1), conv.groups  # as one of two dimensions
         self.size: torch.Size | None = None
         self.laid_out: Tensor | None = None
@@ -66,43 +88,49 @@ class Convolution(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"size": None, "laid_out": None}
 
-    def forward(self, x: Tensor) -> Tensor:
+    @torch.no_grad()
+    def convolved(self, x: Tensor) -> Tensor:
+        """The convolution itself."""
         x = x[:, :, None].to(self.weight.dtype, memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)  # a slice of a longer one passes as such, but has gaps
         if x.shape != self.size:
-            weight = self.weight.detach()[:, :, None].contiguous()
+            weight = self.weight[:, :, None].contiguous()
             self.laid_out = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, x.shape)
             self.size = x.shape
-        return torch.ops.mkldnn._convolution_pointwise(x, self.laid_out, self.bias, *self.how, *ALONE)[:, :, 0]
+        return torch.ops.mkldnn._convolution_pointwise(x, self.laid_out, self.bias, *self.how, *NO_POINTWISE)[:, :, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return refuse_backward(self.convolved(x))
 
 
-class Norm(nn.GroupNorm):
-    """GroupNorm that leaves channels innermost where they are: torch's does so with images alone."""
+class ChannelsLastGroupNorm(nn.GroupNorm):
+    """GroupNorm that leaves activations channels-last: torch's does so with images alone."""
 
     def __init__(self, norm: nn.GroupNorm):
         super().__init__(norm.num_groups, norm.num_channels, norm.eps, device="meta")
-        self.weight, self.bias = norm.weight, norm.bias
+        self.weight = nn.Parameter(cast(norm.weight, norm.weight.dtype), requires_grad=False)
+        self.bias = nn.Parameter(cast(norm.bias, norm.bias.dtype), requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input[:, :, None])[:, :, 0]
 
 
 def cast(weight: Any, kind: torch.dtype) -> Any:
-    """A weight as it is, or a copy of that kind; nothing of nothing."""
-    return weight if weight is None or weight.dtype == kind else weight.detach().to(kind)
+    """The numbers of a weight in that kind, where they are so already without a copy; nothing of nothing."""
+    return None if weight is None else weight.detach().to(kind)
 
 
-def by_onednn(layer: nn.Module, kind: torch.dtype = torch.float32) -> nn.Module | None:
+def onednn_layer(layer: nn.Module, kind: torch.dtype = torch.float32) -> nn.Module | None:
     """What does the same in less time, where oneDNN is there and the layer is one of these; it multiplies in `kind`."""
     if ONEDNN is None or next(layer.parameters(recurse=False), torch.empty(0)).dtype != torch.float32:
         return None
     if isinstance(layer, nn.Linear):
-        return Product(layer, kind)
+        return OneDNNLinear(layer, kind)
     if isinstance(layer, nn.GroupNorm):
-        return Norm(layer)
+        return ChannelsLastGroupNorm(layer)
     if not isinstance(layer, nn.Conv1d) or isinstance(layer.padding, str):
         return None
     if (layer.dilation, layer.padding_mode) != ((1,), "zeros"):
         return None
     one_tap = (layer.kernel_size, layer.stride, layer.padding, layer.groups) == ((1,), (1,), (0,), 1)
-    return Product(layer, kind) if one_tap else Convolution(layer, kind)
+    return OneDNNLinear(layer, kind) if one_tap else OneDNNConv1d(layer, kind)

@@ -2,32 +2,31 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from operator import index
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
 import torch
 
-from mousai.checkpoint import load_dmae, load_tcld, weights_path
 from mousai.config import Profile
-from mousai.diffusion import get_sampler
 from mousai.dmae import DMAE
 from mousai.inference import codec
+from mousai.inference.acceleration import optimize_for_cpu
 from mousai.inference.audio import sample_count
 from mousai.inference.editing import InitAudio
+from mousai.inference.long import Run, sample_latents
 from mousai.inference.precision import choose_device
 from mousai.inference.sampling import Sampling, sampling_for
-from mousai.inference.windows import Given
+from mousai.inference.windows import Replacement
 from mousai.shapes import Latent, Part, Wave, to_stride
 from mousai.small.profiles import get_profile
+from mousai.small.stages import load_dmae, load_tcld, weights_path
 from mousai.tcld import TCLD
 from mousai.text import TextEncoder, check_texts, load_text_encoder
 
-Stage = TypeVar("Stage", TCLD, DMAE)
 SEGMENT_TAG = re.compile(r"\b\d+ of \d+\b")
 
 
@@ -93,8 +92,8 @@ class Mousai:
         return Mousai(
             self.profile,
             self.text,
-            optimize_for_cpu(self.tcld, precision),
-            optimize_for_cpu(self.dmae, precision),
+            optimize_for_cpu(self.tcld, precision or self.profile.sampling.tcld_precision),
+            optimize_for_cpu(self.dmae, precision or self.profile.sampling.dmae_precision),
             self.weights,
         )
 
@@ -167,7 +166,7 @@ class Mousai:
         samples: int,
         generators: Sequence[torch.Generator],
         sampling: Sampling | None = None,
-        replacement: Given | None = None,
+        replacement: Replacement | None = None,
         progress: bool = False,
     ) -> Latent:
         """Stage 2 alone: z [n, 32, ceil(samples / 1024)], a generator a prompt. `replacement`: of z / latent_std."""
@@ -179,17 +178,16 @@ class Mousai:
         parts = [texts]
         if length > self.tcld.window and with_segment_tag(texts, 1, segments) != texts:
             parts = [with_segment_tag(texts, k, segments) for k in range(1, segments + 1)]
-        return self.tcld.sample(
-            [self.text(part) for part in parts],
-            length,
+        run = Run(
             sampling.tcld_steps,
-            sampling.guidance,
-            generators[0],
+            sampling.tcld_sampler,
+            sampling.precision or self.profile.sampling.tcld_precision,
             "text -> z" if progress else None,
-            get_sampler(sampling.tcld_sampler),
-            self.text([sampling.negative_prompt]) if sampling.negative_prompt else None,
-            replacement,
+            sampling.guidance,
         )
+        negative = self.text([sampling.negative_prompt]) if sampling.negative_prompt else None
+        embeddings = [self.text(part) for part in parts]
+        return sample_latents(self.tcld, embeddings, length, run, generators, negative, replacement)
 
     def edited_latents(
         self,
@@ -217,25 +215,11 @@ class Mousai:
         generators: Sequence[torch.Generator],
         sampling: Sampling | None = None,
         length: int | None = None,
-        replacement: Given | None = None,
+        replacement: Replacement | None = None,
         progress: bool = False,
     ) -> Iterator[Part]:
         """Stage 1 alone: z [n, 32, steps] -> parts of w, `length` samples in all, a generator an item."""
         return codec.decode(self.dmae, z, sampling or self.sampling(), generators, length, replacement, progress)
-
-
-def optimize_for_cpu(net: Stage, precision: str | None = None) -> Stage:
-    """A copy that samples faster, where the net is on a CPU; it shares every weight that is not laid out anew."""
-    from mousai.inference.precision import chosen
-    from mousai.inference.winograd import quicken
-
-    model = deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
-    if precision is not None:
-        model.config = replace(model.config, precision=precision)
-    if next(model.parameters()).device.type == "cpu":
-        quicken(model.unet, chosen(model.config.precision, torch.device("cpu")))
-        quicken(model)
-    return model
 
 
 def as_prompts(prompts: str | Sequence[str]) -> list[str]:

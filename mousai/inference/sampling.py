@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mousai.config import Profile
-from mousai.diffusion import Guidance
+from mousai.inference.samplers import Guidance
 
 NEGATIVE_RESCALE = 1.0  # of guidance, where there is a negative prompt and nothing else is said
 

@@ -1,8 +1,8 @@
 """Signals longer than the net was trained on: overlapping windows, cross-faded at every step (ours).
 
 Blending the *predictions*, from one global noise, keeps windows in agreement; decoding them apart would leave seams.
-The signal goes through the steps piece by piece from the left, each as far as the windows over it allow, so memory does
-not grow with length.
+`blended` does so for a whole signal. `sample_in_chunks` gives the same in chunks from the left, each taken through the
+steps as far as the windows over it allow, so that memory does not grow with length.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,64 +14,78 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mousai.diffusion import Sampler, Walk, add_noise, v_towards
-from mousai.progress import progress_bar
+from mousai.diffusion import Net, add_noise
+from mousai.inference.samplers import SamplerState, v_towards
 from mousai.shapes import Level, Signal
 
 Span = tuple[int, int]
 # (x_sigma[..., a:b] of these windows, one after another along the batch, sigma, each window's (a, b)) -> v_hat
 Predict = Callable[[Signal, Level, Sequence[Span]], Signal]
-DRAWN = 2**20  # numbers drawn at a time on the way to the next row
 Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b], asked once each, from left to right
+DRAWN = 2**20  # numbers drawn at a time on the way to the next row
 
 
 @dataclass(frozen=True)
-class Given:
-    """A signal that is there before sampling: what is in the `kept` spans stays, the rest begins from it at `level`.
+class Windows:
+    """How a signal is cut: windows of `size`, `hop` apart; up to `together` go through the net at once."""
 
-    `x_0`: (a, b) -> that part of it, [1 or batch, channels, b - a]; asked for kept windows, below level 1 for all.
+    size: int
+    hop: int
+    together: int = 1
+
+    def starts(self, length: int) -> list[int]:
+        """Where the windows over [0, length) begin."""
+        return window_starts(length, self.size, self.hop)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """An inpainting mask with its signal: what is in the `known` spans stays, the rest begins from it at `start`.
+
+    `x_0`: (a, b) -> that part of it, [1 or batch, channels, b - a]; asked for windows with known spans, and below noise
+    level 1 for all.
     """
 
     x_0: Callable[[int, int], Tensor]
-    kept: Sequence[Span] = ()
-    level: float = 1.0
+    known: Sequence[Span] = ()
+    start: float = 1.0
 
-    def noised(self, noise: Noise) -> Noise:
-        """Where sampling begins: x_0 with that noise, at `level`; at 1 the noise alone, to the bit."""
-        if self.level == 1:
+    def begin(self, noise: Noise) -> Noise:
+        """Where sampling begins: x_0 with that noise, at level `start`; at 1 the noise alone, to the bit."""
+        if self.start == 1:
             return noise
 
-        def begin(a: int, b: int) -> Signal:
+        def noisy(a: int, b: int) -> Signal:
             eps = noise(a, b)
-            return add_noise(self.x_0(a, b).expand_as(eps), eps, eps.new_full((len(eps),), self.level))
+            return add_noise(self.x_0(a, b).expand_as(eps), eps, eps.new_full((len(eps),), self.start))
 
-        return begin
+        return noisy
 
-    def holding(self, predict: Predict) -> Predict:
-        """`predict`, but what is kept is led to x_0: at each step it is x_0 with the noise of the beginning.
+    def replacing(self, predict: Predict) -> Predict:
+        """`predict`, but what is known is led to x_0: at each step it is x_0 with the noise of the beginning.
 
-        That is replacement (Song et al. 2021; Lugmayr et al. 2022), said as a v, so that every sampler understands it.
-        Where all of a window is kept, the net is not asked.
+        That is replacement (Song et al. 2021; RePaint, Lugmayr et al. 2022), written as a v so that it serves every
+        sampler. Where all of a window is known, the net is not called.
         """
 
-        def hold(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
-            if len(spans) > 1:  # each window by itself: what is kept differs
+        def replace(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
+            if len(spans) > 1:  # each window by itself: what is known differs
                 each = zip(x.chunk(len(spans)), sigma.chunk(len(spans)), spans, strict=True)
-                return torch.cat([hold(x, sigma, [span]) for x, sigma, span in each])
-            kept = self.mask(*spans[0])
-            if not kept.any():
+                return torch.cat([replace(x, sigma, [span]) for x, sigma, span in each])
+            known = self.mask(*spans[0])
+            if not known.any():
                 return predict(x, sigma, spans)
             towards = v_towards(self.x_0(*spans[0]).expand_as(x), x, sigma)
-            return towards if kept.all() else torch.where(kept.to(x.device), towards, predict(x, sigma, spans))
+            return towards if known.all() else torch.where(known.to(x.device), towards, predict(x, sigma, spans))
 
-        return hold if self.kept else predict
+        return replace if self.known else predict
 
     def mask(self, a: int, b: int) -> Bool[Tensor, " _"]:
-        """Which of [a, b) is kept."""
-        kept = torch.zeros(b - a, dtype=torch.bool)
-        for start, end in self.kept:
-            kept[max(0, start - a) : max(0, end - a)] = True
-        return kept
+        """Which of [a, b) is known."""
+        known = torch.zeros(b - a, dtype=torch.bool)
+        for start, end in self.known:
+            known[max(0, start - a) : max(0, end - a)] = True
+        return known
 
 
 def window_starts(length: int, window: int, hop: int) -> list[int]:
@@ -81,118 +95,129 @@ def window_starts(length: int, window: int, hop: int) -> list[int]:
     return [*range(0, length - window, hop), length - window]
 
 
-@torch.no_grad()
-def sample_in_pieces(
-    predict: Predict,
-    noise: Noise,
-    length: int,
-    steps: int,
-    sampler: Sampler,
-    window: int,
-    hop: int,
-    progress: str | None = None,
-    given: Given | None = None,
-    together: int = 1,
-) -> Iterator[Signal]:
-    """x_0 of that length, its pieces from left to right, as `diffusion.sample` of the whole would give it with a net
-    that blends windows. A piece is what lies between the starts of two windows. `steps` lead down from the level at
-    which what is `given` begins. Up to `together` windows go through the net at once, for which it is read once.
-    """
-    starts, calls, level = window_starts(length, window, hop), [], 1.0
-    if given is not None:
-        noise, predict, level = given.noised(noise), given.holding(predict), given.level
-    fade = cross_fade(window) if length > window else torch.ones(length)
-    with progress_bar(None, progress, len(starts) * steps, show=progress is not None) as bar:
-        predict = watched(predict, bar, steps, level) if progress else predict
-        spans = [*pairwise([*starts, length])]
-        for i in range(0, len(spans), together):
-            ready = [Piece(a, b, Walk(sampler(noise(a, b), steps, level))) for a, b in spans[i : i + together]]
-            for call in count():  # as many calls of the net as the sampler asks for
-                if not ready or ready[0].walk.done:
-                    break
-                if call == len(calls):
-                    calls.append(Call(predict, fade, together))
-                ready = calls[call].take(ready)
-            yield from (piece.walk.x for piece in ready)
-        bar.update(bar.total - bar.n)
-
-
-def watched(predict: Predict, bar: Any, steps: int, level: float) -> Predict:
-    """predict, moving the bar on by the steps that a window has behind it on its way down from `level`."""
-    behind = {}
-
-    def watching(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
-        now = steps - round(steps * sigma[0].item() / level)
-        for a, _ in spans:
-            bar.update(now - behind.get(a, 0))
-            behind[a] = now
-        return predict(x, sigma, spans)
-
-    return watching
-
-
-class Piece:
-    """The signal within [a, b), and what the windows over it have said so far of its v_hat."""
-
-    def __init__(self, a: int, b: int, walk: Walk):
-        self.a, self.b, self.walk = a, b, walk
-        self.total, self.weight = torch.zeros_like(walk.x), walk.x.new_zeros(b - a)
-
-    def hear(self, v_hat: Signal, fade: Tensor, a: int) -> None:
-        """Add what concerns this piece of a window that begins at `a`, before this piece or with it."""
-        said, weight = (tensor[..., self.a - a : self.b - a] for tensor in (v_hat * fade, fade))
-        self.total[..., : said.shape[-1]] += said  # a window may end within the piece
-        self.weight[: len(weight)] += weight
-
-    def step(self) -> None:
-        """All windows over it have spoken."""
-        self.walk.answer(self.total / self.weight)
-        self.total.zero_()
-        self.weight.zero_()
-
-
-class Call:
-    """One call of the net, the same for all windows; pieces pass from left to right and wait for what overlaps them."""
-
-    def __init__(self, predict: Predict, fade: Tensor, together: int):
-        self.predict, self.fade, self.together, self.waiting = predict, fade, together, []
-
-    def take(self, pieces: list[Piece]) -> list[Piece]:
-        """Some more pieces; returns those that are through."""
-        through, self.waiting = [], [*self.waiting, *pieces]
-        ready = sum(piece.a + len(self.fade) <= self.waiting[-1].b for piece in self.waiting)
-        while len(through) < ready:
-            now = min(self.together, ready - len(through))
-            self.look(now)
-            through, self.waiting = [*through, *self.waiting[:now]], self.waiting[now:]
-        return through
-
-    def look(self, ready: int) -> None:
-        """The windows that begin with the first pieces: every piece under them hears them, the first are complete."""
-        n, first, sigma = len(self.fade), self.waiting[0].a, self.waiting[0].walk.sigma
-        x = torch.cat([piece.walk.x for piece in self.waiting], dim=-1)
-        starts = [piece.a for piece in self.waiting[:ready]]
-        windows = torch.cat([x[..., a - first : a - first + n] for a in starts])
-        v_hat, self.fade = self.predict(windows, sigma.repeat(ready), [(a, a + n) for a in starts]), self.fade.to(x)
-        for i, (a, said) in enumerate(zip(starts, v_hat.chunk(ready), strict=True)):
-            for piece in self.waiting[i:]:
-                piece.hear(said, self.fade, a)
-            self.waiting[i].step()
-
-
 def cross_fade(n: int) -> Tensor:
-    """A triangle, never 0: where two windows overlap, the nearer middle has the greater say."""
+    """A triangle, never 0: where two windows overlap, the nearer middle weighs more."""
     ramp = torch.linspace(0, 1, n + 2, dtype=torch.float64)[1:-1]
     return torch.minimum(ramp, ramp.flip(0))
 
 
-def noise_in_pieces(shape: tuple[int, int, int], generator: torch.Generator) -> Noise:
+def blended(predict: Predict, length: int, windows: Windows) -> Net:
+    """A net for a whole signal of that length: what `predict` gives for each window, cross-faded where they overlap."""
+    starts, size = windows.starts(length), min(length, windows.size)
+    fade = cross_fade(size) if len(starts) > 1 else torch.ones(size)
+
+    def net(x: Signal, sigma: Level) -> Signal:
+        total, weight, weights = torch.zeros_like(x), x.new_zeros(length), fade.to(x)
+        for i in range(0, len(starts), windows.together):
+            group = starts[i : i + windows.together]
+            batch = torch.cat([x[..., a : a + size] for a in group])  # [windows * batch, channels, size]
+            v_hat = predict(batch, sigma.repeat(len(group)), [(a, a + size) for a in group])
+            for a, part in zip(group, v_hat.chunk(len(group)), strict=True):
+                total[..., a : a + size] += weights * part
+                weight[a : a + size] += weights
+        return total / weight
+
+    return net
+
+
+@torch.no_grad()
+def sample_in_chunks(
+    predict: Predict,
+    sampler: Callable[[int, int], SamplerState],
+    length: int,
+    windows: Windows,
+    bar: Any = None,
+) -> Iterator[Signal]:
+    """x_0 of that length, its chunks from left to right, as `sample` gives the whole with the `blended` net.
+
+    A chunk is what lies between the starts of two windows; `sampler`: (a, b) -> the state in which [a, b) begins. `bar`
+    is moved on by the steps that windows have behind them.
+    """
+    starts, buffers = windows.starts(length), []
+    fade = cross_fade(windows.size) if length > windows.size else torch.ones(length)
+    spans = [*pairwise([*starts, length])]
+    for i in range(0, len(spans), windows.together):
+        ready = [Chunk(a, b, sampler(a, b)) for a, b in spans[i : i + windows.together]]
+        for evaluation in count():  # as many as the sampler asks for
+            if not ready or ready[0].state.done:
+                break
+            if evaluation == len(buffers):
+                buffers.append(StepBuffer(predict, fade, windows.together, bar))
+            ready = buffers[evaluation].take(ready)
+        yield from (chunk.state.x for chunk in ready)
+
+
+class Chunk:
+    """The signal within [a, b), and the sum of what the windows over it predicted so far of its v_hat."""
+
+    def __init__(self, a: int, b: int, state: SamplerState):
+        self.a, self.b, self.state = a, b, state
+        self.total = torch.zeros_like(state.x)
+        self.weight = state.x.new_zeros(b - a)
+
+    def add(self, v_hat: Signal, fade: Tensor, a: int) -> None:
+        """Add the part of a window that lies in this chunk; the window begins at `a`, before this chunk or with it."""
+        part, weight = (tensor[..., self.a - a : self.b - a] for tensor in (v_hat * fade, fade))
+        self.total[..., : part.shape[-1]] += part  # a window may end within the chunk
+        self.weight[: len(weight)] += weight
+
+    def advance(self) -> int:
+        """One step on, when all windows over it are in; returns by how many steps it moved."""
+        before = self.state.step
+        self.state.advance(self.total / self.weight)
+        self.total.zero_()
+        self.weight.zero_()
+        return self.state.step - before
+
+
+class StepBuffer:
+    """One evaluation of the net, the same for all windows; chunks pass from left to right and wait for what overlaps
+    them.
+    """
+
+    def __init__(self, predict: Predict, fade: Tensor, together: int, bar: Any):
+        self.predict, self.fade, self.together, self.bar = predict, fade, together, bar
+        self.waiting: list[Chunk] = []
+
+    def take(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Some more chunks; returns those that are through."""
+        through: list[Chunk] = []
+        self.waiting = [*self.waiting, *chunks]
+        ready = sum(chunk.a + len(self.fade) <= self.waiting[-1].b for chunk in self.waiting)
+        while len(through) < ready:
+            now = min(self.together, ready - len(through))
+            self.evaluate(now)
+            through = [*through, *self.waiting[:now]]
+            self.waiting = self.waiting[now:]
+        return through
+
+    def evaluate(self, ready: int) -> None:
+        """The windows that begin with the first chunks: every chunk under them adds its part, the first advance."""
+        n, first, sigma = len(self.fade), self.waiting[0].a, self.waiting[0].state.sigma
+        x = torch.cat([chunk.state.x for chunk in self.waiting], dim=-1)
+        starts = [chunk.a for chunk in self.waiting[:ready]]
+        batch = torch.cat([x[..., a - first : a - first + n] for a in starts])
+        v_hat = self.predict(batch, sigma.repeat(ready), [(a, a + n) for a in starts])
+        fade = self.fade.to(x)
+        for i, (a, part) in enumerate(zip(starts, v_hat.chunk(ready), strict=True)):
+            for chunk in self.waiting[i:]:
+                chunk.add(part, fade, a)
+            moved = self.waiting[i].advance()
+            if self.bar is not None:
+                self.bar.update(moved)
+
+
+def noise_in_chunks(shape: tuple[int, int, int], generator: torch.Generator | Sequence[torch.Generator]) -> Noise:
     """Standard normal noise [batch, channels, length], the very numbers that one `torch.randn` gives, without holding
     it: each row has a generator of its own, set to where the row begins.
 
-    `generator` is left where that one call would leave it. Lengths are multiples of 16, for so the draws are grouped.
+    `generator`, one or one for each item, is left where that one call would leave it. Lengths are multiples of 16, for
+    so the draws are grouped.
     """
     batch, channels, length = shape
+    if not isinstance(generator, torch.Generator):
+        each = [noise_in_chunks((1, channels, length), own) for own in generator]
+        return lambda a, b: torch.cat([noise(a, b) for noise in each])
     if length % 16:
         raise ValueError(f"noise of length {length} cannot be drawn in pieces: it must be a multiple of 16")
     rows = []

@@ -20,6 +20,7 @@ from mousai.config import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetCo
 from mousai.dmae import DMAE
 from mousai.files import sha256
 from mousai.tcld import TCLD
+from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetConfig
 
 State = dict[str, Tensor]
 Names = dict[str, str]  # ours -> theirs: layers, or whole tensors
@@ -106,7 +107,7 @@ def tensor_names(config: DMAEConfig | TCLDConfig) -> Names:
 def blank(config: DMAEConfig | TCLDConfig) -> nn.Module:
     """Our model with names and shapes but no numbers."""
     with torch.device("meta"):
-        return DMAE(replace(config, dct_start=False)) if isinstance(config, DMAEConfig) else TCLD(config, window=1)
+        return DMAE(config) if isinstance(config, DMAEConfig) else TCLD(config, window=1)
 
 
 def dmae_from_authors(state: State, config: DMAEConfig) -> State:
@@ -145,18 +146,18 @@ def tcld_to_authors(state: State, config: TCLDConfig, t5: State | None = None) -
 
 def check_no_departures(config: DMAEConfig) -> None:
     """Raises ValueError naming the fields by which this profile computes something else than the authors' stage 1."""
-    departures = {
-        "log_floor": config.encoder.log_floor is not None,
-        "norm_before_tanh": config.encoder.norm_before_tanh,
-        "pca_start": config.encoder.pca_start,
-        "wave_scale": config.wave_scale != 1,
-        "preemphasis": config.preemphasis != 0,
-        "readout_weight": config.readout_weight != 0,
-        "envelope_bands": config.envelope_bands is not None,
-        "polish": config.polish != 0,
-        "inject_everywhere": config.unet.inject_everywhere,
-    }
-    refuse(departures)
+    paper = SmallDMAEConfig(config.unet)
+    refuse(
+        {
+            name: getattr(part, name, getattr(plain_part, name)) != getattr(plain_part, name)
+            for part, plain_part, names in (
+                (config.encoder, SmallEncoderConfig(), ("log_floor", "norm_before_tanh", "pca_start")),
+                (config, paper, ("wave_scale", "preemphasis", "readout_weight", "envelope_bands", "polish")),
+                (config.unet, SmallUNetConfig(1, (), (), (), (), ()), ("inject_everywhere",)),
+            )
+            for name in names
+        }
+    )
 
 
 def refuse(departures: dict[str, bool]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mousai.config import Profile
+from mousai.config import GENRES, Profile
 from mousai.evaluation.baselines import systems
 from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
 from mousai.evaluation.statistics import bootstrap
@@ -17,7 +17,6 @@ from mousai.listening.page import RATINGS, Answer
 from mousai.report.record import Report, plain, write_json
 from mousai.report.results import PEOPLE
 from mousai.reproduce.run import ROOT
-from mousai.small.profiles import GENRES
 
 OTHER = "holds another study, and without its key no answer to it can be read: choose another --out"
 

@@ -16,9 +16,9 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from mousai.config import GENRES
 from mousai.data.records import Sound
 from mousai.evaluation.samples import ClipSet
-from mousai.small.profiles import GENRES
 
 TEMPLATE = Path(__file__).with_name("listening.html")
 SECONDS, FADE = 10.0, 0.05

@@ -16,7 +16,6 @@ from mousai.evaluation.attention import depth_of
 from mousai.report.figures import PALETTE
 from mousai.shapes import to_stride
 from mousai.spectrogram import log_mel
-from mousai.unet import injects
 
 ITEMS = "R Resnet, M Modulation, I Inject (z), S self-attention, C cross-attention (text)"
 GREY = "0.35"
@@ -33,7 +32,7 @@ def unet_shapes(config: UNetConfig, length: int) -> list[tuple[int, int]]:
 
 def items_at(config: UNetConfig, depth: int) -> str:
     """What stands at a depth on either side, by the letters of `ITEMS`: "2 × RMSC" is two groups of four."""
-    inject = injects(config, depth)
+    inject = config.injects(depth)
     attention = "S" * config.attentions[depth] + "C" * config.cross_attentions[depth]
     return f"{config.items[depth]} × RM{'I' * inject}{attention}"
 

@@ -7,14 +7,14 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mousai.files import aside
+from mousai.files import atomic_write
 
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's "colorblind"
 
 
 def save(fig: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all; no date and no version inside."""
-    with aside(path) as temporary:
+    with atomic_write(path) as temporary:
         fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 

@@ -26,13 +26,13 @@ import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
-from mousai.checkpoint import weights_path
 from mousai.config import Profile
 from mousai.data.dataset import workspace
-from mousai.files import aside, home, sha256, write_text
+from mousai.files import atomic_write, runs_dir, sha256, write_text
 from mousai.inference.precision import choose_device
 from mousai.report.results import FORMAT
 from mousai.small.profiles import get_profile
+from mousai.small.stages import weights_path
 
 VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "librosa", "scikit-learn", "music21")
 
@@ -68,9 +68,11 @@ class Report:
         self.profile = get_profile(profile) if isinstance(profile, str) else profile
         self.notebook, self.seed = notebook, seed
         self.device = str(choose_device(device or None))
-        self.work = workspace(self.profile, os.environ, self.device)  # a notebook may read the environment, as the shell may
+        self.work = workspace(
+            self.profile, os.environ, self.device
+        )  # a notebook is called as a command is
         self.live = not str(out)  # a reader's own run, where sliders can be moved; a batch run names a folder
-        self.out = Path(out) if str(out) else home() / "lessons" / self.profile.name
+        self.out = Path(out) if str(out) else runs_dir() / "lessons" / self.profile.name
         self.started = time.perf_counter()
         np.random.seed(seed % 2**32)  # seaborn's jitter: a second run is to draw the same
         self.metrics: dict[str, dict] = {}
@@ -124,7 +126,7 @@ class Report:
         if clipped:
             print(f"{name}: {clipped} of {wave.size} samples were beyond 1 and are clipped")
         path = self.path("audio", name, ".ogg")
-        with aside(path) as temporary:
+        with atomic_write(path) as temporary:
             soundfile.write(temporary, wave.clip(-1, 1).T, rate, format="OGG", subtype="VORBIS")
         self.artefacts.append(path)
         return Audio(filename=str(path), embed=True)

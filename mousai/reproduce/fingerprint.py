@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from mousai.files import foreign_data, sha256
+from mousai.files import sha256, user_data_root
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -22,7 +22,7 @@ def fingerprint(notebook: Path, parameters: dict, upstream: tuple[str, ...], out
         "upstream": [result_hash(out / "results" / f"{name}.json") for name in upstream],
         "libraries": sorted(f"{dist.name}=={dist.version}" for dist in distributions()),
     }
-    if foreign := foreign_data():
+    if foreign := user_data_root():
         parts["data"] = sha256(foreign / "manifest.jsonl")
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

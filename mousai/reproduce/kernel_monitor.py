@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from mousai.files import foreign_data, write_text
+from mousai.files import user_data_root, write_text
 
 TICK = 5.0  # seconds between two looks
 COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # of what Linux killed for want of memory
@@ -123,7 +123,7 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     }
     write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
     changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
-    changes |= {"MOUSAI_DATA": str(foreign)} if (foreign := foreign_data()) else {}  # not from the notebooks' folder on
+    changes |= {"MOUSAI_DATA": str(foreign)} if (foreign := user_data_root()) else {}  # not from the notebooks' folder on
     changes |= {} if offline == "a100" else {"HF_HUB_OFFLINE": "1"}
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

@@ -7,9 +7,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from mousai.config import DMAEConfig
-from mousai.dmae import DMAE
 from mousai.shapes import Magnitude, Wave
-from mousai.small.dmae import READ_FLOOR
+from mousai.small.dmae import READ_FLOOR, SmallDMAE
 from mousai.small.encoder import linear_magnitude, log_magnitude
 from mousai.spectrogram import magnitude
 
@@ -46,7 +45,7 @@ def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
 
 
 @torch.no_grad()
-def start_from_pca(model: DMAE, w: Wave) -> None:
+def start_from_pca(model: SmallDMAE, w: Wave) -> None:
     """Set encoder and reader to an inverse pair, the PCA of the log magnitudes of training waveforms w [n, 2, time].
 
     Its 32 components, each of standard deviation `PCA_SPREAD`, are hardly changed by the tanh. From random weights the
@@ -54,7 +53,7 @@ def start_from_pca(model: DMAE, w: Wave) -> None:
     """
     straight, reader = model.encoder.straight, model.reader
     if straight is None or reader is None:
-        raise ValueError("a start from PCA needs `pca_start` and a reader: see `EncoderConfig` and `DMAEConfig`")
+        raise ValueError("a start from PCA needs `pca_start` and a reader: see `mousai.small.config`")
     pca, (channels, inside, frames) = fit_pca(w, model.config), straight.weight.shape
     spread = PCA_SPREAD / np.sqrt(pca.explained_variance_)[:, None]
     analysis, synthesis = (torch.from_numpy(pca.components_ * s).float() for s in (spread, 1 / spread))

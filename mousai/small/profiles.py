@@ -1,62 +1,44 @@
-"""Every size and setting of the reproduction, three times: `smoke`, `cpu`, `a100`.
+"""The sizes and settings of the small profiles, `smoke` and `cpu`, and of the preflight of `a100`.
 
-The `a100` numbers are the paper's, marked as in `config`. The defaults of the dataclasses there are the paper's too, so
-a profile writes down only where it departs, and why.
+`A100`, the paper, is in `mousai.config`. A profile writes down only where it departs from the defaults there, and why.
 """
 
 from dataclasses import replace
 
 from mousai.config import (
+    A100,
+    GENRES,
     DataConfig,
-    DMAEConfig,
-    EncoderConfig,
     EvaluationConfig,
     Profile,
     SampleConfig,
     TCLDConfig,
     TextConfig,
     TrainConfig,
-    UNetConfig,
 )
+from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetConfig
 
-GENRES = ("Electronic", "Hip Hop", "Metal", "Pop")  # Figure 5 [B]
+__all__ = ["A100", "A100_REHEARSAL", "CPU", "GENRES", "PROFILES", "REHEARSAL", "SMOKE", "get_profile"]
+
 REHEARSAL = "REHEARSAL"  # in the name of all that is made or used to see that a run runs, and for nothing else
 
 # fmt: off
-A100 = Profile(
-    name="a100",
-    data=DataConfig(pieces=4000, piece_samples=2**23),  # [ours] stand-in: Text2Music was never published
-    dmae=DMAEConfig(  # [A], the count proves it
-        unet=UNetConfig(
-            in_channels=256, channels=(256, 512, 512, 512, 1024, 1024, 1024), factors=(1, 2, 2, 2, 2, 2, 2),
-            items=(1, 2, 2, 2, 2, 2, 2), attentions=(0,) * 7, cross_attentions=(0,) * 7, inject_depth=4,
-        )
-    ),
-    tcld=TCLDConfig(  # [B], confirmed by the count
-        unet=UNetConfig(
-            in_channels=32, channels=(128, 256, 512, 512, 1024, 1024), factors=(1, 2, 2, 2, 2, 2),
-            items=(2, 2, 2, 4, 8, 8), attentions=(0, 0, 1, 1, 1, 1), cross_attentions=(1,) * 6,
-        )
-    ),
-    dmae_train=TrainConfig(), tcld_train=TrainConfig(), sampling=SampleConfig(), evaluation=EvaluationConfig(),
-)
-
 # The same method where a laptop can follow it. Sizes are ours; each departure has its reason at the field above.
 CPU = Profile(
     name="cpu", data=DataConfig(pieces=400, piece_samples=2**21),
-    dmae=DMAEConfig(
+    dmae=SmallDMAEConfig(
         crop=2**16, envelope_bands=512,
-        unet=UNetConfig(
+        unet=SmallUNetConfig(
             in_channels=1024, channels=(304, 368), factors=(1, 2), items=(2, 2), attentions=(0, 0),
             cross_attentions=(0, 0), inject_depth=1, inject_everywhere=True, features=256, skip_start=0.5,
         ),
-        encoder=EncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
+        encoder=SmallEncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
         wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, encoder_pretrain_steps=2400,
-        freeze_encoder=True, precision="auto", magnitude_contrast=1.03, polish=2, phase_share=0.1,
+        freeze_encoder=True, magnitude_contrast=1.03, polish=2, phase_share=0.1,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
-        unet=UNetConfig(
+        unet=SmallUNetConfig(
             in_channels=32, channels=(128, 192, 256, 256, 256), factors=(1, 2, 2, 2, 2), items=(1, 1, 1, 2, 2),
             attentions=(0, 0, 1, 1, 1), cross_attentions=(1,) * 5, heads=4, embedding_features=384, features=256,
             skip_start=0.5,
@@ -67,10 +49,10 @@ CPU = Profile(
         encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
     ),
     tcld_train=TrainConfig(
-        steps=5000, notebook_steps=60, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True, max_grad_norm=1.0,
-        precision="auto",
+        steps=5000, notebook_steps=60, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
+        max_grad_norm=1.0, precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep"),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
         seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
         attention_steps=300, in_domain_steps=800, solver_clips=24,
@@ -98,7 +80,7 @@ SMOKE = replace(
     ),
     dmae_train=TrainConfig(steps=60, notebook_steps=8, batch=2, lr=1e-3, encoder_lr_scale=0.1, max_grad_norm=1.0),
     tcld_train=TrainConfig(steps=60, notebook_steps=8, batch=4, lr=1e-3),
-    sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0),
+    sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0, dmae_precision="auto"),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
         attention_steps=4, in_domain_steps=20, solver_clips=4, reference_steps=6,
@@ -110,11 +92,11 @@ SMOKE = replace(
 A100_REHEARSAL = replace(
     A100, name="a100-rehearsal",
     data=replace(A100.data, pieces=12),  # one of each genre in each split
-    dmae=replace(A100.dmae, precision="fast"),
     tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `batch.rehearsal`
     dmae_train=replace(A100.dmae_train, steps=1, notebook_steps=3, batch=1),  # three: a lesson compares thirds
     tcld_train=replace(A100.tcld_train, steps=1, notebook_steps=3, batch=1),
-    sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0),  # notebook 05 guides by itself
+    # notebook 05 guides by itself
+    sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0, dmae_precision="fast"),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,
         attention_steps=1, in_domain_steps=3, solver_clips=3, reference_steps=1,

@@ -8,7 +8,8 @@ from mousai.bench import plan
 from mousai.bench.efficiency import in_fresh_process
 from mousai.bench.plan import GPU, disk, models, pieces, time_rows
 from mousai.cli import main
-from mousai.small.profiles import A100, SMOKE
+from mousai.config import A100
+from mousai.small.profiles import SMOKE
 from mousai.text import load_text_encoder
 from mousai.unet import count_parameters
 

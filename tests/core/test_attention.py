@@ -9,8 +9,9 @@ from helpers.nets import WITH_LATENT
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.attention import FEW_PAIRS, Attention, attention, attention_written_out, words
+from mousai.attention import Attention, attention_written_out, word_mask
 from mousai.evaluation.attention import attention_weights, depth_of
+from mousai.inference.acceleration import FEW_PAIRS, attend
 from mousai.unet import UNet
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -43,7 +44,7 @@ def test_only_where_nothing_is_learnt_few_pairs_in_bfloat16_are_written_out(gene
     k = torch.randn(1, 1, 8, 4, generator=generator)
     for kind, learns in ((torch.float32, False), (torch.bfloat16, True), (torch.bfloat16, False)):
         with torch.set_grad_enabled(learns):
-            attention(q.to(kind), k.to(kind), k.to(kind))
+            attend(q.to(kind), k.to(kind), k.to(kind))
         assert bool(written) == (kind == torch.bfloat16 and not learns and not many)
 
 
@@ -56,7 +57,7 @@ def test_a_position_that_is_masked_has_no_weight(generator):
 
 def test_vectors_of_zeros_are_padding_and_a_prompt_of_zeros_alone_is_heard_whole():
     context = torch.tensor([[[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]], [[0.0, 0.0]] * 3])
-    assert words(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
+    assert word_mask(context).tolist() == [[[[True, True, False]]], [[[True, True, True]]]]
 
 
 def test_padding_is_not_heard_and_the_prompts_beside_it_do_not_matter(generator):

@@ -9,22 +9,24 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from mousai import checkpoint
-from mousai.checkpoint import load_dmae, load_tcld, load_weights, new_tcld, save_weights, weights_path
+from mousai.checkpoint import load_weights, save_weights
 from mousai.config import Profile
 from mousai.dmae import DMAE
+from mousai.small import stages as small_stages
 from mousai.small.profiles import PROFILES
+from mousai.small.stages import load_dmae, load_tcld, new_dmae, new_tcld, weights_path
 from mousai.unet import count_parameters
 
 
 @pytest.fixture
 def shipped(tiny, tmp_path, monkeypatch):
     """Both stages of the tiny profile where the package's weights would be; returns the path of stage 1's."""
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
     torch.manual_seed(0)
     tcld = new_tcld(tiny)
     tcld.latent_std.fill_(0.123456789)
     save_weights(tcld, tmp_path / "tcld.safetensors", {})
-    save_weights(DMAE(tiny.dmae), tmp_path / "dmae.safetensors", {"steps": 7})
+    save_weights(new_dmae(tiny.dmae), tmp_path / "dmae.safetensors", {"steps": 7})
     return tmp_path / "dmae.safetensors"
 
 
@@ -38,7 +40,7 @@ def refused(profile, words: str, kind: type[Exception] = ValueError) -> None:
 def test_what_is_saved_comes_back_to_half_precision(tiny, shipped):
     torch.manual_seed(0)
     new_tcld(tiny)  # takes the numbers that the fixture's took
-    expected = DMAE(tiny.dmae).state_dict()
+    expected = new_dmae(tiny.dmae).state_dict()
     assert_close(dict(load_dmae(tiny, torch.device("cpu")).state_dict()), dict(expected), atol=1e-3, rtol=1e-3)
 
 
@@ -60,10 +62,10 @@ def test_the_card_says_how_many_and_which_bytes(tiny, shipped):
     card = json.loads(shipped.with_suffix(".json").read_text())
     assert card == {
         "steps": 7,
-        "parameters": count_parameters(DMAE(tiny.dmae)),
+        "parameters": count_parameters(new_dmae(tiny.dmae)),
         "sha256": checkpoint.sha256(shipped),
     }
-    assert load_weights(DMAE(tiny.dmae), shipped) == card
+    assert load_weights(new_dmae(tiny.dmae), shipped) == card
 
 
 def test_missing_weights_name_the_command_that_makes_them(tiny, shipped):
@@ -119,7 +121,7 @@ def test_a_save_that_is_cut_off_leaves_the_old_file(tiny, shipped, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        save_weights(DMAE(tiny.dmae), shipped, {})
+        save_weights(new_dmae(tiny.dmae), shipped, {})
     assert shipped.read_bytes() == before
     assert len(list(shipped.parent.iterdir())) == 4  # two models, two cards, nothing half-written
 
@@ -132,7 +134,7 @@ def test_nothing_is_left_beside_a_finished_save(shipped):
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_shipped_weights_fit_their_profile_where_there_are_any(profile):
     """What the package carries loads; where it carries none, the message says so (a100 ships none)."""
-    for name, build in (("dmae", lambda: DMAE(profile.dmae)), ("tcld", lambda: new_tcld(profile))):
+    for name, build in (("dmae", lambda: new_dmae(profile.dmae)), ("tcld", lambda: new_tcld(profile))):
         path = weights_path(profile, name)
         if path.is_file():
             card = load_weights(build(), path)

@@ -7,21 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.diffusion import (
-    SAMPLERS,
-    add_noise,
-    alpha_beta,
-    diffusion_loss,
-    get_sampler,
-    guidance,
-    levels,
-    noisy_ddim,
-    rescaled,
-    sample,
-    v_target,
-    v_towards,
-    x_0_hat_eps_hat,
-)
+from mousai.diffusion import add_noise, alpha_beta, diffusion_loss, guidance, noise_levels, predict_x0_eps, v_target
+from mousai.inference.samplers import SAMPLERS, NoisyDDIM, get_sampler, rescaled, sample, v_towards
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -59,7 +46,7 @@ def test_v_is_the_derivative_of_x_sigma_by_phi(draws):
 
 def test_the_true_v_gives_back_signal_and_noise_exactly(draws):
     x_0, eps, sigma = draws
-    x_0_hat, eps_hat = x_0_hat_eps_hat(add_noise(x_0, eps, sigma), v_target(x_0, eps, sigma), sigma)
+    x_0_hat, eps_hat = predict_x0_eps(add_noise(x_0, eps, sigma), v_target(x_0, eps, sigma), sigma)
     assert_close(x_0_hat, x_0, **EXACT)
     assert_close(eps_hat, eps, **EXACT)
 
@@ -80,22 +67,22 @@ def test_the_loss_shows_the_net_the_noisy_signal_and_its_level(draws):
 
 
 def test_levels_go_evenly_from_one_to_zero_both_included():
-    assert_close(levels(4), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
+    assert_close(noise_levels(4), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
 
 
 def test_no_steps_is_refused_by_name():
     with pytest.raises(ValueError, match="steps is 0"):
-        levels(0)
+        noise_levels(0)
 
 
 def test_levels_can_start_lower_and_are_as_even():
-    assert_close(levels(3, 0.6), torch.tensor([0.6, 0.4, 0.2, 0.0]))
+    assert_close(noise_levels(3, 0.6), torch.tensor([0.6, 0.4, 0.2, 0.0]))
 
 
 @pytest.mark.parametrize("start", [0.0, -0.1, 1.1, float("nan")])
 def test_a_start_that_is_no_level_is_refused_by_number(start):
     with pytest.raises(ValueError, match=r"sampling cannot start at noise level .*: choose more than 0 and at most 1"):
-        levels(4, start)
+        noise_levels(4, start)
 
 
 def test_towards_the_signal_itself_is_the_velocity(draws):
@@ -105,7 +92,7 @@ def test_towards_the_signal_itself_is_the_velocity(draws):
 
 def test_towards_another_signal_the_next_estimate_is_that(draws):
     x_0, x, sigma = (draw[1:] for draw in draws)
-    assert_close(x_0_hat_eps_hat(x, v_towards(x_0, x, sigma), sigma)[0], x_0, **EXACT)
+    assert_close(predict_x0_eps(x, v_towards(x_0, x, sigma), sigma)[0], x_0, **EXACT)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -117,7 +104,7 @@ def test_a_net_that_knows_the_answer_is_right_after_any_number_of_steps(draws, s
 def test_the_net_is_called_once_a_step_at_every_level_but_the_last():
     seen = []
     sample(lambda x, sigma: seen.append(sigma) or torch.zeros_like(x), torch.zeros(2, 1, 1), 4)
-    assert_close(torch.stack(seen), levels(4)[:-1, None].expand(4, 2))
+    assert_close(torch.stack(seen), noise_levels(4)[:-1, None].expand(4, 2))
 
 
 def gaussian_net(scale: float):
@@ -208,7 +195,7 @@ def test_samplers_call_the_net_as_often_as_they_say_and_in_one_step_are_ddim(nam
 
 def test_ddim_with_noise_is_ddim_at_eta_0_and_keeps_the_distribution_at_eta_1():
     eps = torch.randn(20_000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    still, moved = (noisy_ddim(eta, torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
+    still, moved = (NoisyDDIM(eta, torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
     assert_close(sample(gaussian_net(0.5), eps, 7, sampler=still), sample(gaussian_net(0.5), eps, 7), **EXACT)
     x_0 = sample(gaussian_net(0.5), eps, 200, sampler=moved)
     assert abs(x_0.std().item() - 0.5) < 0.01

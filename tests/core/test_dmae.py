@@ -8,12 +8,15 @@ from helpers.nets import reads
 from torch.testing import assert_close
 
 from mousai import dmae
-from mousai.config import DMAEConfig, PaperExact
-from mousai.diffusion import diffusion_loss, gaussian_like, sample
-from mousai.dmae import DMAE, READ_FLOOR
-from mousai.encoder import linear_magnitude, log_magnitude
-from mousai.small.profiles import A100
-from mousai.spectrogram import magnitude, with_magnitude
+from mousai.config import A100, DMAEConfig, PaperExact
+from mousai.diffusion import diffusion_loss, gaussian_like
+from mousai.dmae import DMAE
+from mousai.inference.samplers import sample
+from mousai.small.dmae import READ_FLOOR
+from mousai.small.encoder import linear_magnitude, log_magnitude
+from mousai.small.refinement import with_magnitude
+from mousai.small.stages import new_dmae
+from mousai.spectrogram import magnitude
 from mousai.unet import count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -22,7 +25,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 @pytest.fixture(scope="module")
 def model(tiny) -> DMAE:
     torch.manual_seed(0)
-    return DMAE(tiny.dmae).eval()
+    return new_dmae(tiny.dmae).eval()
 
 
 def noise(*shape, seed=0, **kind) -> torch.Tensor:
@@ -84,7 +87,7 @@ def test_with_paper_exact_lengths_only_multiples_of_the_stride_are_encoded_and_d
     unet = replace(paper_dmae.unet, **depths, attentions=(0,) * 4, cross_attentions=(0,) * 4)
     for lengths in (False, True):
         config = replace(paper_dmae, unet=replace(unet, paper_exact=PaperExact(lengths=lengths)))
-        model = DMAE(config)
+        model = new_dmae(config)
         assert model.encode(noise(1, 2, 384)).shape == (1, 8, 3)
         assert model.decode(noise(1, 8, 4), 1, generator, 500).shape == (1, 2, 500)
         if not lengths:
@@ -120,24 +123,24 @@ def test_the_decoded_sound_follows_its_latent_also_in_the_second_window(model):
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 @pytest.mark.parametrize("preemphasis", [0.0, 0.97])
 def test_the_way_to_the_diffused_signal_and_back_is_exact(paper_dmae, scale, preemphasis):
-    model = DMAE(replace(paper_dmae, wave_scale=scale, preemphasis=preemphasis))
+    model = new_dmae(replace(paper_dmae, wave_scale=scale, preemphasis=preemphasis))
     w = noise(2, 2, 5000, dtype=torch.float64)
     assert_close(model.to_wave(model.to_signal(w)), w, atol=1e-12, rtol=1e-12)
 
 
 def test_preemphasis_subtracts_its_share_of_the_sample_before(paper_dmae):
-    model, w = DMAE(replace(paper_dmae, wave_scale=2.0, preemphasis=0.9)), noise(1, 2, 100, dtype=torch.float64)
+    model, w = new_dmae(replace(paper_dmae, wave_scale=2.0, preemphasis=0.9)), noise(1, 2, 100, dtype=torch.float64)
     assert_close(model.to_signal(w)[..., 1:], 2 * (w[..., 1:] - 0.9 * w[..., :-1]), atol=1e-12, rtol=1e-12)
 
 
 def test_the_way_back_never_clips(paper_dmae):
-    model = DMAE(replace(paper_dmae, preemphasis=0.5))
+    model = new_dmae(replace(paper_dmae, preemphasis=0.5))
     assert model.to_wave(torch.full((1, 2, 10), 4.0)).max() > 4
 
 
 @pytest.mark.parametrize("departure", [{}, {"wave_scale": 3.0, "preemphasis": 0.9}], ids=["paper", "departs"])
 def test_the_loss_is_the_velocity_error_of_the_diffused_signal_alone(paper_dmae, departure):
-    model, w = DMAE(replace(paper_dmae, **departure)), noise(3, 2, 2048)
+    model, w = new_dmae(replace(paper_dmae, **departure)), noise(3, 2, 2048)
     generator, x_0 = torch.Generator().manual_seed(2), model.to_signal(w)
     eps, sigma = gaussian_like(w, generator), model.draw_sigma(3, generator)
     alpha, beta = torch.cos(torch.pi / 2 * sigma)[:, None, None], torch.sin(torch.pi / 2 * sigma)[:, None, None]
@@ -155,7 +158,7 @@ def test_the_encoder_learns_from_the_decoders_error(paper_dmae, generator):
 def gradients(config: DMAEConfig, step: int) -> tuple[DMAE, set[str]]:
     """A model after one backward pass at that step, and which of its parts heard of it."""
     torch.manual_seed(0)
-    model = DMAE(config)
+    model = new_dmae(config)
     model(noise(1, 2, config.crop), torch.Generator().manual_seed(0), step).backward()
     return model, {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
 
@@ -180,14 +183,14 @@ def test_a_frozen_encoder_changes_no_loss(tiny):
     losses = []
     for frozen in (True, False):
         torch.manual_seed(0)
-        model, w = DMAE(replace(tiny.dmae, freeze_encoder=frozen)), noise(2, 2, tiny.dmae.crop)
+        model, w = new_dmae(replace(tiny.dmae, freeze_encoder=frozen)), noise(2, 2, tiny.dmae.crop)
         losses.append([model(w, torch.Generator().manual_seed(1), step).item() for step in (0, 10)])
     assert losses[0] == losses[1]
 
 
 def test_after_the_warm_start_the_readers_loss_is_added_to_the_velocity_error(tiny):
     torch.manual_seed(0)
-    model, w = DMAE(tiny.dmae), noise(2, 2, tiny.dmae.crop)
+    model, w = new_dmae(tiny.dmae), noise(2, 2, tiny.dmae.crop)
     generator, x_0, z = torch.Generator().manual_seed(2), model.to_signal(w), model.encode(w)
     eps, sigma = gaussian_like(w, generator), model.draw_sigma(2, generator)
     error = diffusion_loss(lambda x, s: model.net(x, s, z), x_0, eps, sigma).mean()
@@ -197,7 +200,7 @@ def test_after_the_warm_start_the_readers_loss_is_added_to_the_velocity_error(ti
 
 
 def test_the_readers_loss_is_the_squared_error_of_log_magnitude_and_the_envelopes_each_with_its_weight(tiny):
-    model, w = DMAE(replace(tiny.dmae, readout_weight=2.0, envelope_weight=3.0)), noise(2, 2, tiny.dmae.crop)
+    model, w = new_dmae(replace(tiny.dmae, readout_weight=2.0, envelope_weight=3.0)), noise(2, 2, tiny.dmae.crop)
     m_w, x_0, z = magnitude(w), model.to_signal(w), model.encode(w)
     log_g, log_m = model.reader(z)
     expected = 2 * (log_m - log_magnitude(m_w, 1e-3)).square().mean() + 3 * model.envelope.loss(log_g, x_0)
@@ -244,7 +247,7 @@ def test_polishing_keeps_the_phase(told, sign):
 
 
 def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
-    model = DMAE(replace(tiny.dmae, magnitude_contrast=1.5))
+    model = new_dmae(replace(tiny.dmae, magnitude_contrast=1.5))
     reads(model, torch.tensor([[[0.0, 1.0, 2.0, 1.0] * 2, [3.0] * 8]]), monkeypatch)
     expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5, 1.0] * 2, [3.0] * 8]]), READ_FLOOR)
     assert_close(model.read_magnitude(noise(1, 32, 2)), expected)
@@ -275,7 +278,7 @@ def test_a_long_sound_is_polished_in_parts_as_it_is_in_one(told, monkeypatch):
 
 
 def test_magnitudes_read_in_parts_are_those_read_at_once(tiny):
-    model, z = DMAE(replace(tiny.dmae, magnitude_contrast=1.5)).eval(), noise(2, 32, 16)
+    model, z = new_dmae(replace(tiny.dmae, magnitude_contrast=1.5)).eval(), noise(2, 32, 16)
     whole, read = model.read_magnitude(z), model.magnitude_reader(z)
     log_m = log_magnitude(whole + 1, 0.0)
     assert whole.shape[-1] == 64 and log_m.isfinite().all()
@@ -284,7 +287,7 @@ def test_magnitudes_read_in_parts_are_those_read_at_once(tiny):
 
 
 def test_a_wave_undone_in_parts_is_the_wave(tiny):
-    model, x = DMAE(replace(tiny.dmae, preemphasis=0.9)), noise(2, 2, 4096)
+    model, x = new_dmae(replace(tiny.dmae, preemphasis=0.9)), noise(2, 2, 4096)
     whole, parts = model.to_wave(x), []
     for part in x.split(1000, dim=-1):
         parts.append(model.to_wave(part, parts[-1] if parts else None))
@@ -292,7 +295,7 @@ def test_a_wave_undone_in_parts_is_the_wave(tiny):
 
 
 def test_what_is_streamed_is_what_is_decoded(tiny):
-    model, z = DMAE(tiny.dmae).eval(), noise(2, 32, 100).tanh()
+    model, z = new_dmae(tiny.dmae).eval(), noise(2, 32, 100).tanh()
     whole = model.decode(z, 3, torch.Generator().manual_seed(0), 100_000)
     parts = [*model.stream(z, 3, torch.Generator().manual_seed(0), 100_000)]
     assert len(parts) >= 1 and torch.equal(torch.cat(parts, dim=-1), whole)
@@ -310,7 +313,7 @@ def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, po
 
 
 def test_polish_without_a_reader_is_refused(paper_dmae):
-    model = DMAE(replace(paper_dmae, polish=1))
+    model = new_dmae(replace(paper_dmae, polish=1))
     with pytest.raises(ValueError, match="no reader: set `readout_weight`"):
         polished(model, noise(1, 2, 2048), noise(1, 32, 2))
 
@@ -319,7 +322,7 @@ def test_levels_are_uniform_and_the_noisy_share_leans_to_one(paper_dmae):
     uniform = DMAE(paper_dmae).draw_sigma(20_000, torch.Generator().manual_seed(0))
     assert_close(uniform.mean().item(), 1 / 2, atol=0.01, rtol=0)
     assert_close(uniform.square().mean().item(), 1 / 3, atol=0.01, rtol=0)
-    leaning = DMAE(replace(paper_dmae, noisy_share=1.0)).draw_sigma(20_000, torch.Generator().manual_seed(0))
+    leaning = new_dmae(replace(paper_dmae, noisy_share=1.0)).draw_sigma(20_000, torch.Generator().manual_seed(0))
     assert_close(leaning.mean().item(), 2 / 3, atol=0.01, rtol=0)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch.testing import assert_close
 
-from mousai.encoder import MagnitudeEncoder, linear_magnitude, log_magnitude
+from mousai.dmae import MagnitudeEncoder
+from mousai.small.encoder import linear_magnitude, log_magnitude
 
 
 def noise(*shape) -> torch.Tensor:

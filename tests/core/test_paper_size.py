@@ -11,8 +11,9 @@ import torch
 from mousai.bench import efficiency, riffusion
 from mousai.bench.efficiency import in_fresh_process
 from mousai.bench.paper_size import STAGES, fresh_steps, paper_size_row, paper_size_steps, watch_gradients
+from mousai.config import A100
 from mousai.interop.riffusion import HOP
-from mousai.small.profiles import A100, SMOKE
+from mousai.small.profiles import SMOKE
 from mousai.unet import count_parameters
 
 SHAPES = {

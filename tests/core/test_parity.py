@@ -19,11 +19,12 @@ from helpers.authors import at_depth, dmae_pair, made_exact, random_unet, tcld_p
 from torch.testing import assert_close
 
 from mousai.bench.authors import authors_dmae, authors_encoder, authors_tcld
-from mousai.config import DMAEConfig, TCLDConfig, TextConfig
-from mousai.diffusion import diffusion_loss, sample
+from mousai.config import A100, DMAEConfig, TCLDConfig, TextConfig
+from mousai.diffusion import diffusion_loss
 from mousai.dmae import DMAE
+from mousai.inference.samplers import sample
 from mousai.interop.authors import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
-from mousai.small.profiles import A100, SMOKE
+from mousai.small.profiles import SMOKE
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.patch import PatchFrontEnd
+from mousai.dmae import PatchFrontEnd
 
 
 def noise(*shape, **kind) -> torch.Tensor:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.checkpoint import new_tcld
-from mousai.config import PaperExact, TextConfig
-from mousai.diffusion import Guidance, guidance, sample
-from mousai.small.profiles import A100
-from mousai.tcld import TCLD, part_heard
+from mousai.config import A100, PaperExact, TextConfig
+from mousai.diffusion import guidance
+from mousai.inference.long import part_of_window
+from mousai.inference.samplers import Guidance, sample
+from mousai.small.stages import new_tcld
+from mousai.tcld import TCLD
 from mousai.unet import count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -202,7 +203,7 @@ def test_levels_gone_through_before_change_nothing(model, text):
     ],
 )
 def test_windows_hear_the_beginning_the_middle_in_turn_and_the_ending(windows, parts, heard):
-    assert [part_heard(i, windows, parts) for i in range(windows)] == heard
+    assert [part_of_window(i, windows, parts) for i in range(windows)] == heard
 
 
 def test_each_window_hears_its_own_part(model, text, monkeypatch):

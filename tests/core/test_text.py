@@ -8,8 +8,7 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
-from mousai.config import TextConfig
-from mousai.small.profiles import A100
+from mousai.config import A100, TextConfig
 from mousai.text import load_text_encoder
 
 MINILM = TextConfig(encoder="minilm", features=384, paper_exact=False)

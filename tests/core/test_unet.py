@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from mousai.config import PaperExact, UNetConfig
-from mousai.small.profiles import A100
+from mousai.config import A100, PaperExact, UNetConfig
 from mousai.unet import Inject, Modulation, NoiseLevel, Resnet, UNet, channel_norm, count_parameters
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.config import DataConfig
+from mousai.config import GENRES, DataConfig
 from mousai.data import embedded
 from mousai.data.arranger import arrange, chord_of
 from mousai.data.clips import Chunks, RandomCrops
@@ -30,7 +30,7 @@ from mousai.data.records import (
 from mousai.data.sound import KNEE, PEAK, limit, render
 from mousai.data.tunes import Tune, clean_title, headers, read_tune
 from mousai.data.workers import Workers
-from mousai.small.profiles import GENRES, PROFILES, SMOKE
+from mousai.small.profiles import PROFILES, SMOKE
 
 TINY = replace(SMOKE, name="tiny", data=DataConfig(pieces=12, piece_samples=2**16, valid_share=0.3, test_share=0.3))
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mousai.config import Profile
+from mousai.config import GENRES, Profile
 from mousai.data.dataset import Workspace
-from mousai.small.profiles import GENRES
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from mousai.config import GENRES
 from mousai.evaluation import (
     genre,
     mfcc,
 )
-from mousai.small.profiles import GENRES
 
 
 def test_kappa_by_hand():

@@ -7,16 +7,17 @@ import pytest
 import torch
 from helpers.nets import reads
 
-from mousai.dmae import DMAE, READ_FLOOR
-from mousai.encoder import log_magnitude
 from mousai.evaluation import griffin_lim, real
+from mousai.small.dmae import READ_FLOOR
+from mousai.small.encoder import log_magnitude
+from mousai.small.stages import new_dmae
 from mousai.spectrogram import log_mel_l1, magnitude
 
 
 def test_the_baselines_clips_are_the_same_chunks_as_the_reconstructions(work, monkeypatch):
     for module in (real, griffin_lim):
         monkeypatch.setattr(module, "model_context", lambda *_: {})
-        monkeypatch.setattr(module, "load_dmae", lambda profile, _: DMAE(profile.dmae).eval())
+        monkeypatch.setattr(module, "load_dmae", lambda profile, _: new_dmae(profile.dmae).eval())
     sets = [make(work) for make in (real.reconstruction_set, griffin_lim.pca_set, griffin_lim.griffin_lim_set)]
     original = real.original_set(work)
     for clips in sets:
@@ -26,7 +27,7 @@ def test_the_baselines_clips_are_the_same_chunks_as_the_reconstructions(work, mo
 
 
 def test_griffin_lim_from_a_perfect_magnitude_head_sounds_like_the_original(tiny, monkeypatch):
-    dmae = DMAE(replace(tiny.dmae, magnitude_contrast=1.0)).eval()
+    dmae = new_dmae(replace(tiny.dmae, magnitude_contrast=1.0)).eval()
     time = torch.arange(2**14) / 48_000
     w = 0.1 * torch.sin(2 * math.pi * 440 * time).expand(1, 2, -1).contiguous()
     told = log_magnitude(magnitude(w, tiny.dmae.n_fft, tiny.dmae.hop), READ_FLOOR)

@@ -9,8 +9,8 @@ import torch
 from helpers.clips import clip_set
 from numpy.testing import assert_allclose
 
+from mousai.config import GENRES
 from mousai.evaluation import real, samples
-from mousai.small.profiles import GENRES
 
 
 def test_prompts_ask_for_every_genre_and_segment_equally_and_only_for_test_tunes(with_genres):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mousai.dmae import DMAE
 from mousai.evaluation import seams
+from mousai.small.stages import new_dmae
 
 
 def test_a_dip_in_the_overlaps_is_counted_in_decibels():
@@ -29,5 +29,5 @@ def test_noise_that_disagrees_loses_level_and_noise_blended_at_every_step_does_n
         return torch.randn(len(z), 2, z.shape[-1] * 1024, generator=torch.Generator().manual_seed(seed))
 
     monkeypatch.setattr(seams, "decoded", noise)
-    found = seams.seam_energy(work, DMAE(work.profile.dmae).eval())
+    found = seams.seam_energy(work, new_dmae(work.profile.dmae).eval())
     assert abs(found["blended"]) < 0.5 and -3 < found["apart"] < -0.8

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mousai.dmae import DMAE
 from mousai.evaluation import structure, study
+from mousai.small.stages import new_dmae
 from mousai.spectrogram import log_mel_l1
 
 
@@ -26,7 +26,7 @@ def test_the_two_nets_of_the_attention_study_differ_in_self_attention_alone(tiny
 def test_the_polish_ladder_adds_one_field_a_row_and_leaves_the_model_as_it_was(tiny):
     after = {"phase_share": 0.5, "magnitude_contrast": 1.5, "polish": 1}
     config = replace(tiny.dmae, **after)
-    model, w = DMAE(config).eval(), 0.1 * torch.randn(5, 2, 2**14, generator=torch.Generator().manual_seed(0))
+    model, w = new_dmae(config).eval(), 0.1 * torch.randn(5, 2, 2**14, generator=torch.Generator().manual_seed(0))
     rows = study.polish_ladder(model, w, w)
     assert model.config == config
     names = ["phase_share", "magnitude_contrast"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mousai import cli
+from mousai.config import GENRES
 from mousai.evaluation.samples import ClipSet, Prompt
-from mousai.small.profiles import GENRES
 
 RATE, MODELS = 48_000, ("ours", "real", "unconditional")
 GOOD = {"genre": "Pop", "fidelity": 1, "melody": 5, "harmony": 3, "clarity": 2}

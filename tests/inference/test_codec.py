@@ -8,12 +8,13 @@ from torch.testing import assert_close
 from mousai.dmae import DMAE
 from mousai.inference import codec
 from mousai.inference.codec import LatentCard, load_latent, save_latent
+from mousai.small.stages import new_dmae
 
 
 @pytest.fixture
 def dmae(tiny) -> DMAE:
     torch.manual_seed(0)
-    return DMAE(tiny.dmae).eval()
+    return new_dmae(tiny.dmae).eval()
 
 
 @pytest.mark.parametrize("samples", [1000, 1025, 8192])

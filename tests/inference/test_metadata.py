@@ -7,9 +7,9 @@ import pytest
 import soundfile
 import torch
 
-from mousai.diffusion import Guidance
 from mousai.inference.audio import write_audio
 from mousai.inference.metadata import GenerationMetadata, SourceAudio, read_metadata
+from mousai.inference.samplers import Guidance
 from mousai.inference.sampling import Sampling
 
 SAMPLING = Sampling(

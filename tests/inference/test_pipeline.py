@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai import checkpoint
-from mousai.checkpoint import new_tcld, save_weights
+from mousai.checkpoint import save_weights
 from mousai.config import Profile
-from mousai.diffusion import Guidance
-from mousai.dmae import DMAE
 from mousai.inference.audio import write_audio
 from mousai.inference.editing import variation
 from mousai.inference.pipeline import Mousai
+from mousai.inference.samplers import Guidance
+from mousai.small import stages as small_stages
+from mousai.small.stages import new_dmae, new_tcld
 
 
 @pytest.fixture(scope="module")
@@ -163,18 +163,18 @@ def test_an_empty_prompt_is_refused(stack):
 
 
 def test_the_stack_loads_from_the_profiles_files(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
     with pytest.raises(FileNotFoundError, match="no weights at"):
         Mousai.load(profile, "cpu")
     save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
-    save_weights(DMAE(profile.dmae), tmp_path / "dmae.safetensors", {})
+    save_weights(new_dmae(profile.dmae), tmp_path / "dmae.safetensors", {})
     assert Mousai.load(profile, "cpu").generate(["metal"], 0.1).shape == (1, 2, 4800)
 
 
 def test_loading_keeps_the_nets_trainable_and_an_optimized_copy_leaves_them_alone(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
     save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
-    save_weights(DMAE(profile.dmae), tmp_path / "dmae.safetensors", {})
+    save_weights(new_dmae(profile.dmae), tmp_path / "dmae.safetensors", {})
     switches = [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32]
     music = Mousai.load(profile, "cpu")
     before = {name: tensor.clone() for name, tensor in music.dmae.state_dict().items()}

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.diffusion import SAMPLERS, add_noise, ddim, sample, v_target
-from mousai.inference.windows import Given, noise_in_pieces, sample_in_pieces, window_starts
+from mousai.diffusion import add_noise, ddim, v_target
+from mousai.inference.samplers import SAMPLERS, sample
+from mousai.inference.windows import Replacement, noise_in_chunks, sample_in_chunks, window_starts
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -29,7 +30,7 @@ def each(predict):
 
 def in_pieces(predict, eps, steps=3, sampler=ddim, **more) -> torch.Tensor:
     net, eps_in = each(predict), lambda a, b: eps[..., a:b]
-    return torch.cat([*sample_in_pieces(net, eps_in, eps.shape[-1], steps, sampler, 64, 48, **more)], dim=-1)
+    return torch.cat([*sample_in_chunks(net, eps_in, eps.shape[-1], steps, sampler, 64, 48, **more)], dim=-1)
 
 
 def blending(predict):
@@ -100,7 +101,7 @@ KEPT = [(0, 70), (100, 150), (190, 300)]
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_and_at_the_end(name, together):
     eps, x_0, seen = noise(333), noise(333).flip(-1), []
-    given = Given(lambda a, b: x_0[..., a:b], KEPT)
+    given = Replacement(lambda a, b: x_0[..., a:b], KEPT)
 
     def predict(x, sigma, a, b):
         kept = given.mask(a, b)
@@ -119,7 +120,7 @@ def test_what_is_kept_is_itself_with_the_noise_of_the_beginning_at_every_step_an
 
 def test_what_is_not_kept_follows_from_what_is():
     eps, x_0 = noise(64), noise(64).flip(-1)
-    given = [Given(lambda a, b, y=y: y[..., a:b], [(0, 32)]) for y in (x_0, x_0 + 1)]
+    given = [Replacement(lambda a, b, y=y: y[..., a:b], [(0, 32)]) for y in (x_0, x_0 + 1)]
     made = [in_pieces(lambda x, s, a, b: x.mean(dim=-1, keepdim=True) + x, eps, given=one) for one in given]
     assert (made[0] - made[1])[..., 32:].abs().min() > 1e-3
 
@@ -128,13 +129,13 @@ def test_what_is_not_kept_follows_from_what_is():
 def test_below_level_one_sampling_begins_from_what_is_there(level):
     """A net that says 0 leaves x at its angle: each step keeps cos of the angle between two levels of it."""
     eps, x_0 = noise(200), noise(200).flip(-1)
-    made = in_pieces(lambda x, s, a, b: torch.zeros_like(x), eps, 2, given=Given(lambda a, b: x_0[..., a:b], (), level))
+    made = in_pieces(lambda x, s, a, b: torch.zeros_like(x), eps, 2, given=Replacement(lambda a, b: x_0[..., a:b], (), level))
     expected = cos(pi / 4 * level) ** 2 * (cos(pi / 2 * level) * x_0 + sin(pi / 2 * level) * eps)
     assert_close(made, expected, atol=1e-6, rtol=0)  # levels are float32
 
 
 def test_at_level_one_nothing_is_left_of_it_to_the_bit():
-    eps, given = noise(200), Given(lambda a, b: pytest.fail("asked"), (), 1.0)
+    eps, given = noise(200), Replacement(lambda a, b: pytest.fail("asked"), (), 1.0)
     assert torch.equal(
         in_pieces(lambda x, s, a, b: x.sin(), eps, given=given), in_pieces(lambda x, s, a, b: x.sin(), eps)
     )
@@ -152,7 +153,7 @@ def test_noise_is_asked_for_only_a_few_windows_ahead_of_what_is_done(name, toget
         return torch.zeros(1, 1, b - a)
 
     done, ahead = 0, []
-    for piece in sample_in_pieces(lambda x, s, spans: x, eps, 5000, 4, SAMPLERS[name], 64, 48, together=together):
+    for piece in sample_in_chunks(lambda x, s, spans: x, eps, 5000, 4, SAMPLERS[name], 64, 48, together=together):
         ahead.append(asked - done)
         done += piece.shape[-1]
     assert done == 5000 and max(ahead) <= 48 * (calls + together + 1) + 64
@@ -167,7 +168,7 @@ def test_so_many_windows_go_through_the_net_at_once(together):
         sizes.append(len(spans))
         return x
 
-    [*sample_in_pieces(predict, lambda a, b: noise(b - a), 48 * 40 + 16, 9, ddim, 64, 48, together=together)]
+    [*sample_in_chunks(predict, lambda a, b: noise(b - a), 48 * 40 + 16, 9, ddim, 64, 48, together=together)]
     assert sum(sizes) == 9 * 40 and max(sizes) == together
     assert sorted(sizes)[len(sizes) // 2] == together
 
@@ -201,11 +202,11 @@ def test_noise_in_pieces_is_the_noise_one_call_draws(shape, monkeypatch):
     monkeypatch.setattr("mousai.inference.windows.DRAWN", 1024)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     whole = torch.randn(shape, generator=generators[0])
-    piecewise, cuts = noise_in_pieces(shape, generators[1]), [*range(0, shape[-1], 272), shape[-1]]
+    piecewise, cuts = noise_in_chunks(shape, generators[1]), [*range(0, shape[-1], 272), shape[-1]]
     assert torch.equal(torch.cat([piecewise(a, b) for a, b in pairwise(cuts)], dim=-1), whole)
     assert torch.equal(*(torch.randn(16, generator=generator) for generator in generators))
 
 
 def test_a_length_whose_draws_are_not_grouped_is_refused():
     with pytest.raises(ValueError, match="noise of length 100 cannot be drawn in pieces: it must be a multiple of 16"):
-        noise_in_pieces((1, 2, 100), torch.Generator())
+        noise_in_chunks((1, 2, 100), torch.Generator())

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mousai.inference.winograd import Winograd, quicken
 from torch import nn
 from torch.testing import assert_close
 
-from mousai.checkpoint import new_tcld
 from mousai.inference import winograd
-from mousai.inference.onednn import Convolution
-from mousai.inference.winograd import Winograd, quicken
+from mousai.inference.onednn import OneDNNConv1d
+from mousai.small.stages import new_tcld
 
 
 @pytest.mark.parametrize("length", [*range(1, 10), 64])
@@ -38,7 +38,7 @@ def test_a_net_stays_the_same_and_only_what_fits_is_replaced(tiny, monkeypatch):
         assert_close(quicken(model).velocity(z, torch.tensor([0.3, 0.8]), text, 3.0), before, atol=1e-4, rtol=1e-4)
     replaced = [m for m in model.modules() if isinstance(m, Winograd)]
     assert replaced and all(m.weight.shape[1:] == (32, 32) for m in replaced)
-    others = [m.weight.shape for m in model.modules() if isinstance(m, Convolution)]
+    others = [m.weight.shape for m in model.modules() if isinstance(m, OneDNNConv1d)]
     assert others and all(min(shape[:2]) < 24 or shape[2] != 3 for shape in others)
 
 

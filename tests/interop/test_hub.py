@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mousai.checkpoint import new_tcld, save_weights
-from mousai.dmae import DMAE
+from mousai.checkpoint import save_weights
 from mousai.inference.pipeline import Mousai
 from mousai.interop import hub
 from mousai.interop.hub import FILES, fetch, page, read_profile, write_folder
 from mousai.small.profiles import PROFILES, SMOKE
+from mousai.small.stages import new_dmae, new_tcld
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tiny, tmp_path, monkeypatch):
     """A folder of small random weights, saved by `save_pretrained`."""
     torch.manual_seed(0)
     made = tmp_path / "made"
-    for name, stage in (("dmae", DMAE(tiny.dmae)), ("tcld", new_tcld(tiny))):
+    for name, stage in (("dmae", new_dmae(tiny.dmae)), ("tcld", new_tcld(tiny))):
         save_weights(stage, made / f"{name}.safetensors", {"steps": 3, "hours": 0.5, "licence": "MIT", "data": "noise"})
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return write_folder(tiny, made, tmp_path / "saved")

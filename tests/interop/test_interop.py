@@ -11,10 +11,9 @@ from helpers.authors import dmae_pair, tcld_pair
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from mousai import checkpoint, cli
+from mousai import cli
 from mousai.bench.authors import authors_tcld
-from mousai.checkpoint import load_dmae, load_tcld, new_tcld
-from mousai.config import TCLDConfig, TextConfig
+from mousai.config import A100, TCLDConfig, TextConfig
 from mousai.files import sha256
 from mousai.interop.authors import (
     dmae_from_authors,
@@ -24,7 +23,9 @@ from mousai.interop.authors import (
     tcld_from_authors,
     tcld_to_authors,
 )
-from mousai.small.profiles import A100, PROFILES
+from mousai.small import stages as small_stages
+from mousai.small.profiles import PROFILES
+from mousai.small.stages import load_dmae, load_tcld, new_tcld
 from mousai.text import load_text_encoder
 
 PREFIXES = ("", "model.", "model.model.", "module.", "_orig_mod.net_of_mine.")
@@ -185,7 +186,7 @@ def test_a_missing_and_an_unexpected_tensor_of_a_file_are_named(tmp_path, paper,
 def importing(paper, tmp_path, home, monkeypatch):
     """Run `mousai import-weights` on a state dict; returns the exit code. --profile a100 means the small networks."""
     monkeypatch.setitem(PROFILES, "a100", paper[0])
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / "a100" / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "a100" / f"{name}.safetensors")
 
     def run(state: dict, *words: str) -> int | str | None:
         torch.save(state, tmp_path / "theirs.bin")
@@ -234,7 +235,7 @@ def test_the_card_says_from_which_file_and_whose_licence(tmp_path, paper, import
 
 
 def test_elsewhere_the_line_says_where_the_profile_looks(tmp_path, paper, importing, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
     assert importing(paper[1]["dmae"]) == 0
     assert f"--profile a100 loads what is in {tmp_path / 'package'}: use that as --out" in capsys.readouterr().out
 

@@ -14,8 +14,8 @@ from helpers.browser import PROGRAM, Page
 from helpers.listeners import GOOD, MODELS, RATE, by_hand, key_of, made_up, run, told, write_answers
 from numpy.testing import assert_allclose
 
+from mousai.config import GENRES
 from mousai.listening import page as listening
-from mousai.small.profiles import GENRES
 
 # The clips.
 

@@ -7,6 +7,7 @@ import pytest
 from helpers.listeners import by_hand, key_of, run
 from numpy.testing import assert_allclose
 
+from mousai.config import GENRES
 from mousai.listening import answers as people
 from mousai.listening import page as listening
 from mousai.report import tables
@@ -14,7 +15,6 @@ from mousai.report.build import build
 from mousai.report.record import Report
 from mousai.report.results import Results
 from mousai.report.verdicts import DIFFERENT, NOT_RUN, SAME
-from mousai.small.profiles import GENRES
 
 
 def test_listen_says_what_it_wrote_and_never_overwrites_the_key_of_another_study(held, capsys):

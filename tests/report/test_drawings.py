@@ -9,8 +9,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from mousai.config import A100
 from mousai.report import drawings
-from mousai.small.profiles import A100, CPU
+from mousai.small.profiles import CPU
 from mousai.unet import UNet
 
 LETTERS = {"resnet": "R", "modulation": "M", "inject": "I", "self_attention": "S", "cross_attention": "C"}

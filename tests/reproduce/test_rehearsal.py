@@ -14,11 +14,11 @@ from helpers.notebooks import notebook
 from helpers.results import write_all
 from matplotlib.figure import Figure
 
-from mousai import checkpoint, cli
-from mousai.checkpoint import load_dmae, new_tcld, save_weights, weights_path
+from mousai import cli
+from mousai.checkpoint import save_weights
+from mousai.config import A100, GENRES
 from mousai.data.embedded import data_dir
 from mousai.data.records import Record, write_manifest
-from mousai.dmae import DMAE
 from mousai.evaluation.samples import model_context
 from mousai.report.build import build
 from mousai.report.record import Report
@@ -27,7 +27,9 @@ from mousai.reproduce import preflight as rehearsal
 from mousai.reproduce import run as reproduce
 from mousai.reproduce.preflight import MAKERS, NOTE, apart, made, prepare
 from mousai.reproduce.verify import verify
-from mousai.small.profiles import A100, A100_REHEARSAL, GENRES
+from mousai.small import stages as small_stages
+from mousai.small.profiles import A100_REHEARSAL
+from mousai.small.stages import load_dmae, new_dmae, new_tcld, weights_path
 
 NAME = A100_REHEARSAL.name
 TRAINED = {f"{stage}_train.{key}" for stage in ("dmae", "tcld") for key in ("steps", "notebook_steps", "batch")}
@@ -59,7 +61,7 @@ def test_a_rehearsal_differs_from_a100_in_amounts_and_in_its_text_encoders_name(
 
 def test_every_tensor_of_a_rehearsal_has_a100s_shape():
     with torch.device("meta"):
-        pairs = [[DMAE(p.dmae), new_tcld(p)] for p in (A100, A100_REHEARSAL)]
+        pairs = [[new_dmae(p.dmae), new_tcld(p)] for p in (A100, A100_REHEARSAL)]
     for real, mine in zip(*pairs, strict=True):
         assert {k: v.shape for k, v in mine.state_dict().items()} == {k: v.shape for k, v in real.state_dict().items()}
     assert pairs[1][1].window == 2048 and A100_REHEARSAL.dmae.crop == 2**18
@@ -164,8 +166,8 @@ def test_weights_of_a_rehearsal_are_not_where_a100_looks(world):
 
 
 def test_weights_of_a_rehearsal_that_were_copied_are_refused(world, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
-    save_weights(DMAE(tiny.dmae), tmp_path / "dmae.safetensors", {"profile": NAME})
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    save_weights(new_dmae(tiny.dmae), tmp_path / "dmae.safetensors", {"profile": NAME})
     with pytest.raises(ValueError, match="made in a rehearsal, in a step: train them with `mousai train dmae`"):
         load_dmae(tiny, torch.device("cpu"))
     assert load_dmae(replace(tiny, name="tiny-rehearsal"), torch.device("cpu"))
@@ -207,7 +209,8 @@ socket.socket.connect = socket.getaddrinfo = asked
 from mousai.reproduce.preflight import apart, made, make_t5
 apart()
 make_t5()
-from mousai.small.profiles import A100, A100_REHEARSAL
+from mousai.config import A100
+from mousai.small.profiles import A100_REHEARSAL
 from mousai.text import load_text_encoder
 text = load_text_encoder(A100_REHEARSAL.tcld.text)
 said = {"made": made("t5"), "parameters": sum(p.numel() for p in text.parameters()), "name": text.config.encoder}

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mousai.config import A100
 from mousai.diffusion import add_noise, alpha_beta, v_target
-from mousai.dmae import DMAE, new_reader
-from mousai.encoder import log_magnitude
+from mousai.dmae import DMAE
+from mousai.small.dmae import new_reader
+from mousai.small.encoder import log_magnitude
 from mousai.small.preconditioning import FLOOR, Envelope, Reader, lapped_basis, unfolded
-from mousai.small.profiles import A100
+from mousai.small.stages import new_dmae
 from mousai.spectrogram import magnitude
 
 BANDS = 16
@@ -99,7 +101,7 @@ def test_without_bands_the_reader_has_no_envelope_to_tell(paper_dmae):
 
 
 def test_with_bands_the_readers_frames_are_the_transforms_and_the_magnitudes(tiny, generator):
-    model, w = DMAE(tiny.dmae), torch.randn(1, 2, tiny.dmae.crop, generator=generator)
+    model, w = new_dmae(tiny.dmae), torch.randn(1, 2, tiny.dmae.crop, generator=generator)
     log_g, log_m = model.reader(model.encode(w))
     assert log_g.shape == model.envelope.analyse(w).shape
     assert log_m.shape == magnitude(w).shape == log_magnitude(magnitude(w), 1e-3).shape
@@ -189,7 +191,7 @@ def test_stage_one_uses_it_only_where_the_profile_asks(paper_dmae, tiny, generat
     assert A100.dmae.envelope_bands is None
     paper = DMAE(paper_dmae)
     assert paper.envelope is None and paper.reader is None and paper.front is not None
-    model = DMAE(tiny.dmae)
+    model = new_dmae(tiny.dmae)
     assert model.front is None
     model(0.1 * torch.randn(2, 2, tiny.dmae.crop), generator).backward()
     for part in (model.reader, model.envelope, model.unet):

@@ -300,7 +300,7 @@ def test_arguments_of_the_command_line(tmp_path, monkeypatch, capsys, words):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_, **__: 0)
     for heavy in ("batch.verify.verify", "batch.bench.show", "batch.bench.bench"):
         monkeypatch.setattr(f"mousai.{heavy}", lambda *_: [])
-    for heavy in ("evaluation.watch.watch_dmae", "evaluation.in_domain.train_in_domain", "checkpoint.load_dmae"):
+    for heavy in ("evaluation.watch.watch_dmae", "evaluation.in_domain.train_in_domain", "small_stages.load_dmae"):
         monkeypatch.setattr(f"mousai.{heavy}", asked_to_train)
     with pytest.raises(SystemExit) as left:
         cli.main(words)

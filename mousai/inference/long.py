@@ -1,0 +1,228 @@
+"""Both stages at any length: whole passes up to the training crop, blended windows beyond (ours).
+
+GroupNorm's statistics run over time, so windows keep the length that the net was trained on. They overlap by a quarter.
+Stage 1 is streamed in flat memory; an hour of z is 22 MB, so stage 2 keeps its signal whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mousai.diffusion import Net, gaussian_like, guidance, noise_levels
+from mousai.dmae import DMAE
+from mousai.inference.acceleration import at_levels, text_conditioning
+from mousai.inference.precision import autocast
+from mousai.inference.samplers import Guidance, get_sampler, rescaled, sample
+from mousai.inference.windows import Replacement, Span, Windows, blended, noise_in_chunks, sample_in_chunks
+from mousai.progress import progress_bar
+from mousai.shapes import Embedding, Latent, Level, Part, Wave, to_stride
+from mousai.small.dmae import SmallDMAE
+from mousai.tcld import TCLD
+
+SAMPLES_TOGETHER = 2**18  # that go through stage 1's net at once; of a small net's crops, four
+WHOLE = 2**22  # samples that stage 1 of the paper takes in one pass: where windows overlap it would work twice
+STEPS_TOGETHER = 5 * 2**9  # latent steps that go through stage 2's net at once: all windows of 43.7 s of a small one
+Generators = torch.Generator | Sequence[torch.Generator]  # one for all, or one for each item
+Negative = Float[Tensor, "1 tokens embedding_features"]  # a text to be guided away from, the same for all of a batch
+
+
+UNGUIDED = Guidance(1.0)
+NOTHING_KNOWN = Replacement(lambda a, b: torch.empty(0))
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one stage is sampled. Precision as in `precision.chosen`; `progress` names a bar; guidance is stage 2's."""
+
+    steps: int
+    sampler: str = "ddim"
+    precision: str = "float32"
+    progress: str | None = None
+    guidance: Guidance = UNGUIDED
+
+
+def to_signal(dmae: DMAE, w: Wave) -> Wave:
+    """What stage 1 diffuses for a waveform: itself in the paper."""
+    return dmae.to_signal(w) if isinstance(dmae, SmallDMAE) else w
+
+
+def to_wave(dmae: DMAE, x: Wave, before: Part | None = None) -> Wave:
+    """The way back; a later part needs the wave `before` it."""
+    return dmae.to_wave(x, before) if isinstance(dmae, SmallDMAE) else x
+
+
+def decode(
+    dmae: DMAE,
+    z: Latent,
+    run: Run,
+    generator: Generators,
+    length: int | None = None,
+    replacement: Replacement | None = None,
+) -> Wave:
+    """z [batch, 32, n] -> w [batch, 2, length or n * 1024]: `stream`, all of it at once."""
+    with autocast(run.precision, z.device):  # around all parts: weights are cast once
+        return torch.cat([*stream(dmae, z, run, generator, length, replacement)], dim=-1)
+
+
+def stream(
+    dmae: DMAE,
+    z: Latent,
+    run: Run,
+    generator: Generators,
+    length: int | None = None,
+    replacement: Replacement | None = None,
+) -> Iterator[Part]:
+    """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
+
+    `replacement`: of what `to_signal` makes of w, where some of it is known. Raises ValueError as `DMAE.decode`.
+    """
+    get_sampler(run.sampler)
+    z, length = dmae.padded(z, length)
+    waves = diffused(dmae, z, run, generator, replacement)
+    return first_samples(dmae.polished(waves, z) if isinstance(dmae, SmallDMAE) else waves, length)
+
+
+def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:
+    """The first `length` samples of what the parts make together."""
+    for part in parts:
+        if length > 0:
+            yield part[..., :length]
+        length -= part.shape[-1]
+
+
+def window_size(dmae: DMAE) -> int:
+    """Samples of a window: a whole pass up to 87 s, as the authors do it; what a small net was trained on is shorter."""
+    return dmae.config.crop if isinstance(dmae, SmallDMAE) else max(dmae.config.crop, WHOLE)
+
+
+def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement: Replacement | None) -> Iterator[Part]:
+    """The diffusion alone: parts of w as the windows let them go."""
+    stride = dmae.config.latent_stride
+    length = z.shape[-1] * stride
+    size = window_size(dmae)
+    windows = Windows(size, 3 * size // 4, max(1, SAMPLES_TOGETHER // (len(z) * size)))
+    known = replacement or NOTHING_KNOWN
+    drawn = noise_in_chunks((len(z), 2, length), generator)
+    noise = known.begin(lambda a, b: drawn(a, b).to(z))
+    with torch.no_grad(), autocast(run.precision, z.device):
+        model = at_levels(dmae, noise_levels(run.steps, known.start).to(z))
+
+    @lru_cache(run.steps + windows.together + 2)  # no more windows are on their way at once
+    def condition(a: int, b: int) -> tuple[Tensor, ...]:
+        part = z[..., a // stride : b // stride]
+        log_g = model.log_envelope(part) if isinstance(model, SmallDMAE) else None
+        return (part,) if log_g is None else (part, log_g)
+
+    def predict(x: Wave, sigma: Level, spans: Sequence[Span]) -> Wave:
+        with torch.no_grad(), autocast(run.precision, z.device):
+            conditions = zip(*(condition(*span) for span in spans), strict=True)
+            return model.net(x, sigma, *(torch.cat(parts) for parts in conditions))
+
+    def begin(a: int, b: int):
+        return get_sampler(run.sampler)(noise(a, b), run.steps, known.start)
+
+    w = None
+    total = len(windows.starts(length)) * run.steps
+    with progress_bar(None, run.progress, total, show=run.progress is not None) as bar:
+        for x_0 in sample_in_chunks(known.replacing(predict), begin, length, windows, bar):
+            w = to_wave(dmae, x_0, w)
+            yield w
+
+
+@torch.no_grad()
+def sample_latents(
+    tcld: TCLD,
+    embedding: Embedding | Sequence[Embedding],
+    length: int,
+    run: Run,
+    generator: Generators,
+    negative: Negative | None = None,
+    replacement: Replacement | None = None,
+) -> Latent:
+    """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
+
+    One embedding for all windows, or the parts of a piece in order, "1 of n" to "n of n": each window is conditioned on
+    the one that `part_of_window` names. `replacement`: of z / latent_std, up to the next multiple of the stride. With
+    `paper_exact.lengths`, ValueError where the length does not divide by the stride.
+    """
+    config = tcld.config.unet
+    padded = to_stride(length, config.stride, config.paper_exact.lengths)
+    parts = [embedding] if isinstance(embedding, Tensor) else embedding
+    known = replacement or NOTHING_KNOWN
+    eps = noise_like(parts[0].new_empty(len(parts[0]), config.in_channels, padded), generator)
+    together = max(1, STEPS_TOGETHER // (len(eps) * tcld.window))
+    windows = Windows(tcld.window, 3 * tcld.window // 4, together)
+    starts = windows.starts(padded)
+    with autocast(run.precision, eps.device):  # around all steps: weights are cast once
+        model = at_levels(tcld, noise_levels(run.steps, known.start).to(eps))
+
+        @lru_cache(2)  # neighbours are conditioned on the same; of five windows it is 18 MB each
+        def net_of(numbers: tuple[int, ...]) -> Net:
+            return guided(model, torch.cat([parts[number] for number in numbers]), run.guidance, negative)
+
+        def predict(x: Latent, sigma: Level, spans: Sequence[Span]) -> Latent:
+            numbers = tuple(part_of_window(starts.index(a), len(starts), len(parts)) for a, _ in spans)
+            return net_of(numbers)(x, sigma)
+
+        net = blended(known.replacing(predict), padded, windows)
+        x = known.begin(lambda a, b: eps[..., a:b])(0, padded)
+        x_0 = sample(net, get_sampler(run.sampler)(x, run.steps, known.start), run.progress)
+    return (tcld.latent_std * x_0)[..., :length]
+
+
+def noise_like(x: Latent, generator: Generators) -> Latent:
+    """Noise of x's shape, by one generator, or by one for each item."""
+    if isinstance(generator, torch.Generator):
+        return gaussian_like(x, generator)
+    return torch.cat([gaussian_like(item, own) for item, own in zip(x.split(1), generator, strict=True)])
+
+
+def guided(tcld: TCLD, embedding: Embedding, how: Guidance, negative: Negative | None = None) -> Net:
+    """The guided net for one text: `TCLD.velocity` with a guidance interval, rescaling and a negative prompt.
+
+    `negative`, [1, 64, features], is what guidance leads away from, in place of the null embedding (common practice).
+    """
+    if how.scale == 1:
+        return conditioned(tcld, embedding)
+    null = (tcld.null_embedding if negative is None else negative).expand_as(embedding)
+    both = branches(tcld, null, embedding)
+    alone = None if (how.low, how.high) == (0, 1) else conditioned(tcld, embedding)
+
+    def net(x: Latent, sigma: Level) -> Latent:
+        if alone is not None and not how.low <= sigma[0] <= how.high:
+            return alone(x, sigma)
+        v_uncond, v_cond = both(x, sigma)
+        v_hat = guidance(v_uncond, v_cond, how.scale)
+        return rescaled(v_hat, v_cond, how.rescale) if how.rescale else v_hat
+
+    return net
+
+
+def branches(tcld: TCLD, null: Embedding, embedding: Embedding) -> Callable[[Latent, Level], tuple[Latent, ...]]:
+    """(x, sigma) -> v_hat without the text and with it, in one batch; with `paper_exact.guidance` in two calls."""
+    if tcld.config.unet.paper_exact.guidance:
+        away, towards = conditioned(tcld, null), conditioned(tcld, embedding)
+        return lambda x, sigma: (away(x, sigma), towards(x, sigma))
+    both = conditioned(tcld, torch.cat([null, embedding]))
+    return lambda x, sigma: both(x.repeat(2, 1, 1), sigma.repeat(2)).chunk(2)
+
+
+def conditioned(tcld: TCLD, embedding: Embedding) -> Net:
+    """The net conditioned on this text and nothing else, whose keys and values are computed once."""
+    text = text_conditioning(tcld.unet, embedding)
+    return lambda x, sigma: tcld.unet(x, sigma, None, text)
+
+
+def part_of_window(window: int, windows: int, parts: int) -> int:
+    """Which of `parts` a window is conditioned on, counted from 0: the first window the beginning, the last one the
+    ending, those between them the middle parts in turn, each as long.
+    """
+    if window == 0 or parts < 3:
+        return 0 if 2 * window < windows else parts - 1
+    if window == windows - 1:
+        return parts - 1
+    return 1 + (window - 1) * (parts - 2) // (windows - 2)

@@ -1,0 +1,180 @@
+"""Samplers beside the paper's DDIM, and what guidance can do beside its scale (ours).
+
+Each is a `SamplerState` that is advanced one network evaluation at a time, so that a long signal can go through the
+steps in chunks; `sample` drives one over a whole signal.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mousai.diffusion import Net, add_noise, alpha_beta, gaussian_like, noise_levels, predict_x0_eps, v_target
+from mousai.progress import progress_bar
+from mousai.shapes import Level, Signal
+
+
+class SamplerState:
+    """A signal on its way from noise to x_0: the net is to be called with `x` and `sigma`, until it is `done`.
+
+    x [batch, channels, length] begins at noise level `start`, pure noise at 1.
+    """
+
+    def __init__(self, x: Signal, steps: int, start: float = 1.0):
+        self.x = x
+        self.levels = noise_levels(steps, start).to(x)
+        self.step = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether `x` is x_0."""
+        return self.step + 1 == len(self.levels)
+
+    @property
+    def sigma(self) -> Level:
+        """The noise level of x, one number an item."""
+        return self.level_at(self.step)
+
+    def level_at(self, step: int) -> Level:
+        """The noise level at a step, one number an item."""
+        return self.levels[step].expand(len(self.x))
+
+    def advance(self, v_hat: Signal) -> None:
+        """Take v_hat, the net's output at (x, sigma)."""
+        raise NotImplementedError
+
+
+class DDIM(SamplerState):
+    """The paper's, first order: `diffusion.ddim`, one evaluation at a time."""
+
+    def advance(self, v_hat: Signal) -> None:
+        x_0_hat, eps_hat = predict_x0_eps(self.x, v_hat, self.sigma)
+        self.x = add_noise(x_0_hat, eps_hat, self.level_at(self.step + 1))
+        self.step += 1
+
+
+class Multistep(SamplerState):
+    """Second order in as many evaluations: two-step Adams-Bashforth on the angle.
+
+    The prediction of the step before, turned to the present level, stands a whole step behind; the middle of the coming
+    step is half a step ahead. v_hat is continued to there in a straight line.
+    """
+
+    def __init__(self, x: Signal, steps: int, start: float = 1.0):
+        super().__init__(x, steps, start)
+        self.previous: tuple[Signal, Signal] | None = None  # (x_0_hat, eps_hat) of the step before
+
+    def advance(self, v_hat: Signal) -> None:
+        v_middle = v_hat
+        if self.previous is not None:
+            v_middle = v_hat + (v_hat - v_target(*self.previous, self.sigma)) / 2
+        self.previous = predict_x0_eps(self.x, v_hat, self.sigma)
+        self.x = add_noise(*predict_x0_eps(self.x, v_middle, self.sigma), self.level_at(self.step + 1))
+        self.step += 1
+
+
+class Heun(SamplerState):
+    """Heun's method, second order: a DDIM step, an evaluation where it ends, then the step with the mean of both.
+
+    2 steps - 1 evaluations: the last step is plain, because at sigma = 0 nothing is left of the noise.
+    """
+
+    def __init__(self, x: Signal, steps: int, start: float = 1.0):
+        super().__init__(x, steps, start)
+        self.begin: tuple[Signal, Signal] | None = None  # x and v_hat where the present step began
+
+    @property
+    def sigma(self) -> Level:
+        """The noise level of x: in the second evaluation of a step that of its end."""
+        return self.level_at(self.step + (self.begin is not None))
+
+    def advance(self, v_hat: Signal) -> None:
+        sigma, sigma_next = self.level_at(self.step), self.level_at(self.step + 1)
+        if self.begin is None:
+            x, v_mean = self.x, v_hat
+        else:
+            x, v_first = self.begin
+            v_second = v_target(*predict_x0_eps(self.x, v_hat, sigma_next), sigma)  # turned back to the first level
+            v_mean = (v_first + v_second) / 2
+        self.x = add_noise(*predict_x0_eps(x, v_mean, sigma), sigma_next)
+        if self.begin is None and self.step + 2 < len(self.levels):
+            self.begin = (x, v_hat)
+        else:
+            self.begin = None
+            self.step += 1
+
+
+class NoisyDDIM(SamplerState):
+    """DDIM with fresh noise in each step (Song et al. 2021): eta 0 is DDIM, 1 as much as DDPM's.
+
+    The share of eps_hat that is replaced has standard deviation eta beta'/beta sqrt(1 - (alpha/alpha')^2).
+    """
+
+    def __init__(self, x: Signal, steps: int, start: float = 1.0, *, eta: float, generator: torch.Generator):
+        super().__init__(x, steps, start)
+        self.eta = eta
+        self.generator = generator
+
+    def advance(self, v_hat: Signal) -> None:
+        x_0_hat, eps_hat = predict_x0_eps(self.x, v_hat, self.sigma)
+        alpha, beta = alpha_beta(self.sigma)
+        alpha_next, beta_next = alpha_beta(self.level_at(self.step + 1))
+        fresh = self.eta * beta_next / beta * (1 - (alpha / alpha_next) ** 2).clamp_min(0).sqrt()
+        kept = (beta_next**2 - fresh**2).clamp_min(0).sqrt()
+        self.x = alpha_next * x_0_hat + kept * eps_hat + fresh * gaussian_like(self.x, self.generator)
+        self.step += 1
+
+
+SAMPLERS: dict[str, type[SamplerState]] = {"ddim": DDIM, "multistep": Multistep, "heun": Heun}
+
+
+def get_sampler(name: str) -> type[SamplerState]:
+    """The sampler of that name. Raises ValueError that lists the names there are."""
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
+@torch.no_grad()
+def sample(net: Net, state: SamplerState, progress: str | None = None) -> Signal:
+    """x_0, by as many evaluations of the net as the sampler asks for. `progress` names a bar."""
+    with progress_bar(None, progress, len(state.levels) - 1, show=progress is not None) as bar:
+        while not state.done:
+            state.advance(net(state.x, state.sigma))
+            bar.update(state.step - bar.n)
+    return state.x
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly v_hat follows the text. The paper's is `scale` alone; the other settings are off by default.
+
+    `low`, `high`: noise levels between which it is guided (Kynkaanniemi et al. 2024); outside of them scale is 1.
+    `rescale`: share in which v_hat gets back the standard deviation it has with the text and without guidance
+    (Lin et al. 2024).
+    """
+
+    scale: float
+    low: float = 0.0
+    high: float = 1.0
+    rescale: float = 0.0
+
+    def __post_init__(self):
+        """Raises ValueError for levels or a share outside [0, 1]."""
+        if not (0 <= self.low <= self.high <= 1 and 0 <= self.rescale <= 1):
+            said = f"levels {self.low:g} to {self.high:g}, rescale {self.rescale:g}"
+            raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")
+
+
+def rescaled(v_hat: Signal, v_cond: Signal, share: float) -> Signal:
+    """v_hat with `share` of the way gone back to v_cond's standard deviation, each item's own (Lin et al. 2024)."""
+    ratio = v_cond.std(dim=(1, 2), keepdim=True) / v_hat.std(dim=(1, 2), keepdim=True)
+    return v_hat * torch.lerp(torch.ones_like(ratio), ratio, share)
+
+
+def v_towards(x_0: Signal, x_sigma: Signal, sigma: Level) -> Signal:
+    """The v that leads from x_sigma to this x_0: (alpha x_sigma - x_0) / beta, for sigma > 0.
+
+    Given it at each step, every sampler passes through add_noise(x_0, eps, sigma) with the eps it began with.
+    """
+    alpha, beta = alpha_beta(sigma)
+    return (alpha * x_sigma - x_0) / beta
