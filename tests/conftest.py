@@ -1,5 +1,3 @@
-from mousai.small.stages import new_dmae
-
 """Every test runs with shapes checked, offline, on one thread, and writes below a folder of this session.
 
 A test without a tier of its own is a unit test: it starts no process and asks no network, which is held to.
@@ -42,6 +40,7 @@ from mousai.data.embedded import data_dir  # noqa: E402
 from mousai.data.records import Record, write_manifest  # noqa: E402
 from mousai.data.sound import write_flac  # noqa: E402
 from mousai.small.profiles import SMOKE  # noqa: E402
+from mousai.small.stages import new_dmae  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("full")  # pytest --hypothesis-profile full: as many cases as each test of chance says
