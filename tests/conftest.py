@@ -29,7 +29,7 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from mousai.config import (  # noqa: E402
-    GENRES,  # noqa: E402
+    GENRES,
     DataConfig,
     DMAEConfig,
     EncoderConfig,

@@ -1,6 +1,6 @@
 """Training runs killed by SIGKILL at moments drawn by chance, resumed, and set against one that was not.
 
-python -m helpers.killed FOLDER RUNS        how many were killed, and how many ended bit-identical, as JSON on the last line
+python -m helpers.killed FOLDER RUNS        how many were killed, how many ended bit-identical, as JSON on the last line
 """
 
 import json
