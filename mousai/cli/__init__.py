@@ -3,7 +3,7 @@
     arguments    what the shell may pass
     offline      which profile may ask a hub for anything
     music        generate, encode, decode
-    training     train, import-weights, bench, plan
+    training     train, import-weights, fetch, bench, plan
     sets         data import, prepare, shards, latents
     reports      reproduce, report, verify, listen
 
@@ -11,6 +11,7 @@ Bad input is one line on stderr that names it and the mend, exit code 2, nothing
 """
 
 import errno
+import shlex
 import signal
 import sys
 
@@ -20,13 +21,13 @@ from typer.exceptions import TyperException
 from mousai.cli.music import decode, encode, generate
 from mousai.cli.reports import listen, report, reproduce, verify
 from mousai.cli.sets import data
-from mousai.cli.training import bench, import_weights, plan, train
+from mousai.cli.training import bench, fetch, import_weights, plan, train
 
 INTERRUPTED = 130
 HELP = "Moûsai: text to music in two diffusion stages."
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
-for command in (reproduce, generate, encode, decode, train, listen, import_weights, bench, plan, report, verify):
+for command in (reproduce, generate, encode, decode, train, listen, import_weights, fetch, bench, plan, report, verify):
     app.command()(command)
 app.add_typer(data, name="data")
 
@@ -66,7 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
         code, problem = INTERRUPTED, ""
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code, silently
         trained = arguments[:1] == ["train"] and "in-domain" not in arguments
-        problem = "interrupted" + (": what was trained is kept, go on with --resume" if trained else "")
+        problem = "interrupted"
+        if trained:
+            again = arguments if "--resume" in arguments else [*arguments, "--resume"]
+            problem = f"interrupted: what was trained is kept, go on with `mousai {shlex.join(again)}`"
     if problem:
         print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
     sys.exit(code)

@@ -23,6 +23,7 @@ from mousai.cli.arguments import (
     Profile,
     Sampler,
     Solver,
+    Weights,
     alone,
     edited,
     number,
@@ -88,12 +89,13 @@ def generate(
     tcld_sampler: Solver = None,
     dmae_sampler: Solver = None,
     precision: Precision = None,
+    weights: Weights = None,
     device: Device = "",
 ) -> None:
     """Write music for each PROMPT and seed: 48 kHz stereo, exactly that long, its settings in the file's tags."""
     task, file = edited(init_audio, onward, inpaint, noise_level, (start or [], end or []), seconds)
     if again:
-        alone(context, "again", "out", "device")
+        alone(context, "again", "out", "device", "weights")
     elif not prompts:
         raise typer.BadParameter(f"Missing argument 'PROMPT': say what to play, for example {EXAMPLE!r}")
     offline(profile)
@@ -102,7 +104,7 @@ def generate(
     from mousai.small.profiles import get_profile
 
     if again:
-        return commands.generate_again(again, out, device)
+        return commands.generate_again(again, out, device, weights)
     seeds = [int(one) for one in seed.split(",")]
     outputs = commands.numbered(out, len(prompts or []) * len(seeds))
     commands.refuse_overwriting(outputs, file)
@@ -118,7 +120,7 @@ def generate(
         negative,
         precision,
     )
-    music = commands.load(profile, device, precision)
+    music = commands.load(profile, device, sampling)
     shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
     commands.generate(music, prompts or [], seeds, shared, w, outputs)
 
@@ -127,13 +129,14 @@ def encode(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="A sound.")],
     out: Annotated[Path, typer.Option(parser=WEIGHTS, metavar="FILE", help="Where z goes.")] = Path("z.safetensors"),
     profile: Profile = "cpu",
+    weights: Weights = None,
     device: Device = "",
 ) -> None:
     """Stage 1's first half: a sound to its latent, 64 times fewer numbers."""
     offline(profile)
     from mousai.inference import commands
 
-    commands.encode(file, out, profile, device)
+    commands.encode(file, out, profile, device, weights)
 
 
 def decode(
@@ -144,10 +147,11 @@ def decode(
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
     loudness: Loudness = None,
     precision: Precision = None,
+    weights: Weights = None,
     device: Device = "",
 ) -> None:
     """Stage 1's second half: a latent to sound."""
     from mousai.inference import commands
 
     changes = {"dmae_steps": steps, "sampler": sampler, "precision": precision}
-    commands.decode(file, out, changes, seed, loudness, device)
+    commands.decode(file, out, changes, seed, loudness, device, weights)

@@ -1,6 +1,7 @@
-"""Commands about weights: `mousai train | import-weights`, and what they cost: `mousai bench | plan`."""
+"""Commands about weights: `mousai train | import-weights | fetch`, and what they cost: `mousai bench | plan`."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,6 +95,22 @@ def import_weights(
     place = weights_path(get_profile(profile), card["model"])
     loaded = "now loads them" if path.resolve() == place else f"loads what is in {place.parent}: use that as --out"
     print(f"{path}: {card['parameters']:,} parameters; --profile {profile} {loaded}")
+
+
+def fetch(
+    model: Annotated[Literal["dmae"], typer.Argument(metavar="MODEL", help="dmae, the authors' stage 1.")],
+    out: Annotated[
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where dmae.safetensors goes; runs/published.")
+    ] = None,
+) -> None:
+    """Download the authors' published weights, about 740 MB, for `--profile a100 --weights DIR`; no code is run."""
+    from mousai.files import runs_dir
+    from mousai.interop.published import fetch_dmae
+    from mousai.small.profiles import get_profile
+
+    path, card = fetch_dmae(out or runs_dir() / "published", get_profile("a100"))
+    print(f"{path}: {card['parameters']:,} parameters, of a file of sha256 {card['source_sha256']}")
+    print(f"mousai encode FILE --profile a100 --weights {shlex.quote(str(path.parent))}")
 
 
 def plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from mousai.checkpoint import save_tensors
+from mousai.checkpoint import read_card, save_tensors
 from mousai.dmae import DMAE
 from mousai.inference.audio import Stereo
 from mousai.inference.long import Run, stream
@@ -62,7 +62,7 @@ def decode(
 ) -> Iterator[Part]:
     """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; a generator an item."""
     bar = "z -> w" if progress else None
-    run = Run(sampling.dmae_steps, sampling.dmae_sampler, sampling.precision or "float32", bar)
+    run = Run(sampling.dmae_steps, sampling.dmae_sampler, sampling.dmae_precision, bar)
     return stream(dmae, z, run, generators, length, replacement)
 
 
@@ -72,6 +72,16 @@ def encoder_hash(dmae: DMAE) -> str:
     for tensor in dmae.encoder.state_dict().values():
         digest.update(tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def check_encoder(dmae: DMAE, folder: Path) -> None:
+    """Raises ValueError where the card of folder/tcld.safetensors names another encoder than that of `dmae`."""
+    path = folder / "tcld.safetensors"
+    trained_on = read_card(path).get("encoder")
+    found = encoder_hash(dmae)
+    if trained_on not in (None, found):
+        own = folder / "dmae.safetensors"
+        raise ValueError(f"{path}: trained on latents of the encoder {trained_on[:8]}, that of {own} is {found[:8]}")
 
 
 def compression(z: Latent, samples: int) -> float:

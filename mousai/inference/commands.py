@@ -1,5 +1,6 @@
 """What the shell's commands do: generate files, from prompts, sounds or tags; the 64x codec by itself."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mousai.config import Profile
 from mousai.files import sha256
 from mousai.inference import codec
 from mousai.inference.audio import SAMPLE_RATE, Stereo, read_audio, write_audio
@@ -17,15 +19,26 @@ from mousai.inference.pipeline import Mousai, as_generators, optimize_for_cpu
 from mousai.inference.precision import choose_device
 from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.profiles import get_profile
-from mousai.small.stages import load_dmae
+from mousai.small.stages import describe_weights, load_dmae, weights_path
 
 SECONDS = 20.0  # of new music where nothing is said
 INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
 
 
-def load(profile: str, device: str, precision: str | None = None) -> Mousai:
-    """The profile's shipped weights, optimized where they run on a CPU; an empty device is the best there is."""
-    return Mousai.load(profile, device or None).optimized_for_cpu(precision)
+def load(profile: str, device: str, precision: str | None = None, weights: Path | None = None) -> Mousai:
+    """The weights of a folder, by default the profile's, optimized where they run on a CPU; says which they are.
+
+    An empty device is the best there is.
+    """
+    music = Mousai.load(profile, device or None, weights)
+    for name in ("tcld", "dmae"):
+        say_weights(get_profile(profile), name, weights)
+    return music.optimized_for_cpu(precision)
+
+
+def say_weights(profile: Profile, name: str, weights: Path | None) -> None:
+    """One line on stderr: which file of weights is used."""
+    print(f"{name}: {describe_weights(weights_path(profile, name, weights))}", file=sys.stderr)
 
 
 def source_audio(
@@ -94,7 +107,7 @@ def generate(
         generate_file(music, metadata, w, path)
 
 
-def generate_again(file: Path, out: Path, device: str) -> None:
+def generate_again(file: Path, out: Path, device: str, weights: Path | None = None) -> None:
     """Write the same sound from what the tags of `file` say.
 
     Raises ValueError where the weights are not those it names, FileNotFoundError where the sound that was edited is
@@ -104,7 +117,7 @@ def generate_again(file: Path, out: Path, device: str) -> None:
     source = find_source(metadata.source, file) if metadata.source.task else None
     refuse_overwriting([out], file, source)
     w = read_audio(source) if source else None
-    music = load(metadata.profile, device, metadata.sampling.precision)
+    music = load(metadata.profile, device, metadata.sampling)
     if (metadata.tcld_sha256, metadata.dmae_sha256) != weights_sha256(music):
         raise ValueError(
             f"{file}: made by other weights than those of {metadata.profile} here: it cannot be made again"
@@ -167,19 +180,28 @@ def find_source(source: SourceAudio, file: Path) -> Path:
     raise FileNotFoundError(f"{source.name}, of which {file} was made, is neither here nor beside it: put it there")
 
 
-def encode(file: Path, out: Path, profile: str, device: str) -> None:
+def encode(file: Path, out: Path, profile: str, device: str, weights: Path | None = None) -> None:
     """Write a sound's latent to a file, and say how many numbers that saves."""
     w = read_audio(file)
     chosen = get_profile(profile)
-    dmae = load_dmae(chosen, choose_device(device or None))
+    dmae = load_dmae(chosen, choose_device(device or None), weights)
+    say_weights(chosen, "dmae", weights)
     card = LatentCard(profile, encoder_hash(dmae), chosen.sample_rate, w.shape[-1])
-    z = codec.encode(optimize_for_cpu(dmae, None), w, chosen.tcld.crop)
+    z = codec.encode(optimize_for_cpu(dmae), w, chosen.tcld.crop)
     codec.save_latent(z, card, out)
     saved = f"{w.numel()} numbers become {z.numel()}, {codec.compression(z, card.samples):.2f} times fewer"
     print(f"{out}: z {[*z.shape]} of {card.samples} samples of 48 kHz stereo: {saved}")
 
 
-def decode(file: Path, out: Path, changes: dict[str, Any], seed: int, loudness: float | None, device: str) -> None:
+def decode(
+    file: Path,
+    out: Path,
+    changes: dict[str, Any],
+    seed: int,
+    loudness: float | None,
+    device: str,
+    weights: Path | None = None,
+) -> None:
     """Write a latent's sound; `changes` as in `sampling_for`.
 
     Raises ValueError where these weights cannot decode it.
@@ -188,11 +210,12 @@ def decode(file: Path, out: Path, changes: dict[str, Any], seed: int, loudness: 
     z, card = codec.load_latent(file)
     profile = get_profile(card.profile)
     place = choose_device(device or None)
-    dmae = load_dmae(profile, place)
+    dmae = load_dmae(profile, place, weights)
+    say_weights(profile, "dmae", weights)
     if card.encoder != encoder_hash(dmae) or z.shape[1] != profile.dmae.encoder.latent_channels:
         raise ValueError(f"{file}: encoded by other weights than those of {card.profile} here: encode the sound again")
     sampling = sampling_for(profile, **changes)
-    optimized = optimize_for_cpu(dmae, sampling.precision or "float32")
+    optimized = optimize_for_cpu(dmae, sampling.dmae_precision)
     parts = codec.decode(optimized, z.to(place), sampling, as_generators(seed, 1), card.samples, progress=True)
     clipped = write_audio((part[0] for part in parts), out, card.sample_rate, loudness=loudness)
     print(f"{out}: {summary(card.samples, time.monotonic() - started, clipped)}")

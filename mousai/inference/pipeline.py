@@ -44,13 +44,24 @@ class Mousai:
         self.weights = weights
 
     @classmethod
-    def load(cls, profile: str | Profile = "cpu", device: str | torch.device | None = None) -> "Mousai":
-        """The profile's shipped weights, from local files only; without a device the best there is."""
+    def load(
+        cls,
+        profile: str | Profile = "cpu",
+        device: str | torch.device | None = None,
+        weights: str | Path | None = None,
+    ) -> "Mousai":
+        """The weights of a folder, by default the profile's shipped ones; without a device the best there is.
+
+        Raises ValueError where stage 2 was trained on the latents of another stage 1.
+        """
         profile = get_profile(profile) if isinstance(profile, str) else profile
         place = choose_device(str(device) if device else None)
         text = load_text_encoder(profile.tcld.text, place)
-        folder = weights_path(profile, "dmae").parent
-        return cls(profile, text, load_tcld(profile, place), load_dmae(profile, place), folder)
+        folder = Path(weights) if weights else weights_path(profile, "dmae").parent
+        tcld = load_tcld(profile, place, folder)
+        dmae = load_dmae(profile, place, folder)
+        codec.check_encoder(dmae, folder)
+        return cls(profile, text, tcld, dmae, folder)
 
     @classmethod
     def from_pretrained(
@@ -87,15 +98,12 @@ class Mousai:
         with TemporaryDirectory() as folder:
             return hub.push(self.save_pretrained(folder), repository, private)
 
-    def optimized_for_cpu(self, precision: str | None = None) -> "Mousai":
-        """A new one with copies of both nets that sample faster on a CPU and cannot be trained."""
-        return Mousai(
-            self.profile,
-            self.text,
-            optimize_for_cpu(self.tcld, precision or self.profile.sampling.tcld_precision),
-            optimize_for_cpu(self.dmae, precision or self.profile.sampling.dmae_precision),
-            self.weights,
-        )
+    def optimized_for_cpu(self, sampling: Sampling | None = None) -> "Mousai":
+        """A new one with copies of both nets that sample faster on a CPU, in that precision, and cannot be trained."""
+        sampling = sampling or self.sampling()
+        tcld = optimize_for_cpu(self.tcld, sampling.tcld_precision)
+        dmae = optimize_for_cpu(self.dmae, sampling.dmae_precision)
+        return Mousai(self.profile, self.text, tcld, dmae, self.weights)
 
     def sampling(self, **changes: Any) -> Sampling:
         """The profile's settings with these changes: the arguments of `sampling_for`, which says what they mean."""
@@ -181,7 +189,7 @@ class Mousai:
         run = Run(
             sampling.tcld_steps,
             sampling.tcld_sampler,
-            sampling.precision or self.profile.sampling.tcld_precision,
+            sampling.tcld_precision,
             "text -> z" if progress else None,
             sampling.guidance,
         )

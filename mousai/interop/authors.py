@@ -6,7 +6,7 @@ apart), and so is the STFT window.
 """
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from mousai.checkpoint import check_shapes, save_weights
 from mousai.config import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.files import sha256
-from mousai.tcld import TCLD
 from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetConfig
+from mousai.tcld import TCLD
 
 State = dict[str, Tensor]
 Names = dict[str, str]  # ours -> theirs: layers, or whole tensors
@@ -227,14 +227,19 @@ def read_state(path: Path) -> State:
     return state
 
 
-def import_weights(path: Path, out: Path, profile: Profile) -> tuple[Path, dict]:
+def import_weights(
+    path: Path, out: Path, profile: Profile, stage: str | None = None, notes: dict | None = None
+) -> tuple[Path, dict]:
     """Write what a file of theirs holds as out/dmae.safetensors or out/tcld.safetensors, in its precision, and a card.
 
-    Returns the path and the card. Raises ValueError that names the file and, where one does not fit, the tensor.
+    `stage`: "dmae" or "tcld"; by default what the names of the tensors say. `notes`: entries of the card that replace
+    its own. Returns the path and the card. Raises ValueError that names the file and, where one does not fit, the
+    tensor; nothing is written then.
     """
     state = plain(read_state(path))
-    name = "dmae" if any(key.startswith("encoder.") for key in state) else "tcld"
-    target, config = out / f"{name}.safetensors", getattr(profile, name)
+    name = stage or ("dmae" if any(key.startswith("encoder.") for key in state) else "tcld")
+    target = out / f"{name}.safetensors"
+    config = getattr(profile, name)
     if target.exists() and target.samefile(path):
         raise ValueError(f"{path} would be overwritten: choose another folder than {str(out)!r}")
     try:
@@ -252,5 +257,6 @@ def import_weights(path: Path, out: Path, profile: Profile) -> tuple[Path, dict]
         "source_sha256": sha256(path),
         "licence": "that of the file imported",
         "config": asdict(config),
+        **(notes or {}),
     }
     return target, save_weights(model, target, card, half=False)

@@ -14,10 +14,11 @@ import torch
 from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from mousai.checkpoint import check_shapes, load_weights, new_tcld, read_card, shapes_in
+from mousai.checkpoint import check_shapes, load_weights, read_card, shapes_in
 from mousai.config import Profile
 from mousai.dmae import DMAE
-from mousai.files import aside, write_text
+from mousai.files import atomic_write, write_text
+from mousai.small.stages import new_dmae, new_tcld
 from mousai.tcld import TCLD
 
 STAGES = ("dmae", "tcld")
@@ -33,7 +34,7 @@ def write_folder(profile: Profile, weights: Path, folder: Path) -> Path:
         if not (weights / name).is_file():
             raise FileNotFoundError(f"{weights / name}: missing: train with `mousai train`, weights have a card")
     for name in FILES[2:]:
-        with aside(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             shutil.copyfile(weights / name, temporary)
     write_text(json.dumps(profile.as_dict(), indent=1) + "\n", folder / "config.json")
     write_text(
@@ -78,14 +79,14 @@ def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:
     """Both nets, filled. Raises ValueError where the files do not fit, before memory is taken for them."""
     try:
         with torch.device("meta"):
-            empty = {"tcld": new_tcld(profile), "dmae": DMAE(profile.dmae)}
+            empty = {"tcld": new_tcld(profile), "dmae": new_dmae(profile.dmae)}
     except (RuntimeError, ArithmeticError, TypeError, IndexError, MemoryError) as error:
         raise ValueError(f"{folder / 'config.json'} describes no net that can be built: {error}") from error
     for name, net in empty.items():
         path = folder / f"{name}.safetensors"
         if path.is_file():  # else loading says so
             check_shapes(net, shapes_in(path), path.name)
-    tcld, dmae = new_tcld(profile), DMAE(profile.dmae)
+    tcld, dmae = new_tcld(profile), new_dmae(profile.dmae)
     for name, net in (("tcld", tcld), ("dmae", dmae)):
         load_weights(net, folder / f"{name}.safetensors")
     return tcld.eval(), dmae.eval()
@@ -94,6 +95,9 @@ def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:
 def built(kind: Any, value: Any, name: str) -> Any:
     """`value`, as JSON gave it, as a `kind`: dataclass, tuple, number or text. ValueError names the field at fault."""
     if is_dataclass(kind):
+        if isinstance(value, dict):  # of the paper's kind, or of a small profile's
+            names = [(each, {field.name for field in fields(each)}) for each in (kind, *kind.__subclasses__())]
+            kind = next((each for each, own in names if own == value.keys()), kind)
         wrong = sorted(value.keys() ^ {field.name for field in fields(kind)}) if isinstance(value, dict) else value
         if wrong or not isinstance(value, dict):
             raise ValueError(f"{name}: missing or unknown {wrong!r}")
@@ -123,7 +127,7 @@ def page(profile: Profile, cards: dict[str, dict]) -> str:
         f"---\n{about.to_yaml()}\n---\n# Moûsai, the `{profile.name}` profile",
         "Text to 48 kHz stereo in two diffusion stages, [arXiv 2301.11757](https://arxiv.org/abs/2301.11757); trained "
         f"on chunks of {seconds:.1f} s. Text encoder: {profile.tcld.text.encoder}, not in here.",
-        "```python\nfrom mousai.inference.pipeline import Mousai, write_audio\n\n"
+        "```python\nfrom mousai.inference.audio import write_audio\nfrom mousai.inference.pipeline import Mousai\n\n"
         'music = Mousai.from_pretrained("this folder")\n'
         'w = music.generate(["Pop, 2 of 4"], seconds=10, seed=0)  # [1, 2, 480000]\nwrite_audio(w[0], "pop.flac")\n```',
         "| file | parameters | steps | hours | data | loss at the end |\n|---|---|---|---|---|---|\n" + "\n".join(rows),

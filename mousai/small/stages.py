@@ -17,11 +17,13 @@ from mousai.tcld import TCLD
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def weights_path(profile: Profile, name: str) -> Path:
-    """mousai/weights/<profile>/<name>.safetensors; the card is the same with .json. name: dmae, tcld or judge.
+def weights_path(profile: Profile, name: str, folder: Path | None = None) -> Path:
+    """folder/<name>.safetensors, by default in mousai/weights/<profile>; the card ends in .json. name: dmae, tcld or judge.
 
     A preflight's lie below `runs_dir()`, where no other profile looks for any.
     """
+    if folder is not None:
+        return folder / f"{name}.safetensors"
     place = files.runs_dir() if profile.rehearsal else PACKAGE
     return place / "weights" / profile.name / f"{name}.safetensors"
 
@@ -38,23 +40,27 @@ def new_tcld(profile: Profile) -> TCLD:
     return model
 
 
-def load_dmae(profile: Profile, device: torch.device | None = None) -> DMAE:
-    """Stage 1 with the profile's weights, ready to encode and decode."""
+def load_dmae(profile: Profile, device: torch.device | None = None, weights: Path | None = None) -> DMAE:
+    """Stage 1 with the weights of a folder, by default the profile's, ready to encode and decode."""
     model = new_dmae(profile.dmae)
-    fill(model, profile, "dmae")
+    fill(model, profile, weights_path(profile, "dmae", weights))
     return model.to(device or choose_device()).eval()
 
 
-def load_tcld(profile: Profile, device: torch.device | None = None) -> TCLD:
-    """Stage 2 with the profile's weights, ready to sample."""
+def load_tcld(profile: Profile, device: torch.device | None = None, weights: Path | None = None) -> TCLD:
+    """Stage 2 with the weights of a folder, by default the profile's, ready to sample."""
     model = new_tcld(profile)
-    fill(model, profile, "tcld")
+    fill(model, profile, weights_path(profile, "tcld", weights))
     return model.to(device or choose_device()).eval()
 
 
-def fill(model: nn.Module, profile: Profile, name: str) -> None:
-    """The profile's weights into the model. Errors as `load_weights`; ValueError where a preflight made them."""
-    path = weights_path(profile, name)
+def describe_weights(path: Path) -> str:
+    """The file, and the first 8 digits of its sha256, for the line that says which weights are used."""
+    return f"{path} (sha256 {files.sha256(path)[:8]})"
+
+
+def fill(model: nn.Module, profile: Profile, path: Path) -> None:
+    """The weights of a file into the model. Errors as `load_weights`; ValueError where a preflight made them."""
     card = load_weights(model, path)
     if card.get("profile", "").endswith("-rehearsal") and not profile.rehearsal:
-        raise ValueError(f"{path}: made in a rehearsal, in a step: train them with `mousai train {name}`")
+        raise ValueError(f"{path}: made in a rehearsal, in a step: train them with `mousai train {path.stem}`")

@@ -16,14 +16,13 @@ from mousai.data.latents import Latents, write_latents
 from mousai.data.records import Record, caption
 from mousai.data.shards import Epochs
 from mousai.dmae import DMAE
-from mousai.files import sha256
 from mousai.inference.codec import encoder_hash
 from mousai.inference.precision import choose_device
 from mousai.shapes import Latent
 from mousai.small.config import pretrain_steps, with_pretraining
 from mousai.small.dmae import SmallDMAE
 from mousai.small.pca import start_from_pca
-from mousai.small.stages import load_dmae, new_dmae, new_tcld, weights_path
+from mousai.small.stages import describe_weights, load_dmae, new_dmae, new_tcld, weights_path
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 from mousai.train import Batches
@@ -50,9 +49,7 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
     model = new_dmae(profile.dmae)
     if run.start is not None:
         load_weights(model, run.start)
-    elif (
-        isinstance(model, SmallDMAE) and model.encoder.straight is not None
-    ):  # also when resuming: there may be no state yet
+    elif isinstance(model, SmallDMAE) and model.encoder.straight is not None:  # also when resuming, without a state yet
         start_from_pca(model, space.data.crops("train", profile.dmae.crop, PCA_CROPS, profile.seed)(0))
     run = replace(run, plan=plan)
     return fit(  # type: ignore[return-value]
@@ -164,14 +161,6 @@ def cache_latents(
 
 def open_dmae(space: Workspace, weights: Path | None = None) -> DMAE:
     """Stage 1 for use, from the folder `weights` or the profile's own; says on stderr which file it is."""
-    device = choose_device(space.device)
-    if weights is None:
-        path = weights_path(space.profile, "dmae")
-        dmae = load_dmae(space.profile, device)
-    else:
-        path = weights / "dmae.safetensors"
-        dmae = new_dmae(space.profile.dmae)
-        load_weights(dmae, path)
-        dmae = dmae.to(device).eval()
-    print(f"stage 1: {path} (sha256 {sha256(path)[:8]})", file=sys.stderr)
+    dmae = load_dmae(space.profile, choose_device(space.device), weights)
+    print(f"stage 1: {describe_weights(weights_path(space.profile, 'dmae', weights))}", file=sys.stderr)
     return dmae
