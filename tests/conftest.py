@@ -100,7 +100,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def lessons(tmp_path, monkeypatch):
-    """An empty folder for notebooks, and ledgers that stay in the test's own folder."""
+    """An empty folder for notebooks, and run logs that stay in the test's own folder."""
     monkeypatch.setenv("MOUSAI_HOME", str(tmp_path / "home"))
     (tmp_path / "notebooks").mkdir()
     return tmp_path / "notebooks"

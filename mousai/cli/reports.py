@@ -30,25 +30,27 @@ def reproduce(
     ] = None,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
-    from mousai.reproduce.notebooks import UPSTREAM, select
+    from mousai.report.notebooks import UPSTREAM, select
 
     select(list(UPSTREAM), only, start)
     if rehearse and profile != "a100":
         raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
     profile = "a100-rehearsal" if rehearse else profile
+    from mousai.reproduce.run import Request
     from mousai.reproduce.run import reproduce as run
 
-    raise typer.Exit(run(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout))
+    request = Request(profile, only, start, force, out or "", device, paper_size, dry_run, keep_going, timeout)
+    raise typer.Exit(run(request))
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
     """Draw the report again from its results, in seconds; with the committed one, what README and weights say of it."""
-    from mousai.checkpoint import weights_path
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
     from mousai.reproduce.run import ROOT
     from mousai.small.profiles import get_profile
+    from mousai.small.stages import weights_path
 
     print(page := build(out or ROOT / "reports" / profile, profile))
     if page.parent == ROOT / "reports" / "cpu":
@@ -93,11 +95,11 @@ def listen(
         mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
     offline(profile)
-    from mousai.files import home
+    from mousai.files import runs_dir
     from mousai.listening import answers as people
     from mousai.small.profiles import get_profile
 
-    folder = out or home() / "listening" / profile
+    folder = out or runs_dir() / "listening" / profile
     if files:
         print(people.collect(files, folder, report))
     else:

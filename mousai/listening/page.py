@@ -19,8 +19,8 @@ from torch import Tensor
 from mousai.config import GENRES
 from mousai.data.records import Sound
 from mousai.evaluation.samples import ClipSet
+from mousai.report.page import render
 
-TEMPLATE = Path(__file__).with_name("listening.html")
 SECONDS, FADE = 10.0, 0.05
 RMS, PEAK = 0.1, 0.9  # the common level, and what no clip may pass: room for what MP3 adds to a peak
 # 192 kbit/s. MP3, because Chromium, Firefox and every Safari play it; older Safaris do not play Ogg Vorbis.
@@ -124,8 +124,8 @@ def digest(key: dict) -> str:
 def page(name: str, sounds: dict[str, bytes]) -> str:
     """The whole page: the template with the clips inside, nothing else to load."""
     clips = {clip: base64.b64encode(sound).decode() for clip, sound in sounds.items()}
-    told = {"study": name, "genres": GENRES, "ratings": RATINGS, "clips": clips}
-    return TEMPLATE.read_text(encoding="utf-8").replace("{{ study }}", json.dumps(told))
+    study = {"study": name, "genres": GENRES, "ratings": RATINGS, "clips": clips}
+    return render("listening.html", study=json.dumps(study))
 
 
 # What comes back.

@@ -1,33 +1,31 @@
 """Redraw a report from its results, in seconds and identically: tables, figures, summary.json and README.md.
 
-Nothing is measured here and nothing is typed by hand: numbers come from results/*.json, the paper's from paper.json.
+Nothing is measured here: numbers come from results/*.json, the paper's from paper.json.
 """
 
-import csv
-import io
 from pathlib import Path
 
 import pandas as pd
 
 from mousai.files import write_text
-from mousai.report import figures, tables
-from mousai.report import thresholds as bars
-from mousai.report.page import excerpt, readme, with_contents
+from mousai.report import figures, tables, thresholds
+from mousai.report.page import excerpt, report_page
 from mousai.report.record import write_json
-from mousai.report.results import Results
+from mousai.report.results import SUMMARY, Results
+from mousai.report.table3 import table3
 from mousai.report.verdicts import Row
 
 # The order of the report: its sections and who fills them.
 SECTIONS = {
     "table1": tables.table1,
     "table2": tables.table2,
-    "table3": tables.table3,
+    "table3": table3,
     "table4": tables.table4,
     "table5": tables.table5,
     "figure5": tables.figure5,
     "figure6": tables.figure6,
     "claims": tables.claims,
-    "bars": bars.bars,
+    "thresholds": thresholds.rows,
 }
 FIGURES = {"figure5": figures.figure5, "figure6": figures.figure6}
 BEGIN, END = "<!-- results: drawn by mousai report -->", "<!-- end of results -->"
@@ -40,16 +38,14 @@ def build(out: str | Path, profile: str) -> Path:
     Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
     """
     out = Path(out)
-    results = Results.read(out, profile)
-    if not results.notebooks:
-        raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
+    results = Results.existing(out, profile)
     sections = {key: rows(results) for key, rows in SECTIONS.items()}
     for key, rows in sections.items():
-        write_table(rows, out / "tables" / numbered(key), results.mark, COLUMNS if key != "bars" else bars.COLUMNS)
+        write_table(rows, out / "tables" / numbered(key), thresholds.COLUMNS if key == "thresholds" else COLUMNS)
     for key in FIGURES:
         draw(key, results, out)
-    write_json(summary(results), out / "results" / "summary.json")
-    write_text(with_contents(readme(results, sections)), out / "README.md")
+    write_json(summary(results), out / "results" / SUMMARY)
+    write_text(report_page(results, sections), out / "README.md")
     return out / "README.md"
 
 
@@ -61,7 +57,7 @@ def front_page(out: Path, profile: str, page: Path) -> None:
     if not mark:
         raise ValueError(f"{page}: no lines {BEGIN} and {END}: put them where the table belongs")
     rows = excerpt({key: rows(results) for key, rows in SECTIONS.items()})
-    write_text(f"{head}{BEGIN}\n\n{rows}\n\n{END}{tail}", page)
+    write_text(f"{head}{BEGIN}\n\n{rows}\n{END}{tail}", page)
 
 
 def numbered(key: str) -> str:
@@ -69,19 +65,11 @@ def numbered(key: str) -> str:
     return f"{key[:-1]}_{key[-1]}" if key[-1].isdigit() else key
 
 
-def frame(rows: list[Row], columns: list[str] = COLUMNS) -> pd.DataFrame:
-    """The rows as a table: item | paper | ours | verdict | rule or reason."""
-    cells = [[row.item, row.paper, row.ours, row.verdict, row.rule] for row in rows]
-    return pd.DataFrame(cells, columns=pd.Index(columns))
-
-
-def write_table(rows: list[Row], stem: Path, mark: str, columns: list[str]) -> None:
-    """The same rows as CSV and as Markdown; `mark` goes before the first column's name."""
-    columns = [mark + columns[0], *columns[1:]]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *frame(rows).to_numpy().tolist()])
-    write_text(text.getvalue(), stem.with_suffix(".csv"))
-    write_text(frame(rows, columns).to_markdown(index=False) + "\n", stem.with_suffix(".md"))
+def write_table(rows: list[Row], stem: Path, columns: list[str]) -> None:
+    """The same rows as CSV and as Markdown."""
+    frame = pd.DataFrame(rows).set_axis(columns, axis=1)
+    write_text(frame.to_csv(index=False, lineterminator="\n"), stem.with_suffix(".csv"))
+    write_text(frame.to_markdown(index=False) + "\n", stem.with_suffix(".md"))
 
 
 def draw(key: str, results: Results, out: Path) -> None:

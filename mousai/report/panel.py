@@ -4,7 +4,7 @@ What the buttons do are plain functions, so that a batch run, where nobody press
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -13,8 +13,9 @@ from IPython.display import Audio, clear_output, display
 from matplotlib.figure import Figure
 
 from mousai.config import Profile
-from mousai.files import home
-from mousai.inference.pipeline import Mousai, Stereo, write_audio
+from mousai.files import runs_dir
+from mousai.inference.audio import Stereo, write_audio
+from mousai.inference.pipeline import Mousai
 from mousai.spectrogram import log_mel
 
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
@@ -41,8 +42,8 @@ def usual(profile: Profile) -> Wish:
 
 def made(model: Mousai, wish: Wish, progress: bool = False) -> Stereo:
     """The sound of a wish [2, time], 48 kHz; the same wish gives the same sound. Errors as in `Mousai.generate`."""
-    settings = asdict(wish)
-    return model.generate([settings.pop("prompt")], progress=progress, **settings)[0].cpu()
+    sampling = model.sampling(guidance=wish.guidance, tcld_steps=wish.tcld_steps, dmae_steps=wish.dmae_steps)
+    return model.generate(wish.prompt, wish.seconds, wish.seed, sampling, progress=progress)[0].cpu()
 
 
 def spectrogram(w: Stereo, sample_rate: int = 48_000) -> Figure:
@@ -60,7 +61,7 @@ def spectrogram(w: Stereo, sample_rate: int = 48_000) -> Figure:
 
 def player(w: Stereo, sample_rate: int = 48_000) -> Audio:
     """A player of the whole sound, as loud as it is, in a page that stays small: Ogg Vorbis, by way of runs/play."""
-    path = home() / "play" / "last.ogg"
+    path = runs_dir() / "play" / "last.ogg"
     write_audio(w, path, sample_rate)
     return Audio(filename=str(path), embed=True)
 
@@ -71,8 +72,8 @@ def save(w: Stereo, name: str, sample_rate: int = 48_000) -> str:
     Raises ValueError for another ending, or a name that is no file name.
     """
     if Path(name).name != name:
-        raise ValueError(f"{name!r} is no file name: what is saved lies in {home() / 'play'}, give it a plain name")
-    path = home() / "play" / name
+        raise ValueError(f"{name!r} is no file name: what is saved lies in {runs_dir() / 'play'}, give it a plain name")
+    path = runs_dir() / "play" / name
     clipped = write_audio(w, path, sample_rate)
     return f"{path}: {w.shape[-1] / sample_rate:.1f} s, {clipped} samples were beyond 1 and are clipped"
 

@@ -6,12 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mousai.reproduce.preflight import NOTE
-from mousai.small.profiles import A100_REHEARSAL, REHEARSAL
-
 PAPER = Path(__file__).with_name("paper.json")
+FORMAT = 2  # of results/*.json; it changes with the names of metrics and of what is stored
+SUMMARY = "summary.json"  # the index of all metrics, drawn from the results beside it
 
-# Which lesson writes what a table or figure is drawn from.
+# Which notebook writes what a table or figure is drawn from.
 WRITERS = {
     "table1": "00_text2music",
     "table3": "09_time_and_memory",
@@ -32,31 +31,30 @@ def paper() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Results:
-    """All results/*.json of a report folder; `notebooks` maps a lesson's name to what it wrote."""
+    """All results/*.json of a report folder; `notebooks` maps a notebook's name to what it wrote."""
 
     profile: str
     notebooks: dict[str, dict]
 
     @classmethod
     def read(cls, out: Path, profile: str) -> "Results":
-        """Read them. Raises ValueError where one is of another profile or broken."""
-        found = {}
-        for path in sorted((out / "results").glob("*.json")):
-            if path.name == "summary.json":
-                continue
-            found[path.stem] = read_result(path, profile)
-        return cls(profile, found)
+        """Read them. Raises ValueError where one is broken, of another profile, or of another version."""
+        paths = [path for path in sorted((out / "results").glob("*.json")) if path.name != SUMMARY]
+        return cls(profile, {path.stem: read_result(path, profile) for path in paths})
+
+    @classmethod
+    def existing(cls, out: Path, profile: str) -> "Results":
+        """As `read`; FileNotFoundError, with the command that makes them, where there are none."""
+        results = cls.read(out, profile)
+        if not results.notebooks:
+            raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
+        return results
 
     def data(self, key: str) -> Any | None:
-        """What the lesson in charge of `key` stored, with what people chose beside it, or None."""
-        stored, people = (self.notebooks.get(name, {}).get("data", {}).get(key) for name in (WRITERS[key], PEOPLE))
-        stored = stored if people is None else beside(stored or {}, people)
-        return stored | {"caption": NOTE} if self.mark and isinstance(stored, dict) else stored
-
-    @property
-    def mark(self) -> str:
-        """What stands before every caption: nothing, but in a rehearsal."""
-        return f"{REHEARSAL}: " if self.profile == A100_REHEARSAL.name else ""
+        """What the notebook in charge of `key` stored, with what people chose beside it, or None."""
+        stored = self.notebooks.get(WRITERS[key], {}).get("data", {}).get(key)
+        people = self.notebooks.get(PEOPLE, {}).get("data", {}).get(key)
+        return stored if people is None else joined(stored or {}, people)
 
     def why_missing(self, key: str) -> str:
         """The reason, in one line, why there is nothing under `key`."""
@@ -76,7 +74,7 @@ class Results:
         return dict(sorted(flat.items()))
 
     def not_run(self) -> list[tuple[str, str, str]]:
-        """(notebook, what, why) of everything that no result holds: what a lesson lacks, people may have brought."""
+        """(notebook, what, why) of everything that no result holds: people may have brought what a notebook lacks."""
         measured = self.metrics()
         return [
             (notebook, item, why)
@@ -86,10 +84,10 @@ class Results:
         ]
 
 
-def beside(stored: dict, people: dict) -> dict:
-    """Both, joined one level down, so that people stand among the listeners of Figure 5."""
-    joined = {key: {**stored[key], **value} for key, value in people.items() if isinstance(stored.get(key), dict)}
-    return stored | people | joined
+def joined(stored: dict, people: dict) -> dict:
+    """Both, joined one level down, so that people stand among the classifiers of Figure 5."""
+    below = {key: {**stored[key], **value} for key, value in people.items() if isinstance(stored.get(key), dict)}
+    return stored | people | below
 
 
 def check_own(out: Path, profile: str) -> None:
@@ -104,13 +102,15 @@ def check_own(out: Path, profile: str) -> None:
 
 
 def read_result(path: Path, profile: str) -> dict:
-    """One lesson's result. Raises ValueError where the file is broken, of another profile, or a rehearsal's."""
+    """One notebook's result. Raises ValueError where the file is broken, of another profile, or of another version."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path.name}: not readable as JSON: remove it and run that notebook again") from None
-    if result["profile"] != profile:
-        raise ValueError(f"{path.name}: of profile {result['profile']!r}, not {profile!r}: choose another folder")
-    if result.get("provenance", {}).get("rehearsal") and profile != A100_REHEARSAL.name:
-        raise ValueError(f"{path.name}: made in a rehearsal, no result of {profile}: run that notebook again")
+        found = result["profile"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path.name}: no result of a notebook: remove it and run that notebook again") from None
+    if found != profile:
+        raise ValueError(f"{path.name}: of profile {found!r}, not {profile!r}: choose another folder")
+    if result.get("format") != FORMAT:
+        again = f"run `mousai reproduce --profile {profile}` again"
+        raise ValueError(f"{path.name}: written by another version of this package: {again}")
     return result

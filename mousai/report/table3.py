@@ -11,19 +11,22 @@ def table3(results: Results) -> list[Row]:
 
     Only a machine like the paper's can agree except by chance; the ratio is of two systems on one machine.
     """
-    said, stored, why = paper()["table3"], results.data("table3"), results.why_missing("table3")
+    said = paper()["table3"]
+    stored = results.data("table3")
+    why = results.why_missing("table3")
     ours, size, riffusion = (system(stored, name) for name in ("ours", "paper_size", "riffusion"))
-    absent, full = (stored or {}).get("not_run", {}).get("riffusion", why), results.profile == "a100"
+    absent = (stored or {}).get("not_run", {}).get("riffusion", why)
+    full = results.profile == "a100"
     items = {"seconds": ("inference time", " s"), "memory_gb": ("memory", " GB"), "time_per_audio": ("time/audio", "")}
     rows = []
     for key, (label, unit) in items.items():
-        mine, other = said[key]["Moûsai"], said[key]["Riffusion"]
+        mine = said[key]["Moûsai"]
         row = measured(f"{label}, Moûsai", mine, ours, key, unit, why)
         rows.append(row if full else other_size(row))
         if not full:
             item = f"{label}, Moûsai at the paper's size"
             rows.append(measured(item, mine, size, key, unit, absent))
-        rows.append(measured(f"{label}, Riffusion", other, riffusion, key, unit, absent))
+        rows.append(measured(f"{label}, Riffusion", said[key]["Riffusion"], riffusion, key, unit, absent))
     return [*rows, faster(said["time_per_audio"], ours if full else size, riffusion, absent)]
 
 
@@ -45,7 +48,7 @@ def measured(item: str, said: float, ours: dict, key: str, unit: str, why: str) 
 
 
 def how(row: dict) -> str:
-    """What the machine did for that row: threads, precision, steps, calls of each network."""
+    """What the machine did for that row: threads, precision, steps, evaluations of each network (NFE)."""
     if not row:
         return ""
     calls = ", ".join(f"{part} {n}" for part, n in row.get("calls", {}).items())
@@ -56,7 +59,8 @@ def how(row: dict) -> str:
 
 def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
     """Riffusion's time over Moûsai's, for as much music, both on this machine."""
-    item, ratio = "Riffusion's time over Moûsai's, per second of music", said["Riffusion"] / said["Moûsai"]
+    item = "Riffusion's time over Moûsai's, per second of music"
+    ratio = said["Riffusion"] / said["Moûsai"]
     if not (ours and riffusion):
         return not_run(item, f"{figure(ratio)} [B]", why)
     mine = riffusion["time_per_audio"] / ours["time_per_audio"]

@@ -260,6 +260,8 @@ def self_attention(claim: str, results: Results) -> Row:
     rows = {row["name"]: row for row in stored["rows"]}
     mine = rows["attention"]
     without = rows["no_attention"]
-    parts = [f"{name.replace('_', ' ')} {interval(row['value'], row['low'], row['high'])}" for name, row in rows.items()]
+    parts = [
+        f"{name.replace('_', ' ')} {interval(row['value'], row['low'], row['high'])}" for name, row in rows.items()
+    ]
     rule = f"agreement of a clip's ends; two thin nets, {stored['steps']} steps each: intervals apart"
     return direction("self attention", claim, "; ".join(parts), mine["low"] > without["high"], rule)

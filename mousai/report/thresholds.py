@@ -48,9 +48,7 @@ THRESHOLDS = (
     Threshold("stage 1, paper's size, float32: authors' time over ours", "bench.dmae.exact_ratio", "at least", 1.2),
     Threshold("stage 2, whatever is faster: authors' time over ours", "bench.tcld.fast_ratio", "at least", 2.5),
     Threshold("stage 1, whatever is faster: authors' time over ours", "bench.dmae.fast_ratio", "at least", 2),
-    Threshold(
-        "DDIM 100's time over ours, at equal quality", "bench.prompt_to_wave.equal_quality_ratio", "at least", 8
-    ),
+    Threshold("DDIM 100's time over ours, at equal quality", "bench.prompt_to_wave.equal_quality_ratio", "at least", 8),
     Threshold("prompt to waveform, inverse real-time factor", "bench.inverse_rtf", "at least", 3),
     Threshold("paper's size, float32: share of the machine's peak", "bench.peak_share", "at least", 0.5),
     Threshold("memory of ten minutes over that of one", "bench.memory_10min_over_1min", "at most", 1.2),

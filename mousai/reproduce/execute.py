@@ -1,33 +1,34 @@
-"""Run one notebook with papermill, and trust nothing but what its last cell wrote.
+"""Run one notebook with papermill; it has succeeded only where its last cell wrote its result.
 
-Learned from papermill's ways: an unknown parameter only warns, so it is refused here; output is written in place, so it
-is written aside and renamed; `sys.exit(0)` in a cell passes silently and a killed kernel's copy says "completed", so
-success is results/<notebook>.json, written in this run, beside cells that all ran without an error.
+What papermill leaves open: an unknown parameter only warns, so it is refused here; output is written in place, so it
+goes to another name and is renamed; `sys.exit(0)` in a cell passes silently and a killed kernel's copy says
+"completed", so success is results/<notebook>.json, written in this run, and cells that all ran without an error.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from mousai.files import sha256, write_text
-from mousai.reproduce.kernel_monitor import Ended, Watch, own_kernel
+from mousai.reproduce.kernel_monitor import Ended, Pulse, Watch, own_kernel
 
 
 def execute(
     notebook: Path,
     parameters: dict,
     out: Path,
-    tell: Callable[[Any], None] = lambda pulse: None,
+    on_pulse: Callable[[Pulse], None] = lambda pulse: None,
     limit: float | None = None,
 ) -> None:
-    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `tell` gets a `Pulse` now and then.
+    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `on_pulse` gets a
+    `Pulse` every few seconds.
 
     Raises ValueError where a parameter is unknown to it, `Ended` with a few lines that say what failed, died or took
     longer than `limit` seconds.
@@ -38,7 +39,7 @@ def execute(
         with (
             TemporaryDirectory(prefix="mousai-") as folder,
             own_kernel(Path(folder), offline=parameters["profile"]),
-            Watch(notebook, tell, limit) as watch,
+            Watch(notebook, on_pulse, limit) as watch,
         ):
             ran = run_cells(notebook, Path(folder) / notebook.name, parameters, watch)
         if problem := missing(ran, out / "results" / f"{notebook.stem}.json"):
@@ -99,7 +100,7 @@ def missing(ran: NotebookNode, result: Path) -> str:
     for index, cell in enumerate(ran.cells, 1):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                return f"cell {index}: {output.ename}: {output.evalue}: a lesson runs to its last cell"
+                return f"cell {index}: {output.ename}: {output.evalue}: a notebook runs to its last cell"
     if not result.exists():
         return f"{result.name} was not written: is report.done() the last cell?"
     try:
@@ -115,17 +116,12 @@ def missing(ran: NotebookNode, result: Path) -> str:
 
 
 def forget(out: Path, name: str) -> None:
-    """Take away what an earlier run of this notebook left, so that nothing old passes for new."""
-    result, copy = out / "results" / f"{name}.json", out / "notebooks" / f"{name}.ipynb"
-    if result.exists():
-        try:
-            files = json.loads(result.read_text(encoding="utf-8"))["artefacts"]
-        except (ValueError, KeyError, TypeError):
-            files = []
-        for file in [out / file for file in files]:
-            file.unlink(missing_ok=True)
-    result.unlink(missing_ok=True)
-    copy.unlink(missing_ok=True)
+    """Remove what an earlier run of this notebook left, so that nothing old is taken for new."""
+    files = [f"results/{name}.json", f"notebooks/{name}.ipynb"]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        files += json.loads((out / files[0]).read_text(encoding="utf-8"))["artefacts"]
+    for file in files:
+        (out / file).unlink(missing_ok=True)
 
 
 def clean(ran: NotebookNode) -> NotebookNode:

@@ -1,4 +1,4 @@
-"""The process that a notebook runs in, seen from outside: which cell, how long, how much memory, and how it died."""
+"""The process that a notebook runs in, seen from outside: which cell, how long, how much memory, and how it ended."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # of wh
 
 @dataclass(frozen=True)
 class Pulse:
-    """One look at a lesson: cell i of n, seconds so far, memory of the kernel and all that it started."""
+    """The state of a running notebook: cell i of n, seconds so far, memory of the kernel and all that it started."""
 
     cell: int
     cells: int
@@ -31,7 +31,7 @@ class Pulse:
 
 
 class Ended(RuntimeError):
-    """A lesson that did not end well: `status` is failed, killed or timeout, the text says why in a few lines."""
+    """A notebook that did not end well: `status` is failed, killed or timeout, the text says why in a few lines."""
 
     def __init__(self, status: str, why: str):
         super().__init__(why)
@@ -39,13 +39,19 @@ class Ended(RuntimeError):
 
 
 class Watch:
-    """Looks at the kernel every `TICK` seconds from a thread of its own, tells `tell`, ends it after `limit` s."""
+    """Looks at the kernel every `TICK` s from a thread, calls `on_pulse`, kills the kernel after `limit` seconds."""
 
-    def __init__(self, notebook: Path, tell: Callable[[Pulse], None], limit: float | None = None):
-        self.cells, self.tell, self.limit = len(nbformat.read(notebook, as_version=4).cells), tell, limit
-        self.cell, self.peak_gb, self.late, self.started = 0, 0.0, False, time.monotonic()
-        self.killed_before, self.stop = memory_kills(), threading.Event()
-        self.thread = threading.Thread(target=self.look_again, daemon=True)
+    def __init__(self, notebook: Path, on_pulse: Callable[[Pulse], None], limit: float | None = None):
+        self.cells = len(nbformat.read(notebook, as_version=4).cells)
+        self.on_pulse = on_pulse
+        self.limit = limit
+        self.cell = 0
+        self.peak_gb = 0.0
+        self.late = False
+        self.started = time.monotonic()
+        self.killed_before = memory_kills()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
 
     def __enter__(self) -> "Watch":
         self.thread.start()
@@ -59,13 +65,15 @@ class Watch:
         """For papermill, which adds one cell, the parameters; so the count runs from 1."""
         self.cell = max(1, cell_index)
 
-    def look_again(self) -> None:
+    def watch(self) -> None:
+        """The thread's work, until the notebook ends."""
         while not self.stop.wait(TICK):
-            processes, seconds = kernel_processes(), time.monotonic() - self.started
+            processes = kernel_processes()
+            seconds = time.monotonic() - self.started
             memory = resident_gb(processes)
             self.peak_gb = max(self.peak_gb, memory)
-            with suppress(OSError, ValueError):  # nobody reads any more: the limit holds all the same
-                self.tell(Pulse(self.cell, self.cells, seconds, memory))
+            with suppress(OSError, ValueError):  # a closed output; the limit holds all the same
+                self.on_pulse(Pulse(self.cell, self.cells, seconds, memory))
             if self.limit is not None and seconds > self.limit and processes:
                 self.late = True
                 for process in processes:
@@ -73,7 +81,7 @@ class Watch:
                         process.kill()
 
     def death(self, said: str) -> Ended:
-        """Why the kernel is no more: `said` is what its client says of it."""
+        """Why the kernel ended; `said` is what its client reports."""
         if self.late:
             return Ended("timeout", f"not done after {self.limit:.0f} s: give it longer with --timeout")
         if memory_kills() > self.killed_before:
@@ -93,7 +101,7 @@ def kernel_processes() -> list[psutil.Process]:
 
 
 def resident_gb(processes: list[psutil.Process]) -> float:
-    """Their resident memory in GB; what has just ended counts nothing."""
+    """Their resident memory in GB; a process that has just ended counts nothing."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):
@@ -123,8 +131,10 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     }
     write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
     changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
-    changes |= {"MOUSAI_DATA": str(foreign)} if (foreign := user_data_root()) else {}  # not from the notebooks' folder on
-    changes |= {} if offline == "a100" else {"HF_HUB_OFFLINE": "1"}
+    if own_data := user_data_root():
+        changes["MOUSAI_DATA"] = str(own_data)  # absolute: a kernel runs in the notebooks' folder
+    if offline != "a100":
+        changes["HF_HUB_OFFLINE"] = "1"
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

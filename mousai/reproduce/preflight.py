@@ -1,28 +1,23 @@
-"""The a100 profile rehearsed: its networks and lengths, a step of each, tiny data, no network, on any machine.
+"""The preflight of the a100 profile: its networks and lengths, a step of each, tiny data, no network, on any machine.
 
 What a100 would fetch is replaced by something of the same shape with random weights, in a Hugging Face cache of the
-rehearsal's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below `runs_dir()`,
-where no real run looks, and every caption says what it is.
+preflight's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below
+`runs_dir()`, where no real run looks.
 
 python -m mousai.reproduce.preflight t5       makes one of `MAKERS`, its name as JSON on the last line
 """
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mousai.config import GENRES
 from mousai.files import runs_dir, write_text
 from mousai.small.profiles import A100_REHEARSAL, REHEARSAL
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NOTE = f"{REHEARSAL}: one step of everything, random text encoder; no number or sound here means anything"
 WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Electronic and Hip Hop"]
@@ -46,6 +41,7 @@ def prepare() -> None:
     """
     from mousai.bench.efficiency import in_fresh_process
 
+    print(NOTE, flush=True)
     for name in [name for name in MAKERS if not made(name)]:
         print(f"{REHEARSAL}: making {name}", flush=True)
         try:
@@ -159,17 +155,6 @@ def make_tcld() -> None:
 
 
 MAKERS = {"t5": make_t5, "laion": make_laion, "dmae": make_dmae, "tcld": make_tcld}
-
-
-def stamp(fig: "Figure") -> None:
-    """Write above a figure what it is."""
-    fig.text(0.5, 1.02, NOTE, ha="center", va="bottom", color="#d55e00", fontsize=8)
-
-
-def marked(page: str) -> str:
-    """The page of a report, what it is at its top, in each heading, and in each picture's caption."""
-    page = re.sub(r"^(#+ |!\[)", rf"\1{REHEARSAL}: ", page, flags=re.MULTILINE)
-    return page.replace("\n\n", f"\n\n**{NOTE}.**\n\n", 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run shows while it works: in a terminal one table that is drawn again and again, in a log plain lines."""
+"""What a run shows while it works: in a terminal a live table, in a log plain lines."""
 
 import sys
 
@@ -11,15 +11,16 @@ from mousai.reproduce.kernel_monitor import Pulse
 COLUMNS = ("notebook", "status", "cell", "elapsed", "left", "memory")
 
 
-class Board:
-    """A row a lesson. `usual`: seconds that each took last time, or 0 where nobody knows."""
+class ProgressDisplay:
+    """A row a notebook. `usual`: seconds that each took last time, or 0 where that is unknown."""
 
     def __init__(self, usual: dict[str, float], terminal: bool | None = None):
-        self.usual, self.rows = usual, {name: ["waiting", "", "", clock(usual[name]), ""] for name in usual}
+        self.usual = usual
+        self.rows = {name: ["waiting", "", "", clock(seconds), ""] for name, seconds in usual.items()}
         terminal = sys.stdout.isatty() if terminal is None else terminal
         self.live = Live(console=Console(), get_renderable=self.table, refresh_per_second=1) if terminal else None
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ProgressDisplay":
         if self.live:
             self.live.start()
         return self
@@ -28,23 +29,24 @@ class Board:
         if self.live:
             self.live.stop()
 
-    def starts(self, name: str) -> None:
-        """The lesson's turn has come."""
+    def started(self, name: str) -> None:
+        """The notebook's turn has come."""
         self.rows[name][0] = "running"
         self.line(f"{name} starts")
 
-    def beats(self, name: str, pulse: Pulse) -> None:
-        """It lives: where it is, how long it may still take, what memory it holds."""
+    def progress(self, name: str, pulse: Pulse) -> None:
+        """Where it is, how long it may still take, how much memory it holds."""
         left = self.usual[name] - pulse.seconds
-        self.rows[name][1:] = [f"{pulse.cell} of {pulse.cells}", clock(pulse.seconds), clock(left), gb(pulse.memory_gb)]
+        place = f"{pulse.cell} of {pulse.cells}"
+        memory = f"{pulse.memory_gb:.1f} GB"
+        self.rows[name][1:] = [place, clock(pulse.seconds), clock(left), memory]
         more = f", about {left:.0f} s left" if left > 0 else ""
-        place = f"cell {pulse.cell} of {pulse.cells}, {pulse.seconds:.0f} s"
-        self.line(f"  {name}: {place}{more}, {gb(pulse.memory_gb)}")
+        self.line(f"  {name}: cell {place}, {pulse.seconds:.0f} s{more}, {memory}")
 
-    def ends(self, name: str, status: str, seconds: float | None, why: str) -> None:
+    def ended(self, name: str, status: str, seconds: float | None, why: str) -> None:
         """How it ended; `why` is for those that did not end well."""
-        row = self.rows[name]
-        row[0], row[2], row[3] = status, "" if seconds is None else clock(seconds), ""
+        _, cell, _, _, memory = self.rows[name]
+        self.rows[name] = [status, cell, clock(seconds or 0), "", memory]
         took = "" if seconds is None else f" {seconds:.0f} s"
         self.line(f"{name} {status}{took}" + (f": {why}" if why else ""), always=bool(why))
 
@@ -56,9 +58,9 @@ class Board:
             self.live.console.print(text, markup=False, highlight=False)
 
     def table(self) -> Table:
-        """As it stands now; the last line counts what is left in all."""
+        """As it stands now; the last line adds up what is left."""
         left = sum(self.usual[name] for name, row in self.rows.items() if row[0] == "waiting")
-        table = Table(*COLUMNS, box=None, caption=f"{clock(left)} of waiting lessons" if left else None)
+        table = Table(*COLUMNS, box=None, caption=f"{clock(left)} of waiting notebooks" if left else None)
         for name, row in self.rows.items():
             table.add_row(name, *row)
         return table
@@ -67,7 +69,3 @@ class Board:
 def clock(seconds: float) -> str:
     """ "7:05", or "" for nothing."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if seconds > 0 else ""
-
-
-def gb(memory: float) -> str:
-    return f"{memory:.1f} GB"

@@ -6,102 +6,115 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import nbformat
 from filelock import FileLock, Timeout
 
-from mousai.files import foreign_data, home
+from mousai.data.dataset import MANIFEST, workspace
+from mousai.data.embedded import prepare
+from mousai.files import runs_dir
 from mousai.inference.precision import choose_device
 from mousai.report.build import build
+from mousai.report.notebooks import DATA, UPSTREAM, select
 from mousai.report.results import check_own
-from mousai.reproduce import execute, fingerprint
-from mousai.reproduce import preflight as rehearsal
+from mousai.reproduce import cache, execute, preflight
 from mousai.reproduce.kernel_monitor import Ended
-from mousai.reproduce.notebooks import DATA, UPSTREAM, select
-from mousai.reproduce.progress_display import Board
-from mousai.reproduce.run_log import Ledger
+from mousai.reproduce.progress_display import ProgressDisplay
+from mousai.reproduce.run_log import RunLog
 from mousai.small.profiles import get_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-Lessons = dict[str, tuple[Path, dict, tuple[str, ...]]]  # name -> notebook, its parameters, what it depends on
+STOPPED = "one before it failed: --keep-going runs what does not need that one"
 
 
 @dataclass(frozen=True)
-class Run:
-    """Where it writes, what it remembers, and how it goes on."""
+class Request:
+    """What to run.
 
-    out: Path
-    ledger: Ledger
+    only, start: notebooks by number, "06,07" and "04". force: also those whose result is still good. out: the report's
+    folder, reports/<profile> by default. paper_size: notebook 09 measures the paper's sizes too (13 GB). dry_run: only
+    say what would run. keep_going: after a failure skip only what needs the failed one. timeout: minutes a notebook
+    may take.
+    """
+
+    profile: str = "cpu"
+    only: str = ""
+    start: str = ""
     force: bool = False
+    out: str | Path = ""
+    device: str = ""
+    paper_size: bool = False
+    dry_run: bool = False
     keep_going: bool = False
-    limit: float | None = None  # seconds a lesson may take
+    timeout: float | None = None
+    notebooks: Path = NOTEBOOKS
+    upstream: dict[str, tuple[str, ...]] = field(default_factory=lambda: UPSTREAM)
 
 
-def reproduce(
-    profile: str = "cpu",
-    only: str = "",
-    start: str = "",
-    force: bool = False,
-    out: str | Path = "",
-    device: str = "",
-    paper_size: bool = False,
-    dry_run: bool = False,
-    keep_going: bool = False,
-    timeout: float | None = None,
-    notebooks: Path = NOTEBOOKS,
-    upstream: dict[str, tuple[str, ...]] = UPSTREAM,
-) -> int:
-    """Run the lessons of `upstream` into `out` (reports/<profile> by default); 0 where none failed, else 1.
+@dataclass(frozen=True)
+class Task:
+    """One notebook of a run: its file, its parameters, and the notebooks whose results it depends on."""
 
-    `only` "06,07" and `start` "04" choose lessons, `force` runs those whose result is still good too, `paper_size` has
-    notebook 09 run the paper's sizes (13 GB). After one that failed the others are skipped; with `keep_going` only
-    those that need it. `timeout`: minutes that a lesson may take. `dry_run` says what would run, and writes nothing.
+    notebook: Path
+    parameters: dict
+    upstream: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.notebook.stem
+
+
+def reproduce(request: Request) -> int:
+    """Run what is asked for, draw the report; 0 where no notebook failed, else 1.
+
     Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
     """
-    chosen = get_profile(profile)
-    settings = {"profile": chosen.name, "seed": chosen.seed}
-    if chosen.rehearsal:
-        rehearsal.apart()
-    choose_device(device or None)
-    names = select(list(upstream), only, start)
-    check_there(names, notebooks)
-    optional = {"device": device, "paper_size": paper_size}
-    declared = {name: execute.declared(notebooks / f"{name}.ipynb") for name in names}
-    if paper_size and not any("paper_size" in known for known in declared.values()):
-        raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
-    out = Path(out).resolve() if str(out) else ROOT / "reports" / profile
-    check_own(out, profile)
-    settings["out"], ledger = os.path.relpath(out, notebooks), Ledger(home() / "ledgers" / f"{profile}.jsonl")
-    run = Run(out, ledger, force, keep_going, None if timeout is None else 60 * timeout)
-    lessons = {
-        name: (
-            notebooks / f"{name}.ipynb",
-            settings | {key: value for key, value in optional.items() if key in declared[name]},
-            upstream[name],
-        )
-        for name in names
-    }
-    if dry_run:
-        return preview(lessons, run)
+    if get_profile(request.profile).rehearsal:
+        preflight.apart()
+    choose_device(request.device or None)
+    out = Path(request.out).resolve() if str(request.out) else ROOT / "reports" / request.profile
+    run = Run(request, tasks_of(request, out), out)
+    check_own(out, request.profile)
+    if request.dry_run:
+        run.preview()
+        return 0
     with alone(out):
         out.mkdir(parents=True, exist_ok=True)
-        prepare_data(names, upstream, profile)
-        if chosen.rehearsal and any(DATA in upstream[name] for name in names):
-            rehearsal.prepare()
-        with Board(usual_seconds(lessons, run)) as board:
-            failed = run_all(lessons, run, board)
+        prepare_data(request.profile, run.tasks)
+        with ProgressDisplay(run.usual_seconds()) as display:
+            failed = run.all(display)
         if any((out / "results").glob("*_*.json")):
-            print(f"report: {os.path.relpath(build(out, profile))}", flush=True)
+            print(f"report: {os.path.relpath(build(out, request.profile))}", flush=True)
     return 1 if failed else 0
+
+
+def tasks_of(request: Request, out: Path) -> list[Task]:
+    """The notebooks that are asked for, in order. Raises ValueError or FileNotFoundError for what does not fit."""
+    profile = get_profile(request.profile)
+    settings = {"profile": profile.name, "seed": profile.seed, "out": os.path.relpath(out, request.notebooks)}
+    optional = {"device": request.device, "paper_size": request.paper_size}
+    tasks = []
+    for name in select(list(request.upstream), request.only, request.start):
+        notebook = request.notebooks / f"{name}.ipynb"
+        if not notebook.is_file():
+            where = f"not in {request.notebooks}: run from a checkout of the repository"
+            raise FileNotFoundError(f"notebook {name}.ipynb: {where}")
+        declared = execute.declared(notebook)
+        known = {key: value for key, value in optional.items() if key in declared}
+        tasks.append(Task(notebook, settings | known, request.upstream[name]))
+    if request.paper_size and not any("paper_size" in task.parameters for task in tasks):
+        raise ValueError("paper size: notebook 09 measures it and is not among those chosen: choose it too")
+    return tasks
 
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Keeps a second run out of the folder. Raises ValueError where there is one already."""
-    place = home() / "locks" / f"{hashlib.sha256(str(out).encode()).hexdigest()[:12]}.lock"
+    place = runs_dir() / "locks" / f"{hashlib.sha256(str(out).encode()).hexdigest()[:12]}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place, timeout=0):
@@ -110,94 +123,97 @@ def alone(out: Path) -> Iterator[None]:
         raise ValueError(f"{out}: another run writes there: wait for it, or choose another --out") from None
 
 
-def preview(lessons: Lessons, run: Run) -> int:
-    """Say of each lesson whether it would run, itself or because what it depends on would; 0."""
-    changed: set[str] = set()
-    for name, (lesson, parameters, upstream) in lessons.items():
-        kept = not run.force and not changed.intersection(upstream)
-        kept = kept and still_good(lesson, parameters, upstream, run)[1]
-        changed |= set() if kept else {name}
-        print(f"{name} {'is still good' if kept else 'would run'}", flush=True)
-    return 0
+def prepare_data(profile: str, tasks: list[Task]) -> None:
+    """Render the embedded music where a notebook needs it and it is missing; for a preflight all that it needs."""
+    if not any(DATA in (task.name, *task.upstream) for task in tasks):
+        return
+    work = workspace(get_profile(profile), os.environ)
+    if not work.own_data and not (work.root / MANIFEST).is_file():
+        print(f"data: rendering {work.profile.data.pieces} pieces", flush=True)
+        prepare(work.profile.data, work.root, os.cpu_count() or 1)
+    if work.profile.rehearsal:
+        preflight.prepare()
 
 
-def usual_seconds(lessons: Lessons, run: Run) -> dict[str, float]:
-    """What each took when it last ended well here, else the minutes that the notebook says of the profile, else 0."""
-    usual = {}
-    for name, (lesson, parameters, _) in lessons.items():
-        before = run.ledger.last(notebook=name, status="ok")
-        head = nbformat.read(lesson, as_version=4).cells[0].source
-        said = re.search(rf"`{parameters['profile']}` (?:about )?(\d+)", head)
-        usual[name] = before["seconds"] if before else 60.0 * int(said[1]) if said else 0.0
-    return usual
+class Run:
+    """One run: its tasks, where it writes, and what earlier runs left in the log of this profile."""
 
+    def __init__(self, request: Request, tasks: list[Task], out: Path):
+        self.request = request
+        self.tasks = tasks
+        self.out = out
+        self.log = RunLog(runs_dir() / "run_logs" / f"{request.profile}.jsonl")
 
-def run_all(lessons: Lessons, run: Run, board: Board) -> set[str]:
-    """Run them in order; returns the names of those that failed, or were skipped because another had."""
-    failed: set[str] = set()
-    for name, (lesson, parameters, upstream) in lessons.items():
-        cause = next((other for other in upstream if other in failed), None)
-        if cause:
-            execute.forget(run.out, name)
-            say(run, board, name, "skipped", why=f"{cause} failed")
-        elif failed and not run.keep_going:  # what it wrote earlier may be good still
-            say(run, board, name, "skipped", why="one before it failed: --keep-going runs what does not need that one")
-            continue
-        if cause or not run_one(lesson, parameters, upstream, run, board):
-            failed.add(name)
-    return failed
+    def preview(self) -> None:
+        """Print of each notebook whether it would run, itself or because what it depends on would."""
+        changed: set[str] = set()
+        for task in self.tasks:
+            good = not self.request.force and not changed.intersection(task.upstream) and self.still_good(task)[1]
+            if not good:
+                changed.add(task.name)
+            print(f"{task.name} {'is still good' if good else 'would run'}", flush=True)
 
+    def usual_seconds(self) -> dict[str, float]:
+        """What each took when it last ended well here, else the minutes that the notebook states, else 0."""
+        usual = {}
+        for task in self.tasks:
+            before = self.log.last(notebook=task.name, status="ok")
+            head = nbformat.read(task.notebook, as_version=4).cells[0].source
+            stated = re.search(rf"`{self.request.profile}` (?:about )?(\d+)", head)
+            usual[task.name] = before["seconds"] if before else 60.0 * int(stated[1]) if stated else 0.0
+        return usual
 
-def prepare_data(names: list[str], upstream: dict[str, tuple[str, ...]], profile: str) -> None:
-    """Render the music first where it is missing, with its own progress bar; a lesson would do it unseen."""
-    from mousai.data.dataset import workspace
-    from mousai.data.embedded import prepare
+    def all(self, display: ProgressDisplay) -> set[str]:
+        """Run the tasks in order; returns the names of those that failed, or need one that did."""
+        failed: set[str] = set()
+        for task in self.tasks:
+            cause = next((other for other in task.upstream if other in failed), None)
+            if cause:
+                execute.forget(self.out, task.name)
+                self.note(display, task, "skipped", why=f"{cause} failed")
+                failed.add(task.name)
+            elif failed and not self.request.keep_going:  # what it wrote earlier may still be good
+                self.note(display, task, "skipped", why=STOPPED)
+            elif not self.one(display, task):
+                failed.add(task.name)
+        return failed
 
-    chosen = get_profile(profile)
-    needed = any(DATA in (name, *upstream[name]) for name in names)
-    root = workspace(chosen, os.environ).root
-    if needed and not foreign_data() and not (root / "manifest.jsonl").is_file():
-        print(f"data: rendering {chosen.data.pieces} pieces", flush=True)
-        prepare(chosen.data, root, os.cpu_count() or 1)
-
-
-def check_there(names: list[str], notebooks: Path) -> None:
-    """Raises FileNotFoundError that names the first notebook that is not in the folder."""
-    for name in names:
-        if not (notebooks / f"{name}.ipynb").is_file():
-            raise FileNotFoundError(f"notebook {name}.ipynb: not in {notebooks}: run from a checkout of the repository")
-
-
-def run_one(lesson: Path, parameters: dict, upstream: tuple[str, ...], run: Run, board: Board) -> bool:
-    """Run one lesson unless its result is still good; whether it is good now."""
-    name, (key, kept) = lesson.stem, still_good(lesson, parameters, upstream, run)
-    if kept and not run.force:
-        say(run, board, name, "cached")
+    def one(self, display: ProgressDisplay, task: Task) -> bool:
+        """Run one notebook unless its result is still good; whether it is good now."""
+        key, kept = self.still_good(task)
+        if kept and not self.request.force:
+            self.note(display, task, "cached")
+            return True
+        limit = None if self.request.timeout is None else 60 * self.request.timeout
+        started = time.monotonic()
+        display.started(task.name)
+        try:
+            show = partial(display.progress, task.name)
+            execute.execute(task.notebook, task.parameters, self.out, show, limit)
+        except (Ended, ValueError, OSError) as error:
+            status = error.status if isinstance(error, Ended) else "failed"
+            self.note(display, task, status, time.monotonic() - started, why=str(error))
+            return False
+        files = cache.written(self.out, task.name)
+        self.note(display, task, "ok", time.monotonic() - started, key=key, files=files)
         return True
-    started = time.monotonic()
-    board.starts(name)
-    try:
-        execute.execute(lesson, parameters, run.out, lambda pulse: board.beats(name, pulse), run.limit)
-    except (Ended, ValueError, OSError) as error:
-        status = error.status if isinstance(error, Ended) else "failed"
-        say(run, board, name, status, time.monotonic() - started, why=str(error))
-        return False
-    files = fingerprint.written(run.out, name)
-    say(run, board, name, "ok", time.monotonic() - started, key=key, files=files)
-    return True
 
+    def still_good(self, task: Task) -> tuple[str, bool]:
+        """The notebook's key, and whether a run with it is in the log whose files are all as it left them."""
+        key = cache.key(task.notebook, task.parameters, task.upstream, self.out)
+        old = self.log.last(notebook=task.name, out=str(self.out), status="ok", key=key)
+        return key, bool(old and cache.unchanged(self.out, old["files"]))
 
-def still_good(lesson: Path, parameters: dict, upstream: tuple[str, ...], run: Run) -> tuple[str, bool]:
-    """The lesson's key, and whether a run with it is in the ledger whose files are all as it left them."""
-    key = fingerprint.fingerprint(lesson, parameters, upstream, run.out)
-    old = run.ledger.last(notebook=lesson.stem, out=str(run.out), status="ok", key=key)
-    return key, bool(old and fingerprint.unchanged(run.out, old["files"]))
-
-
-def say(
-    run: Run, board: Board, name: str, status: str, seconds: float | None = None, why: str = "", **more: object
-) -> None:
-    """To whoever watches, "04_dmae_training ok 143 s", and to the ledger."""
-    board.ends(name, status, seconds, why)
-    more |= {"error": why} if why else {}
-    run.ledger.add(notebook=name, out=str(run.out), status=status, seconds=round(seconds or 0, 1), **more)
+    def note(
+        self,
+        display: ProgressDisplay,
+        task: Task,
+        status: str,
+        seconds: float | None = None,
+        why: str = "",
+        **more: object,
+    ) -> None:
+        """Show "04_dmae_training ok 143 s", and log it."""
+        display.ended(task.name, status, seconds, why)
+        more |= {"error": why} if why else {}
+        self.log.add(notebook=task.name, out=str(self.out), status=status, seconds=round(seconds or 0, 1), **more)

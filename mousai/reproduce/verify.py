@@ -1,6 +1,6 @@
 """Is a report what its results say, and are its results what this code and these weights give? `mousai verify`.
 
-Every line says one thing that differs; none, and the report can be believed as far as a machine can tell.
+Every line says one thing that differs; none means that nothing differs.
 """
 
 import json
@@ -19,7 +19,7 @@ from mousai.report.build import build
 from mousai.report.record import profile_sha256, weights_sha256
 from mousai.report.results import Results
 from mousai.reproduce import execute
-from mousai.reproduce.fingerprint import code_cells
+from mousai.reproduce.cache import code_cells
 from mousai.reproduce.kernel_monitor import Ended
 from mousai.reproduce.run import NOTEBOOKS
 from mousai.small.profiles import get_profile
@@ -31,35 +31,37 @@ CHEAP = ("01_v_diffusion", "02_ddim", "03_unet_1d")  # seconds each, and they ne
 
 def verify(out: Path, profile: str, again: Sequence[str] = CHEAP, notebooks: Path = NOTEBOOKS) -> list[str]:
     """What differs, a line each: artefacts, weights and settings against their hashes, tables and figures redrawn, the
-    executed notebooks' code against ours, and the lessons `again` run once more. Nothing under `out` is changed.
+    executed notebooks' code against ours, and the notebooks `again` run once more. Nothing under `out` is changed.
 
     Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
     """
-    results = Results.read(out, profile)
-    if not results.notebooks:
-        raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
-    lines = [line for name, result in results.notebooks.items() for line in of_one_lesson(out, name, result, notebooks)]
+    results = Results.existing(out, profile)
+    lines = []
+    for name, result in results.notebooks.items():
+        lines += differences(out, name, result, notebooks)
     lines += redrawn(out, profile)
     for name in again:
         lines += run_again(out, name, results, notebooks)
     return lines
 
 
-def of_one_lesson(out: Path, name: str, result: dict, notebooks: Path) -> Iterator[str]:
+def differences(out: Path, name: str, result: dict, notebooks: Path) -> Iterator[str]:
     """Its files, what it was made with, and its code, against what is here."""
     for file, digest in result["artefacts"].items():
         if not (out / file).is_file():
             yield f"{file}: missing; {name} made it"
         elif sha256(out / file) != digest:
             yield f"{file}: not the file that {name} made"
-    made, profile = result["provenance"], get_profile(result["profile"])
+    made = result["provenance"]
+    profile = get_profile(result["profile"])
     for weights, digest in weights_sha256(profile).items():
         if made["weights_sha256"].get(weights) != digest:
             yield f"{name}: made with other weights of {weights} than those here"
     if made["profile_sha256"] != profile_sha256(profile):
         yield f"{name}: made with other settings of the profile {profile.name} than those here"
-    copy, lesson = out / "notebooks" / f"{name}.ipynb", notebooks / f"{name}.ipynb"
-    if lesson.is_file() and (not copy.is_file() or not set(code_cells(lesson)) <= set(code_cells(copy))):
+    copy = out / "notebooks" / f"{name}.ipynb"
+    original = notebooks / f"{name}.ipynb"
+    if original.is_file() and (not copy.is_file() or not set(code_cells(original)) <= set(code_cells(copy))):
         yield f"notebooks/{name}.ipynb: not a run of the notebook that is here"
 
 
@@ -80,7 +82,7 @@ def redrawn(out: Path, profile: str) -> Iterator[str]:
 
 
 def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterator[str]:
-    """What a lesson finds now and did not find then: numbers by name, then figures.
+    """What a notebook finds now and did not find then: numbers by name, then figures.
 
     Sounds are left out: an Ogg stream carries a number drawn by chance.
     """
@@ -103,10 +105,11 @@ def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterat
 
 
 def same_picture(a: Path, b: Path) -> bool:
-    """Two pictures that no eye tells apart: no colour further off than `LEVELS`; another processor rounds otherwise."""
+    """Whether no colour of two pictures differs by more than `LEVELS`: another processor rounds otherwise."""
     if a.suffix != ".png" or not (a.is_file() and b.is_file()):
         return False
-    ours, theirs = imread(a), imread(b)
+    ours = imread(a)
+    theirs = imread(b)
     return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < (LEVELS + 0.5) / 255)
 
 

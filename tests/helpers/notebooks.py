@@ -13,8 +13,8 @@ folder = pathlib.Path(out) / "results"
 folder.mkdir(parents=True, exist_ok=True)
 run = {"versions": {"python": "3", "torch": "2"}, "machine": "m", "threads": 1, "device": "cpu", "seconds": 1.0,
        "peak_memory_gb": 1.0}
-result = {"notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {}, "data": DATA,
-          "not_run": {}, "artefacts": globals().get("ARTEFACTS", {})}
+result = {"format": 2, "notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {},
+          "data": DATA, "not_run": {}, "artefacts": globals().get("ARTEFACTS", {})}
 (folder / f"{NAME}.json").write_text(json.dumps(result))
 """
 
@@ -30,7 +30,8 @@ def notebook(folder: Path, name: str, *cells: str, parameters: str = PARAMETERS,
 
 
 def run(lessons: Path, graph: dict, **options) -> int:
-    return reproduce.reproduce("smoke", out=lessons.parent / "report", notebooks=lessons, upstream=graph, **options)
+    asked = reproduce.Request("smoke", out=lessons.parent / "report", notebooks=lessons, upstream=graph, **options)
+    return reproduce.reproduce(asked)
 
 
 def statuses(printed: str) -> list[tuple[str, str]]:

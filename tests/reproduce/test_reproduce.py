@@ -11,12 +11,12 @@ import pytest
 from helpers.notebooks import PARAMETERS, notebook, run, statuses
 from rich.console import Console
 
+from mousai.report.notebooks import UPSTREAM, select
 from mousai.reproduce import kernel_monitor as kernel
 from mousai.reproduce import run as reproduce
 from mousai.reproduce.kernel_monitor import Pulse
-from mousai.reproduce.notebooks import UPSTREAM, select
-from mousai.reproduce.progress_display import Board
-from mousai.reproduce.run_log import Ledger
+from mousai.reproduce.progress_display import ProgressDisplay
+from mousai.reproduce.run_log import RunLog
 
 
 @pytest.mark.system
@@ -38,34 +38,6 @@ def test_a_second_run_is_cached_until_code_upstream_or_artefacts_change(lessons,
     assert statuses(capsys.readouterr().out) == [("01_first", "ok")]
 
 
-def test_prose_alone_reruns_nothing_and_another_seed_everything(lessons, tmp_path):
-    notebook(lessons, "01_first")
-    lesson = lessons / "01_first.ipynb"
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "a.py").write_text("x = 1")
-
-    def key(**parameters) -> str:
-        return reproduce.fingerprint.fingerprint(lesson, {"profile": "smoke", **parameters}, (), tmp_path, package)
-
-    before = key(seed=0)
-    content = nbformat.read(lesson, as_version=4)
-    content.cells.append(nbformat.v4.new_markdown_cell("a word"))
-    nbformat.write(content, lesson)
-    assert key(seed=0) == before
-    assert key(seed=1) != before
-    page, own = package / "weights" / "smoke" / "README.md", package / "weights" / "smoke" / "dmae.json"
-    page.parent.mkdir(parents=True)
-    page.write_text("what a report said of the weights")
-    assert key(seed=0) == before
-    own.write_text("{}")
-    assert key(seed=0) != before
-    own.unlink()
-    (package / "a.py").write_text("x = 2")
-    assert key(seed=0) != before
-
-
-@pytest.mark.system
 def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
     notebook(lessons, "01_first", "x = 1", "y = 2\nraise ValueError('the sea is dry')")
@@ -129,7 +101,7 @@ def test_a_lesson_that_takes_too_long_is_ended_with_all_that_it_started(lessons,
     assert said in re.sub(r"timeout \d+ s", "timeout 4 s", capsys.readouterr().out)
     running = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not any("import time; time.sleep(99)" in words for words in running)
-    [entry] = Ledger(lessons.parent / "home" / "ledgers" / "smoke.jsonl").entries()
+    [entry] = RunLog(lessons.parent / "home" / "run_logs" / "smoke.jsonl").entries()
     assert entry["status"] == "timeout" and 3 < entry["seconds"] < 20
 
 
@@ -280,20 +252,20 @@ def test_a_log_shows_which_cell_is_running(lessons, capsys, monkeypatch):
 def test_in_a_terminal_a_table_shows_each_lesson_and_errors_stand_above_it(capsys):
     def drawn() -> list[list[str]]:
         with console.capture() as captured:
-            console.print(board.table())
+            console.print(display.table())
         return [line.split() for line in captured.get().splitlines()]
 
     console = Console(width=100)
-    with Board({"01_first": 65.0, "02_second": 0.0, "03_third": 600.0}, terminal=True) as board:
-        board.starts("01_first")
-        board.beats("01_first", Pulse(cell=7, cells=31, seconds=5.2, memory_gb=1.26))
+    with ProgressDisplay({"01_first": 65.0, "02_second": 0.0, "03_third": 600.0}, terminal=True) as display:
+        display.started("01_first")
+        display.progress("01_first", Pulse(cell=7, cells=31, seconds=5.2, memory_gb=1.26))
         assert drawn()[1:] == [
             ["01_first", "running", "7", "of", "31", "0:05", "0:59", "1.3", "GB"],
             ["02_second", "waiting"],
             ["03_third", "waiting", "10:00"],
-            ["10:00", "of", "waiting", "lessons"],
+            ["10:00", "of", "waiting", "notebooks"],
         ]
-        board.ends("01_first", "failed", 9.0, "cell 8: ValueError: [red]the sea is dry")
+        display.ended("01_first", "failed", 9.0, "cell 8: ValueError: [red]the sea is dry")
         assert drawn()[1] == ["01_first", "failed", "7", "of", "31", "0:09", "1.3", "GB"]
     assert "01_first failed 9 s: cell 8: ValueError: [red]the sea is dry" in capsys.readouterr().out
 
@@ -303,25 +275,25 @@ def test_what_a_lesson_usually_takes_is_what_it_took_else_what_it_says(lessons):
     lesson = nbformat.read(lessons / "01_first.ipynb", as_version=4)
     lesson.cells.insert(0, nbformat.v4.new_markdown_cell("# 01\n\nMinutes: `smoke` about 2, `cpu` 9."))
     nbformat.write(lesson, lessons / "01_first.ipynb")
-    made = reproduce.Run(lessons.parent, Ledger(lessons.parent / "x.jsonl"))
-    parts = {"01_first": (lessons / "01_first.ipynb", {"profile": "smoke"}, ())}
-    assert reproduce.usual_seconds(parts, made) == {"01_first": 120.0}
-    made.ledger.add(notebook="01_first", status="ok", seconds=33.0)
-    made.ledger.add(notebook="01_first", status="failed", seconds=3.0)
-    assert reproduce.usual_seconds(parts, made) == {"01_first": 33.0}
+    request = reproduce.Request("smoke", notebooks=lessons, upstream={"01_first": ()})
+    made = reproduce.Run(request, reproduce.tasks_of(request, lessons.parent), lessons.parent)
+    assert made.usual_seconds() == {"01_first": 120.0}
+    made.log.add(notebook="01_first", status="ok", seconds=33.0)
+    made.log.add(notebook="01_first", status="failed", seconds=3.0)
+    assert made.usual_seconds() == {"01_first": 33.0}
 
 
-def test_a_torn_line_of_the_ledger_is_passed_over(tmp_path):
-    ledger = Ledger(tmp_path / "x.jsonl")
-    ledger.add(notebook="01_first", status="ok")
-    with ledger.path.open("a") as file:
+def test_a_torn_line_of_the_run_log_is_skipped(tmp_path):
+    log = RunLog(tmp_path / "x.jsonl")
+    log.add(notebook="01_first", status="ok")
+    with log.path.open("a") as file:
         file.write('{"notebook": "01_fi')
-    assert ledger.last(notebook="01_first")["status"] == "ok"
-    ledger.add(notebook="02_second", status="ok", why="a\u2028line \ud7ff")
-    assert [entry["notebook"] for entry in ledger.entries()] == ["01_first", "02_second"]
-    with ledger.path.open("ab") as file:
+    assert log.last(notebook="01_first")["status"] == "ok"
+    log.add(notebook="02_second", status="ok", why="a\u2028line \ud7ff")
+    assert [entry["notebook"] for entry in log.entries()] == ["01_first", "02_second"]
+    with log.path.open("ab") as file:
         file.write(b"\xff\xfe[1]\n[1]\n")
-    assert len(ledger.entries()) == 2
+    assert len(log.entries()) == 2
 
 
 def test_lessons_are_chosen_by_number_and_unknown_numbers_named():

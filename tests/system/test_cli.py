@@ -232,4 +232,6 @@ def test_reproduce_passes_on_what_was_asked_and_its_exit_code(tmp_path, monkeypa
     with pytest.raises(SystemExit) as left:
         cli.main([*words, "--paper-size"] if paper_size else words)
     assert left.value.code == 1
-    assert asked == [(("smoke", "06", "", True, tmp_path / "report", "", paper_size, False, True, 90.0), {})]
+    out = tmp_path / "report"
+    request = reproduce.Request("smoke", "06", force=True, out=out, paper_size=paper_size, keep_going=True, timeout=90)
+    assert asked == [((request,), {})]

@@ -19,8 +19,8 @@ from mousai.data.imported import import_music
 from mousai.files import write_text
 from mousai.inference.audio import write_audio
 from mousai.reproduce import run as reproduce
-from mousai.reproduce import run_log as ledger
-from mousai.reproduce.run_log import Ledger
+from mousai.reproduce import run_log
+from mousai.reproduce.run_log import RunLog
 from mousai.small.profiles import SMOKE
 from mousai.training.loop import fit
 from mousai.training.resume import Run
@@ -98,8 +98,8 @@ def test_training_on_a_full_disk_keeps_the_last_two_saves_and_goes_on_from_there
     assert load_file(disk / "last.safetensors")
 
 
-def test_an_entry_that_does_not_fit_the_ledger_loses_none_of_the_others(disk):
-    book = Ledger(disk / "ledger.jsonl")
+def test_an_entry_that_does_not_fit_the_run_log_loses_none_of_the_others(disk):
+    book = RunLog(disk / "run_log.jsonl")
     book.add(notebook="01_first", status="ok")
     filler = fill(disk)
     with pytest.raises(OSError, match="No space left"):
@@ -125,12 +125,12 @@ def test_lessons_on_a_full_disk_fail_and_those_before_are_still_good(disk, lesso
     notebook(lessons, "01_first")
     notebook(lessons, "02_second", BIG)
     asked = {"out": disk / "report", "notebooks": lessons, "upstream": graph}
-    assert reproduce.reproduce("smoke", **asked) == 1
+    assert reproduce.reproduce(reproduce.Request("smoke", **asked)) == 1
     printed = capsys.readouterr().out
     assert statuses(printed) == [("01_first", "ok"), ("02_second", "failed")]
     assert "OSError: [Errno 28] No space left on device" in printed
     notebook(lessons, "02_second")
-    assert reproduce.reproduce("smoke", **asked) == 0
+    assert reproduce.reproduce(reproduce.Request("smoke", **asked)) == 0
     assert statuses(capsys.readouterr().out) == [("01_first", "cached"), ("02_second", "ok")]
 
 
@@ -179,13 +179,13 @@ def test_a_clock_that_goes_back_loses_no_result_and_gives_no_negative_times(less
             return datetime(2020, 1, 1, cls.hours, tzinfo=UTC)
 
     seconds = iter(range(10**9, 0, -1))
-    monkeypatch.setattr(ledger, "datetime", Back)
+    monkeypatch.setattr(run_log, "datetime", Back)
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
     notebook(lessons, "01_first")
     assert run(lessons, {"01_first": ()}) == 0
     assert run(lessons, {"01_first": ()}) == 0
     assert statuses(capsys.readouterr().out) == [("01_first", "ok"), ("01_first", "cached")]
-    entries = Ledger(lessons.parent / "home" / "ledgers" / "smoke.jsonl").entries()
+    entries = RunLog(lessons.parent / "home" / "run_logs" / "smoke.jsonl").entries()
     assert entries[0]["time"] > entries[1]["time"] and all(entry["seconds"] >= 0 for entry in entries)
     _, history = fit(line(), batches, CONFIG, 3, run=Run(lessons.parent / "run"))
     assert (history["seconds"] >= 0).all() and (history["waited"] >= 0).all()

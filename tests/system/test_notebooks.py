@@ -7,7 +7,7 @@ import pytest
 from helpers.lessons import NAMES, with_answers
 
 from mousai.report.build import SECTIONS
-from mousai.reproduce.run import reproduce
+from mousai.reproduce.run import Request, reproduce
 
 pytestmark = [pytest.mark.system, pytest.mark.notebooks]
 
@@ -19,7 +19,7 @@ def report(tmp_path_factory, session_home: Path) -> Path:
     """All lessons in the smoke profile, each followed by the code of its exercises' answers."""
     out = tmp_path_factory.mktemp("smoke") / "report"
     lessons = with_answers(tmp_path_factory.mktemp("lessons"))
-    assert reproduce("smoke", out=out, keep_going=True, notebooks=lessons) == 0
+    assert reproduce(Request("smoke", out=out, keep_going=True, notebooks=lessons)) == 0
     return out
 
 
@@ -37,7 +37,7 @@ def test_all_lessons_and_their_answers_run_in_the_smoke_profile(report: Path):
 def test_a_second_run_finds_the_same(report: Path, tmp_path: Path):
     names = [name for name in NAMES if name not in TIMED]
     numbers = ",".join(name.split("_")[0] for name in names)
-    assert reproduce("smoke", only=numbers, out=tmp_path / "again") == 0
+    assert reproduce(Request("smoke", only=numbers, out=tmp_path / "again")) == 0
     for name in names:
         first, second = (found(folder / "results" / f"{name}.json") for folder in (report, tmp_path / "again"))
         assert first == second, name

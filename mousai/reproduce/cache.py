@@ -1,0 +1,172 @@
+"""When is a notebook's result still good? When nothing that it depends on, and nothing that it wrote, has changed.
+
+It depends on its code cells and parameters, on the modules of this package that they import, directly or through
+others, on the files beside these that they name, on its data and weights, on what the notebooks before it wrote, and
+on the versions of the libraries that any of this imports. Prose, comments and docstrings change nothing.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import nbformat
+
+from mousai.data.dataset import workspace
+from mousai.files import sha256
+from mousai.small.profiles import get_profile
+
+PACKAGE = Path(__file__).resolve().parent.parent
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What counts of a piece of Python: a hash of its syntax, the names it imports, and its strings."""
+
+    digest: str
+    imports: frozenset[str]
+    strings: frozenset[str]
+
+
+def key(notebook: Path, parameters: dict, upstream: tuple[str, ...], out: Path, package: Path = PACKAGE) -> str:
+    """A sha256 that changes where the result of `notebook` may: over everything that it depends on."""
+    cells = code_cells(notebook)
+    files, libraries = dependencies(cells, package)
+    profile = str(parameters["profile"])
+    parts = {
+        "cells": [read(cell).digest for cell in cells],
+        "parameters": {name: value for name, value in parameters.items() if name != "out"},
+        "files": files,
+        "weights": hashes(package, own_weights(package, profile)),
+        "data": data_key(profile),
+        "upstream": [result_hash(out / "results" / f"{name}.json") for name in upstream],
+        "libraries": versions(libraries),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def code_cells(notebook: Path) -> list[str]:
+    """The sources of the code cells, in order."""
+    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+@cache
+def read(source: str) -> Code:
+    """What counts of this source; a cell's magics, lines that begin with % or !, are left out of the imports."""
+    tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    imports = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+    constants = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    magics = re.findall(r"^\s*[%!].*$", source, re.MULTILINE)
+    digest = hashlib.sha256(json.dumps([ast.dump(tree), magics]).encode()).hexdigest()
+    return Code(digest, frozenset(imports), frozenset(value for value in constants if isinstance(value, str)))
+
+
+def dependencies(cells: list[str], package: Path) -> tuple[dict[str, str], set[str]]:
+    """(hashes of the package's files that the cells need, by relative path; names of the other modules they import).
+
+    A module that is run by its name, as `python -m` does, is named by a string and needed too.
+    """
+    modules: dict[Path, Code] = {}
+    others: set[str] = set()
+    beside: set[Path] = set()
+    waiting = [read(cell) for cell in cells]
+    while waiting:
+        code = waiting.pop()
+        run_by_name = {text for text in code.strings if re.fullmatch(rf"{package.name}(\.\w+)+", text)}
+        for name in code.imports | run_by_name:
+            if name.split(".")[0] != package.name:
+                others.add(name.split(".")[0])
+            for path in located(name, package):
+                if path not in modules:
+                    modules[path] = read(path.read_text(encoding="utf-8"))
+                    beside |= set(named_files(path, modules[path]))
+                    waiting.append(modules[path])
+    found = {path.relative_to(package).as_posix(): code.digest for path, code in modules.items()}
+    return found | hashes(package, beside), others
+
+
+def located(name: str, package: Path) -> Iterator[Path]:
+    """The files that importing a dotted name of the package runs: its module, and the __init__ of each folder above."""
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1 if parts[0] == package.name else 0):
+        place = package.joinpath(*parts[1:n])
+        candidates = (place / "__init__.py", place.with_suffix(".py"))
+        yield from (path for path in candidates if path.is_file())
+
+
+def named_files(module: Path, code: Code) -> Iterator[Path]:
+    """Files beside a module that a string in it names, as "paper.json", and those in a folder that one names."""
+    for text in code.strings:
+        place = module.parent / text
+        if not re.fullmatch(r"\w[\w.-]*", text) or text == "weights" or (place / "__init__.py").exists():
+            continue
+        if place.is_file():
+            yield place
+        elif place.is_dir():
+            yield from (path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
+def own_weights(package: Path, profile: str) -> Iterator[Path]:
+    """Weights of that profile and their cards, without their page."""
+    yield from (path for path in (package / "weights" / profile).glob("*") if path.suffix != ".md")
+
+
+def hashes(package: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """sha256 of each file, by its path relative to the package."""
+    return {path.relative_to(package).as_posix(): sha256(path) for path in paths}
+
+
+def data_key(profile: str) -> str:
+    """What changes with the data set in use; "" where it is not there yet."""
+    try:
+        return workspace(get_profile(profile), os.environ).data.key
+    except FileNotFoundError:
+        return ""
+
+
+def versions(names: Iterable[str]) -> list[str]:
+    """ "torch==2.14.1" for each of the top-level modules that a distribution brings, and Python's own version."""
+    owners = packages_distributions()
+    found = {owner for name in names for owner in owners.get(name, [])}
+    return [f"python=={sys.version.split()[0]}", *sorted(f"{owner}=={version(owner)}" for owner in found)]
+
+
+def result_hash(path: Path) -> str:
+    """sha256 of what a notebook found, without where and how long it ran; "" where there is no result."""
+    if not path.exists():
+        return ""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    found = {name: value for name, value in result.items() if name != "provenance"}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def written(out: Path, name: str) -> dict[str, str]:
+    """sha256 of all a notebook left under `out`, by relative path: result, executed copy, figures, sounds.
+
+    Raises FileNotFoundError where one of them is not there.
+    """
+    result = out / "results" / f"{name}.json"
+    files = [f"results/{name}.json", f"notebooks/{name}.ipynb"]
+    files += json.loads(result.read_text(encoding="utf-8"))["artefacts"]
+    return {file: sha256(out / file) for file in files}
+
+
+def unchanged(out: Path, files: dict[str, str]) -> bool:
+    """Whether every file is there and hashes to what was recorded."""
+    return all((out / file).is_file() and sha256(out / file) == digest for file, digest in files.items())
