@@ -10,8 +10,6 @@ python -m mousai.bench.bench smoke 3                 all of it, 3 turns, as JSON
 import json
 import sys
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,12 +28,14 @@ from mousai.bench.efficiency import (
 )
 from mousai.bench.model_scales import inputs, seeded, sized
 from mousai.bench.riffusion import filled, fresh_riffusion
+from mousai.config import A100
 from mousai.dmae import DMAE
-from mousai.inference.pipeline import Stage, made_ready
+from mousai.inference.long import Run, sample_latents
+from mousai.inference.pipeline import optimize_for_cpu
+from mousai.inference.samplers import Guidance
 from mousai.inference.windows import window_starts
 from mousai.progress import progress_bar
 from mousai.report.record import write_json
-from mousai.small.profiles import A100
 from mousai.tcld import TCLD
 
 REPEATS, SCALE = 5, 5.0
@@ -117,7 +117,7 @@ def every_side(size: str) -> dict[str, Calls]:
     states = dmae_from_authors(first, sized(size)[0]), tcld_from_authors(second, sized(size)[1])
     sides = {AUTHORS: authors_calls(size, *theirs)}
     for way in (EXACT, FAST):
-        ours = our_nets(size, way)
+        ours = our_nets(size)
         for net, state in zip(ours, states, strict=True):
             net.load_state_dict(state, assign=True)  # the same memory: five copies would not fit everywhere
         sides[way] = our_calls(size, way, *ours)
@@ -134,11 +134,10 @@ def authors_nets(size: str) -> tuple[nn.Module, nn.Module]:
     return authors_dmae(dmae).eval(), authors_tcld(tcld).eval()
 
 
-def our_nets(size: str, way: str) -> tuple[DMAE, TCLD]:
-    """Both stages of ours, that way."""
-    precision = "float32" if way == EXACT else "fast"
+def our_nets(size: str) -> tuple[DMAE, TCLD]:
+    """Both stages of ours."""
     dmae, tcld, latent = sized(size)
-    return DMAE(replace(dmae, precision=precision)).eval(), TCLD(replace(tcld, precision=precision), latent).eval()
+    return DMAE(dmae).eval(), TCLD(tcld, latent).eval()
 
 
 def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
@@ -159,7 +158,13 @@ def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
 def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
     """Each part as we do it; training, on the weights as they are, only in float32."""
     trained = {"train_step": our_step(size, dmae)} if way == EXACT else {}
-    return sampling_calls(size, quickened(dmae), quickened(tcld)) | trained
+    return sampling_calls(size, *optimized(way, dmae, tcld)) | trained
+
+
+def optimized(way: str, dmae: DMAE, tcld: TCLD) -> tuple[DMAE, TCLD]:
+    """Copies that sample that way."""
+    precision = "float32" if way == EXACT else "fast"
+    return optimize_for_cpu(dmae, precision), optimize_for_cpu(tcld, precision)
 
 
 def our_step(size: str, dmae: DMAE) -> Callable[[], Tensor]:
@@ -173,14 +178,10 @@ def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
     words, z, _, eps = inputs(size)
 
     def latents(steps: int) -> Tensor:
-        return tcld.sample(words, eps.shape[-1], steps, SCALE, seeded()).tanh()
+        run = Run(steps, guidance=Guidance(SCALE))
+        return sample_latents(tcld, words, eps.shape[-1], run, seeded()).tanh()
 
     return parts(latents, lambda z, steps: dmae.decode(z, steps, seeded()), z)
-
-
-def quickened(net: Stage) -> Stage:
-    """A copy for sampling, where layers are replaced, that shares with `net` every weight that it does not replace."""
-    return made_ready(deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}), None)
 
 
 def parts(latents: Callable[[int], Tensor], wave: Callable[[Tensor, int], Tensor], z: Tensor) -> Calls:
@@ -217,15 +218,14 @@ def fresh_memory(size: str, way: str, part: str) -> float:
 def one_call(size: str, way: str, part: str) -> dict[str, float]:
     """What `fresh_memory` reads."""
     with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
-        nets = authors_nets(size) if way == AUTHORS else our_nets(size, way)
+        nets = authors_nets(size) if way == AUTHORS else our_nets(size)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
     if way == AUTHORS:
         call = authors_calls(size, dmae, tcld)[part]
     elif part == "train_step":
         call = our_step(size, dmae)
     else:
-        # as `Mousai.load`: nothing is kept for training
-        call = sampling_calls(size, made_ready(dmae, None), made_ready(tcld, None))[part]
+        call = sampling_calls(size, *optimized(way, dmae, tcld))[part]
     call()
     return {"memory_gb": resident_peak_gb()}
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mousai.config import Profile
-from mousai.inference.onednn import product
-from mousai.inference.pipeline import Mousai, write_audio
+from mousai.inference.audio import write_audio
+from mousai.inference.onednn import linear
+from mousai.inference.pipeline import Mousai
 from mousai.inference.precision import choose_device, chosen
 from mousai.small.profiles import get_profile
 
@@ -67,9 +68,10 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     Memory is the peak of the whole process.
     """
     loaded = now()
-    model = Mousai.load(profile, device)
+    model = Mousai.load(profile, device).optimized_for_cpu()
     load_seconds = now() - loaded
-    model.generate([PROMPT], min(seconds, profile.dmae.crop / profile.sample_rate), seed, 2, 2)
+    warm_up = model.sampling(tcld_steps=2, dmae_steps=2)
+    model.generate(PROMPT, min(seconds, profile.dmae.crop / profile.sample_rate), seed, warm_up)
     branches = 1 if profile.sampling.guidance == 1 else 2
     watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet)}
     watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
@@ -98,8 +100,9 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
 def computed_in(model: Mousai) -> str:
     """The precision of both stages: "float32", or "TCLD float32, DMAE bfloat16"."""
     kinds = []
-    for stage in (model.tcld, model.dmae):
-        kinds.append(str(chosen(stage.config.precision, next(stage.parameters()).device)).removeprefix("torch."))
+    usual = model.profile.sampling
+    for stage, precision in ((model.tcld, usual.tcld_precision), (model.dmae, usual.dmae_precision)):
+        kinds.append(str(chosen(precision, next(stage.parameters()).device)).removeprefix("torch."))
     return kinds[0] if kinds[0] == kinds[1] else f"TCLD {kinds[0]}, DMAE {kinds[1]}"
 
 
@@ -113,7 +116,7 @@ def timed(call: Callable[[], Tensor]) -> float:
 def machine_peak(n: int = 2048) -> float:
     """GFLOP/s of this machine in float32: the better of a large matrix product and a large convolution."""
     a, b, x, w = torch.randn(n, n), torch.randn(n, n), torch.randn(1, 512, 8192), torch.randn(512, 512, 3)
-    work = {lambda: product(a, b): 2 * n**3, lambda: F.conv1d(x, w, padding=1): 2 * 512 * 512 * 3 * 8192}
+    work = {lambda: linear(a, b): 2 * n**3, lambda: F.conv1d(x, w, padding=1): 2 * 512 * 512 * 3 * 8192}
     speeds = []
     with torch.no_grad():
         for call, flop in work.items():
@@ -192,7 +195,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
     """The row of Table 3: medians, quartiles, and both ratios by name.
 
-    time_per_audio is the paper's column, seconds spent a second of music; x_real_time is its inverse.
+    time_per_audio is the paper's column, seconds spent a second of music; inverse_rtf is its inverse.
     """
     first, median, third = quartiles([run["seconds"] for run in runs])
     audio = runs[0]["audio_seconds"]
@@ -202,7 +205,7 @@ def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
         "seconds_quartiles": [first, third],
         "memory_gb": quartiles([run["memory_gb"] for run in runs])[1],
         "time_per_audio": median / audio,
-        "x_real_time": audio / median,
+        "inverse_rtf": audio / median,
         "audio_seconds": audio,
         "n": len(runs),
         **{key: runs[0][key] for key in ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")},
@@ -237,7 +240,7 @@ def per_call_row(
         "seconds_quartiles": [first, third],
         "memory_gb": memory_gb,
         "time_per_audio": median / audio_seconds,
-        "x_real_time": audio_seconds / median,
+        "inverse_rtf": audio_seconds / median,
         "audio_seconds": audio_seconds,
         "n": TIMED,
         "calls": calls,

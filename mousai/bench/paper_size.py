@@ -18,12 +18,11 @@ from mousai.bench.efficiency import (
     resident_peak_gb,
     timed_calls,
 )
-from mousai.checkpoint import new_tcld
 from mousai.config import Profile, TrainConfig
-from mousai.dmae import DMAE
 from mousai.inference.windows import window_starts
 from mousai.small.profiles import get_profile
-from mousai.train import fit
+from mousai.small.stages import new_dmae, new_tcld
+from mousai.training.loop import fit
 from mousai.unet import count_parameters
 
 STAGES = ("dmae", "tcld")
@@ -100,7 +99,7 @@ def build(
     """Model, a batch of `items` for its loss, one DDIM step from one item of noise, settings of its training."""
     config, latent_channels = profile.dmae, profile.dmae.encoder.latent_channels
     if stage == "dmae":
-        model, w = DMAE(config), 0.1 * torch.randn(items, 2, config.crop)
+        model, w = new_dmae(config), 0.1 * torch.randn(items, 2, config.crop)
         z = torch.randn(1, latent_channels, config.crop // config.latent_stride).tanh()
         return model, (w,), lambda generator: model.decode(z, 1, generator), profile.dmae_train
     if stage == "tcld":

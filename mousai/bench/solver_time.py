@@ -1,6 +1,6 @@
 """Seconds from a prompt to a chunk of sound for one solver, in a process of its own.
 
-python -m mousai.bench.solver_time cpu ddim 100 100 exact ""     seconds of one chunk, as JSON on the last line
+python -m mousai.bench.solver_time cpu ddim 100 100 float32 ""     seconds of one chunk, as JSON on the last line
 """
 
 import json
@@ -11,25 +11,24 @@ from functools import partial
 from mousai.bench.efficiency import PROMPT, in_fresh_process, timed
 from mousai.config import Profile
 from mousai.inference.pipeline import Mousai
-from mousai.inference.precision import Numerics
 from mousai.small.profiles import get_profile
 
 
 def fresh_chunk(
-    profile: Profile, sampler: str, steps: tuple[int, int], numerics: str = "", device: str | None = None
+    profile: Profile, sampler: str, steps: tuple[int, int], precision: str = "", device: str | None = None
 ) -> float:
     """`chunk_seconds` in a fresh process."""
-    arguments = (profile.name, sampler, *map(str, steps), numerics, device or "")
+    arguments = (profile.name, sampler, *map(str, steps), precision, device or "")
     return in_fresh_process("mousai.bench.solver_time", *arguments)["seconds"]
 
 
 def chunk_seconds(
-    profile: Profile, sampler: str, steps: tuple[int, int], numerics: Numerics | None, device: str | None
+    profile: Profile, sampler: str, steps: tuple[int, int], precision: str | None, device: str | None
 ) -> float:
     """Seconds from a prompt to a chunk of sound, `steps` of stage 2 and of stage 1; loading and warm-up are not in."""
-    model = Mousai.load(profile, device).optimized_for_cpu(numerics)
-    make = partial(model.generate, [PROMPT], profile.tcld.crop / profile.sample_rate)
-    how = model.sampling(tcld_steps=steps[0], dmae_steps=steps[1], sampler=sampler)
+    model = Mousai.load(profile, device)
+    how = model.sampling(tcld_steps=steps[0], dmae_steps=steps[1], sampler=sampler, precision=precision)
+    make = partial(model.optimized_for_cpu(how).generate, [PROMPT], profile.tcld.crop / profile.sample_rate)
     make(sampling=replace(how, tcld_steps=1, dmae_steps=1))
     return timed(lambda: make(sampling=how))
 
