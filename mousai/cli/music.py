@@ -120,7 +120,7 @@ def generate(
         negative,
         precision,
     )
-    music = commands.load(profile, device, sampling)
+    music = commands.load(profile, device, sampling, weights)
     shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
     commands.generate(music, prompts or [], seeds, shared, w, outputs)
 

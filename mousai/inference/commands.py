@@ -25,15 +25,16 @@ SECONDS = 20.0  # of new music where nothing is said
 INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
 
 
-def load(profile: str, device: str, precision: str | None = None, weights: Path | None = None) -> Mousai:
+def load(profile: str, device: str, sampling: Sampling, weights: Path | None = None) -> Mousai:
     """The weights of a folder, by default the profile's, optimized where they run on a CPU; says which they are.
 
-    An empty device is the best there is.
+    An empty device is the best there is. Sets what a GPU may do in this process.
     """
+    set_gpu_precision(sampling.tcld_precision)
     music = Mousai.load(profile, device or None, weights)
     for name in ("tcld", "dmae"):
         say_weights(get_profile(profile), name, weights)
-    return music.optimized_for_cpu(precision)
+    return music.optimized_for_cpu(sampling)
 
 
 def say_weights(profile: Profile, name: str, weights: Path | None) -> None:
@@ -117,7 +118,7 @@ def generate_again(file: Path, out: Path, device: str, weights: Path | None = No
     source = find_source(metadata.source, file) if metadata.source.task else None
     refuse_overwriting([out], file, source)
     w = read_audio(source) if source else None
-    music = load(metadata.profile, device, metadata.sampling)
+    music = load(metadata.profile, device, metadata.sampling, weights)
     if (metadata.tcld_sha256, metadata.dmae_sha256) != weights_sha256(music):
         raise ValueError(
             f"{file}: made by other weights than those of {metadata.profile} here: it cannot be made again"

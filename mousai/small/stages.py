@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def weights_path(profile: Profile, name: str, folder: Path | None = None) -> Path:
-    """folder/<name>.safetensors, by default in mousai/weights/<profile>; the card ends in .json. name: dmae, tcld or judge.
+    """The file of weights "dmae", "tcld" or "in_domain", in `folder`, by default mousai/weights/<profile>.
 
     A preflight's lie below `runs_dir()`, where no other profile looks for any.
     """

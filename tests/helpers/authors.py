@@ -109,3 +109,15 @@ def made_exact(ours: TCLD | DMAE) -> TCLD | DMAE:
 def at_depth(depth: int | None, z: torch.Tensor) -> list:
     """How their net wants the latent: one entry a depth."""
     return [None] * (depth or 0) + [z]
+
+
+def prefixed(state: dict, prefix: str) -> dict:
+    """The state dict of a module that holds theirs under another name."""
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def one_copy(state: dict, kept: str) -> dict:
+    """What a safetensors file can hold: of the net's copies only those under `kept`, of the time MLP's one."""
+    copies = {"net.", "diffusion.net.", "sampler.net."} - {kept}
+    second = tuple(f"{kept}{place}blocks.1.0." for place in ("blocks.1.", "blocks.2.blocks.1."))
+    return {k: v.clone() for k, v in state.items() if not k.startswith((*copies, *second))}

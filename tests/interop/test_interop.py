@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.authors import dmae_pair, tcld_pair
+from helpers.authors import dmae_pair, one_copy, prefixed, tcld_pair
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
@@ -31,17 +31,6 @@ from mousai.text import load_text_encoder
 PREFIXES = ("", "model.", "model.model.", "module.", "_orig_mod.net_of_mine.")
 ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 EXACT = {"atol": 0, "rtol": 0}
-
-
-def prefixed(state: dict, prefix: str) -> dict:
-    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
-
-
-def one_copy(state: dict, kept: str) -> dict:
-    """What a safetensors file can hold: of the net's copies only those under `kept`, of the time MLP's one."""
-    copies = {"net.", "diffusion.net.", "sampler.net."} - {kept}
-    second = tuple(f"{kept}{place}blocks.1.0." for place in ("blocks.1.", "blocks.2.blocks.1."))
-    return {k: v.clone() for k, v in state.items() if not k.startswith((*copies, *second))}
 
 
 @pytest.fixture
@@ -235,7 +224,9 @@ def test_the_card_says_from_which_file_and_whose_licence(tmp_path, paper, import
 
 
 def test_elsewhere_the_line_says_where_the_profile_looks(tmp_path, paper, importing, monkeypatch, capsys):
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
+    monkeypatch.setattr(
+        small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors"
+    )
     assert importing(paper[1]["dmae"]) == 0
     assert f"--profile a100 loads what is in {tmp_path / 'package'}: use that as --out" in capsys.readouterr().out
 
