@@ -1,10 +1,10 @@
-"""`mousai bench`: ours and the authors' packages in one run, turn about, same weights, same steps, same noise.
+"""`mousai bench`: ours and the authors' packages in one run, interleaved, same weights, same steps, same noise.
 
-What they give is compared, so that a ratio is of two ways to one result. The architecture is the paper's; smaller sizes
-have a quarter or a sixteenth of its width. No text encoder is timed.
+What they return is compared, so that a ratio is of two ways to one result. The architecture is the paper's; smaller
+sizes have a quarter or a sixteenth of its width. No text encoder is timed.
 
 python -m mousai.bench.bench smoke exact tcld        one call in a process of its own, its peak memory as JSON
-python -m mousai.bench.bench smoke 3                 all of it, 3 turns, as JSON
+python -m mousai.bench.bench smoke 3                 all of it, 3 repeats, as JSON
 """
 
 import json
@@ -30,18 +30,19 @@ from mousai.bench.model_scales import inputs, seeded, sized
 from mousai.bench.riffusion import filled, fresh_riffusion
 from mousai.config import A100
 from mousai.dmae import DMAE
+from mousai.files import write_text
 from mousai.inference.long import Run, sample_latents
 from mousai.inference.pipeline import optimize_for_cpu
 from mousai.inference.samplers import Guidance
 from mousai.inference.windows import window_starts
 from mousai.progress import progress_bar
-from mousai.report.record import write_json
 from mousai.tcld import TCLD
 
-REPEATS, SCALE = 5, 5.0
-STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # what is done once a call shows less, the more steps there are
-AUTHORS, EXACT, FAST = "authors", "exact", "fast"  # two ways of ours: float32, and what is measured to be faster
-SAME = ("tcld", "dmae")  # parts whose results should be equal; else ours blends windows, theirs is one long call
+REPEATS = 5
+SCALE = 5.0
+STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # the more steps, the less counts what is done once a call
+AUTHORS, EXACT, FAST = "authors", "exact", "fast"  # ours in float32, and in whatever precision is faster here
+SAME = ("tcld", "dmae")  # parts whose results should be equal; else ours is sampled in windows, theirs in one pass
 
 Calls = dict[str, Callable[[], Tensor]]
 
@@ -53,16 +54,16 @@ def bench(size: str, repeats: int = REPEATS, against: str = AUTHORS) -> dict[str
     """
     sides = every_side(size)
     parts = list(sides[AUTHORS])
-    bar = progress_bar(name=f"bench {size}", total=len(parts) * (repeats + 1), show=True)
+    progress = progress_bar(name=f"bench {size}", total=len(parts) * (repeats + 1), show=True)
     rows = []
     for part in parts:
         ways = {way: calls[part] for way, calls in sides.items() if part in calls}
-        rows.append(measure(part, ways, repeats, bar.update))
+        rows.append(measure(part, ways, repeats, progress.update))
     del sides, ways
     for row in rows:
         row["memory_gb"] = {way: fresh_memory(size, way, row["part"]) for way in row["seconds"]}
-        bar.update()
-    bar.close()
+        progress.update()
+    progress.close()
     peak = quartiles([row["peak_gflop_s"] for row in rows])[1]
     machine = {"threads": torch.get_num_threads(), "peak_gflop_s": peak, "torch": torch.__version__}
     settings = {"size": size, "steps": STEPS, "guidance": SCALE, "repeats": repeats}
@@ -72,7 +73,8 @@ def bench(size: str, repeats: int = REPEATS, against: str = AUTHORS) -> dict[str
 
 def metrics(rows: list[dict]) -> dict[str, float]:
     """The names that `reports/` knows these numbers by."""
-    by_part, found = {row["part"]: row for row in rows}, {}
+    by_part = {row["part"]: row for row in rows}
+    found = {}
     for name in STEPS:
         found[f"bench.{name}.exact_ratio"] = by_part[name]["exact_ratio"][1]
         found[f"bench.{name}.fast_ratio"] = by_part[name]["fast_ratio"][1]
@@ -81,15 +83,16 @@ def metrics(rows: list[dict]) -> dict[str, float]:
 
 
 def measure(part: str, ways: Calls, repeats: int, tick: Callable[[], Any]) -> dict[str, Any]:
-    """One part: a call of each to warm up, then turn about; ratios are of neighbours in time, then their quartiles.
+    """One part: a call of each to warm up, then interleaved calls; ratios are of neighbours in time.
 
-    The machine's peak has its turn too: what else runs, or heat, takes from both.
+    The machine's peak is measured between them: other load, or heat, slows both.
     """
     with FlopCounterMode(display=False) as counter:
         expected = ways[AUTHORS]()
     made = {way: ways[way]() for way in ways if way != AUTHORS}
     apart = {way: (wave - expected).abs().max().item() for way, wave in made.items()} if part in SAME else {}
-    seconds, peaks = {way: [] for way in ways}, []
+    seconds = {way: [] for way in ways}
+    peaks = []
     for _ in range(repeats):
         peaks.append(machine_peak())
         for way, call in ways.items():
@@ -174,7 +177,7 @@ def our_step(size: str, dmae: DMAE) -> Callable[[], Tensor]:
 
 
 def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
-    """The parts that sample, with nets made ready for it."""
+    """The parts that sample, with copies optimized for it."""
     words, z, _, eps = inputs(size)
 
     def latents(steps: int) -> Tensor:
@@ -233,7 +236,8 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
 def beside_riffusion(result: dict[str, Any]) -> dict[str, Any]:
     """Riffusion's seconds for a second of music over ours, as in Table 3; like with like at size `a100` alone."""
     call = {row["part"]: row["seconds"][EXACT] / STEPS[row["part"]] for row in result["rows"] if row["part"] in SAME}
-    crop, settings = sized(result["size"])[0].crop, A100.sampling
+    crop = sized(result["size"])[0].crop
+    settings = A100.sampling
     windows = len(window_starts(A100.tcld.crop, crop, 3 * crop // 4))
     ours = (settings.tcld_steps * call["tcld"] + windows * settings.dmae_steps * call["dmae"]) / PAPER_SECONDS
     theirs = fresh_riffusion(PAPER_SECONDS)["time_per_audio"]
@@ -247,7 +251,7 @@ def show(result: dict[str, Any], out: Path | None = None) -> None:
     if "riffusion" in result:
         print(f"seconds for a second of music, Riffusion's, ours at 100 steps a stage: {result['riffusion']}")
     if out is not None:
-        write_json(result, out)
+        write_text(json.dumps(result, indent=1) + "\n", out)
 
 
 def table(result: dict[str, Any]) -> pd.DataFrame:

@@ -28,18 +28,21 @@ from mousai.inference.precision import choose_device, chosen
 from mousai.small.profiles import get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
-TIMED = 5  # calls of a network, after one that is not
+TIMED = 5  # calls of a network that are timed, after one that is not
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
 class Stopwatch:
     """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is.
 
-    A call with several windows, `each` so many items, counts as so many calls.
+    A call with several windows of `each` items counts as that many calls.
     """
 
     def __init__(self, module: nn.Module, each: int = 1):
-        self.seconds, self.calls, self.started, self.each = 0.0, 0, 0.0, each
+        self.seconds = 0.0
+        self.calls = 0
+        self.started = 0.0
+        self.each = each
         module.register_forward_pre_hook(lambda *_: self.start())
         module.register_forward_hook(lambda _, given, __: self.stop(len(given[0])))
 
@@ -51,7 +54,8 @@ class Stopwatch:
         self.calls += items // self.each
 
     def reset(self) -> None:
-        self.seconds, self.calls = 0.0, 0
+        self.seconds = 0.0
+        self.calls = 0
 
 
 def now() -> float:
@@ -77,9 +81,11 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
     with tempfile.TemporaryDirectory() as folder:
         started = now()
-        w, path = model.stream([PROMPT], seconds, seed), Path(folder) / "out.wav"
+        w = model.stream([PROMPT], seconds, seed)
+        path = Path(folder) / "out.wav"
         write_audio((part[0] for part in w), path, profile.sample_rate)
-        total, samples = now() - started, soundfile.info(path).frames
+        total = now() - started
+        samples = soundfile.info(path).frames
     stages = {name: watch.seconds for name, watch in watches.items()}
     return {
         "seconds": total,
@@ -115,7 +121,10 @@ def timed(call: Callable[[], Tensor]) -> float:
 
 def machine_peak(n: int = 2048) -> float:
     """GFLOP/s of this machine in float32: the better of a large matrix product and a large convolution."""
-    a, b, x, w = torch.randn(n, n), torch.randn(n, n), torch.randn(1, 512, 8192), torch.randn(512, 512, 3)
+    a = torch.randn(n, n)
+    b = torch.randn(n, n)
+    x = torch.randn(1, 512, 8192)
+    w = torch.randn(512, 512, 3)
     work = {lambda: linear(a, b): 2 * n**3, lambda: F.conv1d(x, w, padding=1): 2 * 512 * 512 * 3 * 8192}
     speeds = []
     with torch.no_grad():
@@ -151,14 +160,13 @@ def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | Non
     return in_fresh_process("mousai.bench.efficiency", profile.name, str(seconds), str(seed), device or "")
 
 
-def in_fresh_process(module: str, *arguments: str, settings: Mapping[str, str] | None = None) -> dict:
-    """`python -m module arguments`, offline, with `settings` in its environment; the JSON of its last line.
+def in_fresh_process(module: str, *arguments: str) -> dict:
+    """`python -m module arguments`, offline; the JSON of its last line.
 
     Raises RuntimeError with the child's last line if it failed.
     """
     command = [sys.executable, "-m", module, *arguments]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | dict(settings or {})
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         why = said if done.returncode > 0 else f"ended by signal {-done.returncode}: is there enough memory?"
@@ -177,7 +185,8 @@ def timed_runs(
 
     At least one; say beside the median how many there are.
     """
-    runs, started = [], time.perf_counter()
+    runs = []
+    started = time.perf_counter()
     for seed in range(repeats or profile.evaluation.repeats):
         runs.append(fresh_run(profile, seconds, seed, device))
         spent = time.perf_counter() - started
@@ -195,7 +204,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
     """The row of Table 3: medians, quartiles, and both ratios by name.
 
-    time_per_audio is the paper's column, seconds spent a second of music; inverse_rtf is its inverse.
+    time_per_audio is the paper's column, seconds of work a second of music, known as the real-time factor (RTF, lower
+    is better); inverse_rtf is its inverse.
     """
     first, median, third = quartiles([run["seconds"] for run in runs])
     audio = runs[0]["audio_seconds"]
@@ -214,7 +224,8 @@ def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
 
 def timed_calls(call: Callable[[], Tensor]) -> tuple[Tensor, tuple[float, float, float]]:
     """What the last call gave, and the quartiles of the seconds of `TIMED` calls after one that is not timed."""
-    result, seconds = torch.empty(0), []
+    result = torch.empty(0)
+    seconds = []
     for _ in range(1 + TIMED):
         started = time.perf_counter()
         with torch.no_grad():
@@ -231,7 +242,7 @@ def per_call_row(
     audio_seconds: float,
     memory_gb: float,
 ) -> dict:
-    """A row of Table 3 that nobody waited for: each network's calls times the quartiles of a call's seconds, added."""
+    """A row of Table 3 that is computed: each network's evaluations times the quartiles of one's seconds, added."""
     first, median, third = (sum(calls[name] * timed[name][i] for name in calls) for i in range(3))
     return {
         "system": system,

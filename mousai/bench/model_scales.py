@@ -1,4 +1,4 @@
-"""The paper's architecture at the widths that `mousai bench` and `mousai plan --check` try, and what is put in."""
+"""The paper's architecture at the widths of `mousai bench` and `mousai plan`, and their inputs."""
 
 from dataclasses import replace
 
@@ -18,7 +18,8 @@ def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
     """
     if size not in NARROWER:
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(NARROWER)}")
-    by, small = NARROWER[size], size == "smoke"
+    by = NARROWER[size]
+    small = size == "smoke"
     encoder = replace(A100.dmae.encoder, channels=A100.dmae.encoder.channels // by)
     crop = 2**16 if small else A100.dmae.crop
     dmae = replace(A100.dmae, unet=narrower(A100.dmae.unet, by), encoder=encoder, crop=crop)
@@ -28,7 +29,8 @@ def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
 
 def narrower(config: UNetConfig, by: int) -> UNetConfig:
     """All widths divided; at least one head."""
-    channels, heads = tuple(width // by for width in config.channels), max(1, config.heads // by)
+    channels = tuple(width // by for width in config.channels)
+    heads = max(1, config.heads // by)
     return replace(config, channels=channels, heads=heads, features=config.features // by)
 
 

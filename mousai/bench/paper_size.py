@@ -44,7 +44,8 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
     model, item, denoise, config = build(stage, profile)
     sound, seconds = timed_calls(lambda: denoise(torch.Generator().manual_seed(seed)))
     sample_memory = resident_peak_gb()
-    gradients, before = watch_gradients(model), digests(model)
+    gradients = watch_gradients(model)
+    before = digests(model)
     _, history = fit(model, lambda _: item, config, 1, seed, device=torch.device("cpu"))
     after = digests(model)
     return {
@@ -77,7 +78,8 @@ def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAP
     Both networks are in memory at once, so their peaks are added; each peak holds Python and torch, so it is a little
     too much.
     """
-    steps, length = (profile.sampling.dmae_steps, profile.sampling.tcld_steps), round(seconds * profile.sample_rate)
+    steps = (profile.sampling.dmae_steps, profile.sampling.tcld_steps)
+    length = round(seconds * profile.sample_rate)
     windows = [len(window_starts(length, crop, 3 * crop // 4)) for crop in (profile.dmae.crop, profile.tcld.crop)]
     calls = {stage: n * k for stage, n, k in zip(STAGES, windows, steps, strict=True)}
     timed = {}
@@ -97,13 +99,17 @@ def build(
     stage: str, profile: Profile, items: int = 1
 ) -> tuple[nn.Module, tuple[Tensor, ...], Callable[[torch.Generator], Tensor], TrainConfig]:
     """Model, a batch of `items` for its loss, one DDIM step from one item of noise, settings of its training."""
-    config, latent_channels = profile.dmae, profile.dmae.encoder.latent_channels
+    config = profile.dmae
+    latent_channels = profile.dmae.encoder.latent_channels
     if stage == "dmae":
-        model, w = new_dmae(config), 0.1 * torch.randn(items, 2, config.crop)
+        model = new_dmae(config)
+        w = 0.1 * torch.randn(items, 2, config.crop)
         z = torch.randn(1, latent_channels, config.crop // config.latent_stride).tanh()
         return model, (w,), lambda generator: model.decode(z, 1, generator), profile.dmae_train
     if stage == "tcld":
-        model, text, scale = new_tcld(profile), profile.tcld.text, profile.sampling.guidance
+        model = new_tcld(profile)
+        text = profile.tcld.text
+        scale = profile.sampling.guidance
         z = torch.randn(items, latent_channels, model.window).tanh()
         words = torch.randn(items, text.tokens, text.features)
         sample = lambda generator: model.sample(words[:1], model.window, 1, scale, generator)  # noqa: E731

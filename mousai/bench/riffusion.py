@@ -33,10 +33,12 @@ def riffusion_row(seconds: float, build: Callable[[], dict[str, tuple[nn.Module,
 
     Music longer than a clip is several clips, end to end: the paper's 43 s are nine.
     """
-    parts, clips = (build or networks)(), math.ceil(seconds / CLIP_SECONDS)
+    parts = (build or networks)()
+    clips = math.ceil(seconds / CLIP_SECONDS)
     calls = {name: clips * (STEPS if name == "U-Net" else 1) for name in parts}
     timed = {name: timed_calls(call)[1] for name, (_, call) in parts.items()}
-    what, audio = "architecture alone with random weights", clips * CLIP_SECONDS
+    what = "architecture alone with random weights"
+    audio = clips * CLIP_SECONDS
     return {
         **per_call_row("riffusion", what, calls, timed, audio, resident_peak_gb()),
         "steps": STEPS,
@@ -52,9 +54,12 @@ def networks() -> dict[str, tuple[nn.Module, Call]]:
     """Name -> (network, one call of it as a guided clip makes it); guidance asks with and without the text at once."""
     with torch.device("meta"):
         nets = text_encoder(), u_net(), decoder()
-    (text, unet, vae), sound = map(filled, nets), Sound()
-    tokens, words = torch.zeros(2, 77, dtype=torch.long), torch.randn(2, 77, 768)
-    noise, picture = torch.randn(2, 4, SIZE // 8, SIZE // 8), torch.rand(1, SIZE, SIZE)
+    (text, unet, vae) = map(filled, nets)
+    sound = Sound()
+    tokens = torch.zeros(2, 77, dtype=torch.long)
+    words = torch.randn(2, 77, 768)
+    noise = torch.randn(2, 4, SIZE // 8, SIZE // 8)
+    picture = torch.rand(1, SIZE, SIZE)
     return {
         "text": (text, lambda: text(tokens)),
         "U-Net": (unet, lambda: unet(noise, 500, words)),
@@ -75,16 +80,7 @@ def u_net() -> nn.Module:
     """The denoiser of 64 x 64 latents of 4 channels."""
     from diffusers import UNet2DConditionModel
 
-    down, up = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
-    channels = (320, 640, 1280, 1280)
-    return UNet2DConditionModel(
-        sample_size=SIZE // 8,
-        block_out_channels=channels,
-        cross_attention_dim=768,
-        attention_head_dim=8,
-        down_block_types=down,  # type: ignore[arg-type]
-        up_block_types=up,  # type: ignore[arg-type]
-    )
+    return UNet2DConditionModel(sample_size=SIZE // 8, cross_attention_dim=768, attention_head_dim=8)
 
 
 def decoder() -> nn.Module:

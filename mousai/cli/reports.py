@@ -52,7 +52,8 @@ def report(profile: Profile = "cpu", out: Folder = None) -> None:
     from mousai.small.profiles import get_profile
     from mousai.small.stages import weights_path
 
-    print(page := build(out or ROOT / "reports" / profile, profile))
+    page = build(out or ROOT / "reports" / profile, profile)
+    print(page)
     if page.parent == ROOT / "reports" / "cpu":
         front_page(page.parent, profile, ROOT / "README.md")
         write_cards(Results.read(page.parent, profile), weights_path(get_profile(profile), "dmae").parent)

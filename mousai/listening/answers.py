@@ -89,7 +89,7 @@ def results(answers: list[Answer], key: dict, out: Path) -> Report:
 
 
 def models(key: dict) -> list[str]:
-    """The models of the study, ours and real music first, as in the other listeners' columns of Figure 5."""
+    """The models of the study, ours and real music first, as in the other columns of Figure 5."""
     found = {clip["model"] for clip in key["clips"].values()}
     return [model for model in ("ours", "real") if model in found] + sorted(found - {"ours", "real"})
 
@@ -105,8 +105,9 @@ def facts(own: list[Answer], key: dict, field: str) -> list[str]:
 
 
 def context(model: str, own: list[Answer], key: dict) -> dict:
-    """How a model's clips were made, and how many of them were heard by how many people."""
-    listeners, clips = {answer.listener for answer in own}, {answer.clip for answer in own}
+    """How a model's clips were made, and how many of them how many people listened to."""
+    listeners = {answer.listener for answer in own}
+    clips = {answer.clip for answer in own}
     counts = {"listeners": len(listeners), "clips": len(clips), "study": key["study"]}
     return key["contexts"].get(model, {}) | counts
 
@@ -124,22 +125,26 @@ def mean(values: Sequence[float] | np.ndarray, own: list[Answer], key: dict) -> 
 
 def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
     """Report the share of answers that name the genre asked for; returns the confusion matrix."""
-    asked, chosen = facts(own, key, "genre"), [answer.genre for answer in own]
-    name, told = f"genre_accuracy{suffix(model)}.people", context(model, own, key)
-    report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **told)
+    asked = facts(own, key, "genre")
+    chosen = [answer.genre for answer in own]
+    name = f"genre_accuracy{suffix(model)}.people"
+    made = context(model, own, key)
+    report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **made)
     return confusion(asked, chosen, GENRES)
 
 
 def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
     """Report the mean of each of the four ratings."""
     for rating in RATINGS:
-        name, told = f"ratings.{rating}{suffix(model)}", context(model, own, key)
-        report.metric(name, **mean([answer.ratings[rating] for answer in own], own, key), scale="1 to 5", **told)
+        name = f"ratings.{rating}{suffix(model)}"
+        made = context(model, own, key)
+        report.metric(name, **mean([answer.ratings[rating] for answer in own], own, key), scale="1 to 5", **made)
 
 
 def agreement(report: Report, answers: list[Answer]) -> None:
     """Cohen's kappa of the genres two listeners chose for the clips that both heard, averaged over all pairs."""
-    name, by_listener = "genre.listener_agreement.people", {}
+    name = "genre.listener_agreement.people"
+    by_listener = {}
     for answer in answers:
         by_listener.setdefault(answer.listener, {})[answer.clip] = answer.genre
     shared = [(a, b, sorted(a.keys() & b.keys())) for a, b in combinations(by_listener.values(), 2)]
@@ -148,5 +153,6 @@ def agreement(report: Report, answers: list[Answer]) -> None:
     ]
     if not pairs:
         return report.not_run(name, "no two listeners heard the same clip")
-    value, n = float(np.mean([kappa(matrix) for matrix, _ in pairs])), sum(count for _, count in pairs)
+    value = float(np.mean([kappa(matrix) for matrix, _ in pairs]))
+    n = sum(count for _, count in pairs)
     report.metric(name, value, n=n, pairs=len(pairs), statistic="Cohen's kappa, mean over pairs of listeners")

@@ -21,7 +21,8 @@ from mousai.data.records import Sound
 from mousai.evaluation.samples import ClipSet
 from mousai.report.page import render
 
-SECONDS, FADE = 10.0, 0.05
+SECONDS = 10.0
+FADE = 0.05
 RMS, PEAK = 0.1, 0.9  # the common level, and what no clip may pass: room for what MP3 adds to a peak
 # 192 kbit/s. MP3, because Chromium, Firefox and every Safari play it; older Safaris do not play Ogg Vorbis.
 MP3 = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.4}
@@ -55,7 +56,9 @@ class Answer(NamedTuple):
 
 def choose(sets: dict[str, ClipSet], per_genre: int, seed: int, rate: int = 48_000) -> list[Clip]:
     """`per_genre` clips of each model and genre, or all where there are fewer: by chance, tunes used least first."""
-    rng, used, chosen = np.random.default_rng(seed), Counter(), []
+    rng = np.random.default_rng(seed)
+    used = Counter()
+    chosen = []
     for model, clips in sets.items():
         for genre in GENRES:
             own = [i for i in rng.permutation(len(clips)).tolist() if clips.prompts[i].genre == genre]
@@ -102,7 +105,8 @@ def study(chosen: list[Clip], profile: str, seed: int, rate: int = 48_000) -> tu
     """
     if not chosen:
         raise ValueError("no clip to listen to: the test split has none of the four genres")
-    sounds, facts = {}, {}
+    sounds = {}
+    facts = {}
     for clip, w in zip(chosen, levelled([clip.w for clip in chosen]), strict=True):
         sound = mp3(w, rate)
         name = hashlib.sha256(f"{seed} ".encode() + sound).hexdigest()[:12]
@@ -133,7 +137,8 @@ def page(name: str, sounds: dict[str, bytes]) -> str:
 
 def answers(files: list[Path], key: dict) -> list[Answer]:
     """Every answer in those files. Raises ValueError, which names the file, at the first that does not fit the key."""
-    given, seen = [], {}
+    given = []
+    seen = {}
     for path in files:
         listener, clips = read(path, key)
         if listener in seen:
@@ -150,7 +155,8 @@ def read(path: Path, key: dict) -> tuple[str, dict]:
     except ValueError:  # also where it is no UTF-8
         raise ValueError(f"{path}: not readable as JSON: ask its listener to save once more") from None
     fields = content if isinstance(content, dict) else {}
-    listener, clips = fields.get("listener"), fields.get("answers")
+    listener = fields.get("listener")
+    clips = fields.get("answers")
     if not (isinstance(listener, str) and listener.isalnum() and isinstance(clips, dict)):
         raise ValueError(f"{path}: no answers of a listening test: give the file that the page saved")
     if fields.get("study") != key["study"]:
@@ -164,7 +170,8 @@ def read(path: Path, key: dict) -> tuple[str, dict]:
 
 def checked(path: Path, listener: str, clip: str, said: object, key: dict) -> Answer:
     """One answer. Raises ValueError where the clip or the genre is unknown, or a rating is none from 1 to 5."""
-    where, said = f"{path}: clip {clip!r}", said if isinstance(said, dict) else {}
+    where = f"{path}: clip {clip!r}"
+    said = said if isinstance(said, dict) else {}
     if clip not in key["clips"]:
         raise ValueError(f"{where}: not in this study: leave the file out")
     if said.get("genre") not in GENRES:

@@ -1,4 +1,4 @@
-"""Drawings that lessons share, too long for a cell: each returns its figure, or fills the axes that it is given."""
+"""Drawings that notebooks share, too long for a cell: each returns its figure, or fills the axes that it is given."""
 
 from collections.abc import Mapping, Sequence
 from math import log2, prod
@@ -46,7 +46,9 @@ def draw_unet(ax: Axes, config: UNetConfig, length: int, title: str) -> None:
         items = items_at(config, depth)
         rows.append((shape, (items, items), PALETTE[2 if "S" in items else 1 if "I" in items else 0]))
     for row, ((channels, steps), names, color) in enumerate(rows):
-        x, wide, deepest = 1.1 + 0.35 * (len(rows) - row), 1.1 + log2(steps) / log2(length), row + 1 == len(rows)
+        x = 1.1 + 0.35 * (len(rows) - row)
+        wide = 1.1 + log2(steps) / log2(length)
+        deepest = row + 1 == len(rows)
         for side, name in zip((-1, 1), names, strict=True):
             box(ax, side * x, -row, wide, f"{channels} × {steps}\n{name}", color)
         arrow(ax, (wide / 2 - x, -row), (x - wide / 2, -row), "-" if deepest else "--")
@@ -93,7 +95,7 @@ def draw_runs(ax: Axes, runs: Sequence[dict], name: str) -> None:
 
 
 def draw_log_mels(waves: Mapping[str, Tensor], sample_rate: int = 48_000) -> Figure:
-    """Log-mel pictures of sounds [2, time] of one length side by side, as dark and bright as each other."""
+    """Log-mel spectrograms of sounds [2, time] of one length, side by side, in one colour scale."""
     seconds = next(iter(waves.values())).shape[-1] / sample_rate
     pictures = {title: log_mel(w[None], sample_rate)[0] for title, w in waves.items()}
     return draw_pictures(pictures, seconds, (0, 80), "mel band", (-3, 2))
@@ -102,8 +104,9 @@ def draw_log_mels(waves: Mapping[str, Tensor], sample_rate: int = 48_000) -> Fig
 def draw_pictures(
     pictures: Mapping[str, Tensor], seconds: float, rows: tuple[float, float], label: str, shades: tuple[float, float]
 ) -> Figure:
-    """Pictures [row, time] side by side under their titles: what the lowest and the highest row stand for, and which
-    numbers are black and white.
+    """Pictures [row, time] side by side under their titles.
+
+    rows: what the lowest and the highest row stand for; shades: the values at both ends of the colour scale.
     """
     fig, axes = plt.subplots(1, len(pictures), figsize=(11, 2.8), sharey=True, layout="constrained", squeeze=False)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
@@ -120,30 +123,32 @@ def draw_changes(changes: Tensor) -> Figure:
     limit = float(changes.abs().max())
     fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
     picture = ax.imshow(changes, "vlag", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
-    fig.colorbar(picture, label="change (powers of ten)")
+    fig.colorbar(picture, label="change (decades)")
     ax.set(xlabel="mel band (low to high)", ylabel="latent channel moved")
     ax.grid(False)
     return fig
 
 
 def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds: float) -> Figure:
-    """What `attention_weights` finds for one clip of that length, 1 wherever a net looked evenly.
+    """What `attention_weights` finds for one clip of that length; 1 is the weight of even attention.
 
-    Above, a picture a depth: which moment (up) asks which (across), the last self-attention there, a mean over heads.
-    Below, a row a depth: which token all moments ask in its last cross-attention.
+    Above, for each depth the last self-attention: query time upwards, key time across, a mean over heads. Below, a row
+    for each depth: the mean weight of each token in its last cross-attention.
     """
-    looks = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
-    heard = {name: part[..., : len(tokens)] for name, part in weights.items() if "cross" in name}
-    words = {depth_of(name): even(part).mean(axis=0) for name, part in heard.items()}
-    mosaic: list[Any] = [[f"{depth}" for depth in sorted(looks)], ["words"] * len(looks)]
+    over_time = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
+    over_tokens = {name: part[..., : len(tokens)] for name, part in weights.items() if "cross" in name}
+    words = {depth_of(name): even(part).mean(axis=0) for name, part in over_tokens.items()}
+    mosaic: list[Any] = [[f"{depth}" for depth in sorted(over_time)], ["words"] * len(over_time)]
     fig, axes = plt.subplot_mosaic(mosaic, figsize=(11, 6), height_ratios=(3, 2), layout="constrained")
     extent = (0, seconds, 0, seconds)
-    for depth, look in looks.items():
-        ax, top = axes[f"{depth}"], float(np.percentile(look, 99))
+    for depth, look in over_time.items():
+        ax = axes[f"{depth}"]
+        top = float(np.percentile(look, 99))
         fig.colorbar(ax.imshow(look, "magma", origin="lower", vmin=0, vmax=top, extent=extent), ax=ax, shrink=0.7)
-        ax.set(title=f"depth {depth}, {len(look)} moments", xlabel="time asked (s)", ylabel="time asking (s)")
+        ax.set(title=f"depth {depth}, {len(look)} steps", xlabel="key time (s)", ylabel="query time (s)")
         ax.grid(False)
-    rows, ax = np.stack([words[depth] for depth in sorted(words)]), axes["words"]
+    rows = np.stack([words[depth] for depth in sorted(words)])
+    ax = axes["words"]
     fig.colorbar(ax.imshow(rows, "magma", aspect="auto", vmin=0), ax=ax)
     ax.set(xticks=range(len(tokens)), yticks=range(len(rows)), yticklabels=sorted(words), ylabel="depth")
     ax.set_xticklabels(tokens, rotation=60, ha="right", rotation_mode="anchor")
@@ -152,5 +157,5 @@ def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds
 
 
 def even(weights: Tensor) -> np.ndarray:
-    """[1, heads, asking, asked] -> mean over heads [asking, asked], times as many as are asked."""
+    """[1, heads, queries, keys] -> mean over heads [queries, keys], times the number of keys."""
     return (weights[0].mean(dim=0) * weights.shape[-1]).cpu().numpy()

@@ -1,4 +1,4 @@
-"""What moves under a reader's hand, and stands still in a batch run, where there is no hand."""
+"""Sliders that a reader moves; a batch run shows one of their values."""
 
 from collections.abc import Callable, Sequence
 
@@ -25,7 +25,7 @@ def slider(
         fig = draw(value)
         if value == shown:
             report.figure(fig, name)
-        display(fig)  # ipywidgets knows matplotlib's inline backend by a name that it no longer has
+        display(fig)  # ipywidgets looks for matplotlib's inline backend under an older name
         plt.close(fig)
 
     if not report.live:

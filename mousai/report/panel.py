@@ -1,4 +1,4 @@
-"""A panel to play with, for notebook 11: a prompt and sliders, Generate, a player with a picture, Save.
+"""A panel to play with, for notebook 11: a prompt and sliders, Generate, a player with a spectrogram, Save.
 
 What the buttons do are plain functions, so that a batch run, where nobody presses, calls them by itself.
 """
@@ -10,20 +10,19 @@ from pathlib import Path
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import Audio, clear_output, display
-from matplotlib.figure import Figure
 
 from mousai.config import Profile
 from mousai.files import runs_dir
 from mousai.inference.audio import Stereo, write_audio
 from mousai.inference.pipeline import Mousai
-from mousai.spectrogram import log_mel
+from mousai.report.drawings import draw_log_mels
 
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 LONGEST = 120.0  # seconds that the slider offers
 
 
 @dataclass(frozen=True)
-class Wish:
+class Settings:
     """What to generate: the fields of the panel."""
 
     prompt: str
@@ -34,29 +33,19 @@ class Wish:
     dmae_steps: int
 
 
-def usual(profile: Profile) -> Wish:
-    """The profile's own settings, and as much sound as stage 2 learnt at a time, to a tenth of a second."""
-    own, seconds = profile.sampling, profile.tcld.crop / profile.sample_rate
-    return Wish(PROMPT, round(seconds, 1), profile.seed, own.guidance, own.tcld_steps, own.dmae_steps)
+def default_settings(profile: Profile) -> Settings:
+    """The profile's own settings, and as much sound as stage 2 generates at a time, to a tenth of a second."""
+    own = profile.sampling
+    seconds = profile.tcld.crop / profile.sample_rate
+    return Settings(PROMPT, round(seconds, 1), profile.seed, own.guidance, own.tcld_steps, own.dmae_steps)
 
 
-def made(model: Mousai, wish: Wish, progress: bool = False) -> Stereo:
-    """The sound of a wish [2, time], 48 kHz; the same wish gives the same sound. Errors as in `Mousai.generate`."""
-    sampling = model.sampling(guidance=wish.guidance, tcld_steps=wish.tcld_steps, dmae_steps=wish.dmae_steps)
-    return model.generate(wish.prompt, wish.seconds, wish.seed, sampling, progress=progress)[0].cpu()
-
-
-def spectrogram(w: Stereo, sample_rate: int = 48_000) -> Figure:
-    """The log-mel picture of a sound, time in seconds."""
-    fig, axis = plt.subplots(figsize=(10, 3))
-    extent = (0, w.shape[-1] / sample_rate, 0, 80)
-    picture = axis.imshow(
-        log_mel(w[None], sample_rate)[0], origin="lower", aspect="auto", cmap="magma", vmin=-3, vmax=2, extent=extent
+def generate_clip(model: Mousai, settings: Settings, progress: bool = False) -> Stereo:
+    """The sound [2, time], 48 kHz; the same settings give the same sound. Errors as in `Mousai.generate`."""
+    sampling = model.sampling(
+        guidance=settings.guidance, tcld_steps=settings.tcld_steps, dmae_steps=settings.dmae_steps
     )
-    fig.colorbar(picture, ax=axis, label="log10 magnitude")
-    axis.set(xlabel="time (s)", ylabel="mel band")
-    axis.grid(False)
-    return fig
+    return model.generate(settings.prompt, settings.seconds, settings.seed, sampling, progress=progress)[0].cpu()
 
 
 def player(w: Stereo, sample_rate: int = 48_000) -> Audio:
@@ -82,8 +71,11 @@ class Panel:
     """The widgets; `box` is what a cell shows. Only for a reader's own run: without a front end nobody sees them."""
 
     def __init__(self, model: Mousai):
-        self.model, self.rate, self.w = model, model.profile.sample_rate, None
-        start, wide = usual(model.profile), widgets.Layout(width="95%")
+        self.model = model
+        self.rate = model.profile.sample_rate
+        self.w = None
+        start = default_settings(model.profile)
+        wide = widgets.Layout(width="95%")
         self.fields = {
             "prompt": widgets.Text(start.prompt, layout=wide),
             "seconds": widgets.FloatSlider(start.seconds, min=1, max=LONGEST, step=0.1, layout=wide),
@@ -96,8 +88,9 @@ class Panel:
             field.description = name
         self.name = widgets.Text("mine.flac", description="file name")
         row = [self.button("Generate", self.generate), self.button("Save", self.save), self.name]
-        self.said, self.heard = widgets.Label(), widgets.Output()
-        self.box = widgets.VBox([*self.fields.values(), widgets.HBox(row), self.said, self.heard])
+        self.message = widgets.Label()
+        self.output = widgets.Output()
+        self.box = widgets.VBox([*self.fields.values(), widgets.HBox(row), self.message, self.output])
 
     def button(self, name: str, action: Callable[[], str]) -> widgets.Button:
         """A button that cannot be pressed again before it has done; what it says, or what went wrong, is one line."""
@@ -105,11 +98,11 @@ class Panel:
 
         def pressed(_: widgets.Button) -> None:
             button.disabled = True
-            with self.heard:
+            with self.output:
                 try:
-                    self.said.value = action()
+                    self.message.value = action()
                 except (ValueError, OSError) as error:
-                    self.said.value = str(error)
+                    self.message.value = str(error)
                 finally:
                     button.disabled = False
 
@@ -118,13 +111,13 @@ class Panel:
 
     def generate(self) -> str:
         """Bars while it works, then player and picture in the place of the last ones."""
-        wish = Wish(**{name: field.value for name, field in self.fields.items()})
-        self.w = made(self.model, wish, progress=True)
+        settings = Settings(**{name: field.value for name, field in self.fields.items()})
+        self.w = generate_clip(self.model, settings, progress=True)
         clear_output()
-        fig = spectrogram(self.w, self.rate)
+        fig = draw_log_mels({settings.prompt: self.w}, self.rate)
         display(player(self.w, self.rate), fig)
         plt.close(fig)
-        return f"{self.w.shape[-1] / self.rate:.1f} s from seed {wish.seed}"
+        return f"{self.w.shape[-1] / self.rate:.1f} s from seed {settings.seed}"
 
     def save(self) -> str:
         """Raises ValueError where nothing was generated yet."""

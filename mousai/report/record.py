@@ -66,11 +66,10 @@ class Report:
         self, notebook: str, profile: str | Profile, out: str | Path = "", seed: int = 0, device: str = ""
     ) -> None:
         self.profile = get_profile(profile) if isinstance(profile, str) else profile
-        self.notebook, self.seed = notebook, seed
+        self.notebook = notebook
+        self.seed = seed
         self.device = str(choose_device(device or None))
-        self.work = workspace(
-            self.profile, os.environ, self.device
-        )  # a notebook is called as a command is
+        self.work = workspace(self.profile, os.environ, self.device)  # a notebook is called as a command is
         self.live = not str(out)  # a reader's own run, where sliders can be moved; a batch run names a folder
         self.out = Path(out) if str(out) else runs_dir() / "lessons" / self.profile.name
         self.started = time.perf_counter()

@@ -167,7 +167,8 @@ def figure5(results: Results) -> list[Row]:
     rows = []
     for classifier, models in stored["matrices"].items():
         if "ours" in models:
-            item, shares = f"Moûsai, classified by {classifier}", accuracies(models, classifier, results.metrics())
+            item = f"Moûsai, classified by {classifier}"
+            shares = accuracies(models, classifier, results.metrics())
             rows.append(on_diagonal(item, claim, np.asarray(models["ours"]), shares))
     if "ours" not in stored["matrices"].get("people", {}):
         rows.append(not_run("Moûsai, classified by people", claim, "nobody was asked; the classifiers are programs"))

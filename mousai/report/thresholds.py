@@ -64,7 +64,8 @@ def rows(results: Results) -> list[Row]:
 
 def row(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, str]) -> Row:
     """The verdict on one threshold. A ratio to what is not above 0 says nothing, so it is not run."""
-    item, said = threshold.item, str(threshold)
+    item = threshold.item
+    said = str(threshold)
     names = [name for name in (threshold.metric, threshold.over) if name]
     missing = next((name for name in names if name not in metrics), None)
     if missing:

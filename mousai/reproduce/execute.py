@@ -42,7 +42,8 @@ def execute(
             Watch(notebook, on_pulse, limit) as watch,
         ):
             ran = run_cells(notebook, Path(folder) / notebook.name, parameters, watch)
-        if problem := missing(ran, out / "results" / f"{notebook.stem}.json"):
+        problem = missing(ran, out / "results" / f"{notebook.stem}.json")
+        if problem:
             raise Ended("failed", problem)
         write_text(nbformat.writes(clean(ran)) + "\n", out / "notebooks" / notebook.name)
     except BaseException:  # also an interruption: half a result is none

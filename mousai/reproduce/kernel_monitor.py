@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import psutil
@@ -131,14 +132,10 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     }
     write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
     changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
-    if own_data := user_data_root():
+    own_data = user_data_root()
+    if own_data:
         changes["MOUSAI_DATA"] = str(own_data)  # absolute: a kernel runs in the notebooks' folder
     if offline != "a100":
         changes["HF_HUB_OFFLINE"] = "1"
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
+    with patch.dict(os.environ, changes):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
