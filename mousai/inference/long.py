@@ -197,7 +197,7 @@ def guided(tcld: TCLD, embedding: Embedding, how: Guidance, negative: Negative |
             return alone(x, sigma)
         v_uncond, v_cond = both(x, sigma)
         v_hat = guidance(v_uncond, v_cond, how.scale)
-        return rescaled(v_hat, v_cond, how.rescale) if how.rescale else v_hat
+        return rescaled(v_hat, v_cond, how.rescale, how.per_channel) if how.rescale else v_hat
 
     return net
 

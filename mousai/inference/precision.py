@@ -3,12 +3,9 @@
 import os
 import time
 from functools import cache
-from typing import Literal
 
 import torch
 from torch.nn import functional as F
-
-Numerics = Literal["exact", "fast"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -57,11 +54,18 @@ def bfloat16_pays(device: torch.device) -> bool:
         return seconds(torch.bfloat16) < 0.9 * seconds(torch.float32)
 
 
-def set_numerics(numerics: Numerics) -> None:
-    """What a GPU may do in this process: exact, full float32 and the same sum every time; fast, TF32 as well."""
-    fast = numerics == "fast"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = fast
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not fast, fast
+def set_gpu_precision(precision: str) -> None:
+    """What a GPU may do in this process: with "float32" the same sum every time, with "fast" TF32 as well.
+
+    Other words change nothing. For a command: a library does not set what belongs to the whole process.
+    """
+    if precision not in ("float32", "fast"):
+        return
+    fast = precision == "fast"
+    torch.backends.cuda.matmul.allow_tf32 = fast
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.deterministic = not fast
+    torch.backends.cudnn.benchmark = fast
 
 
 def chosen(precision: str, device: torch.device) -> torch.dtype:

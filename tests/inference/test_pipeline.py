@@ -11,7 +11,6 @@ from mousai.inference.audio import write_audio
 from mousai.inference.editing import variation
 from mousai.inference.pipeline import Mousai
 from mousai.inference.samplers import Guidance
-from mousai.small import stages as small_stages
 from mousai.small.stages import new_dmae, new_tcld
 
 
@@ -162,21 +161,19 @@ def test_an_empty_prompt_is_refused(stack):
         stack.generate([""], 1.0)
 
 
-def test_the_stack_loads_from_the_profiles_files(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+def test_the_stack_loads_from_a_folder_of_weights(profile, tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        Mousai.load(profile, "cpu")
+        Mousai.load(profile, "cpu", tmp_path)
     save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
     save_weights(new_dmae(profile.dmae), tmp_path / "dmae.safetensors", {})
-    assert Mousai.load(profile, "cpu").generate(["metal"], 0.1).shape == (1, 2, 4800)
+    assert Mousai.load(profile, "cpu", tmp_path).generate(["metal"], 0.1).shape == (1, 2, 4800)
 
 
-def test_loading_keeps_the_nets_trainable_and_an_optimized_copy_leaves_them_alone(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+def test_loading_keeps_the_nets_trainable_and_an_optimized_copy_leaves_them_alone(profile, tmp_path):
     save_weights(new_tcld(profile), tmp_path / "tcld.safetensors", {})
     save_weights(new_dmae(profile.dmae), tmp_path / "dmae.safetensors", {})
     switches = [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32]
-    music = Mousai.load(profile, "cpu")
+    music = Mousai.load(profile, "cpu", tmp_path)
     before = {name: tensor.clone() for name, tensor in music.dmae.state_dict().items()}
     fast = music.optimized_for_cpu()
     now = [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32]
@@ -188,7 +185,7 @@ def test_loading_keeps_the_nets_trainable_and_an_optimized_copy_leaves_them_alon
     assert w.grad is not None and w.grad.abs().max() > 0
     assert all(parameter.grad is not None for parameter in music.dmae.encoder.parameters())
     assert_close(fast.generate("metal", 0.3, seed=2), music.generate("metal", 0.3, seed=2), atol=1e-5, rtol=0)
-    with pytest.raises(RuntimeError, match="accelerated copies only sample: train the original"):
+    with pytest.raises(RuntimeError, match="this copy was made by `optimize_for_cpu`, for sampling alone: train the original"):
         fast.dmae.encode(w).square().sum().backward()
 
 

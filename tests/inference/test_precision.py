@@ -7,7 +7,7 @@ from helpers.lines import CONFIG, CPU, Exact, batches, states_equal
 from torch.testing import assert_close
 
 from mousai.inference import precision
-from mousai.inference.precision import autocast, bfloat16_pays, native_bfloat16, set_numerics
+from mousai.inference.precision import autocast, bfloat16_pays, native_bfloat16, set_gpu_precision
 from mousai.training.loop import fit
 
 
@@ -51,12 +51,12 @@ def test_the_probe_answers_on_this_machine():
     assert bfloat16_pays(CPU) in (True, False)
 
 
-def test_exact_numerics_leave_a_gpu_no_shortcut_and_fast_ones_do():
+def test_float32_leaves_a_gpu_no_shortcut_and_fast_does():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    for numerics in ("fast", "exact"):
-        set_numerics(numerics)
+    for precision in ("fast", "float32"):
+        set_gpu_precision(precision)
         flags = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-        assert flags == ((numerics == "fast"),) * 2
-        assert torch.backends.cudnn.deterministic == (numerics == "exact")
+        assert flags == ((precision == "fast"),) * 2
+        assert torch.backends.cudnn.deterministic == (precision == "float32")
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
     torch.backends.cudnn.deterministic = False
