@@ -28,7 +28,7 @@ from mousai.unet import count_parameters
 KEPT_FREE = 0.1  # of a GPU's memory, for CUDA's context, cuDNN's workspaces, fragmentation [ours]
 FLAC_SHARE = 0.6  # of 16-bit PCM: an assumption; loud and dense music takes more [ours]
 TEXT_ENCODERS = {"t5-base": 109_628_544, "minilm": 22_564_608}  # parameters
-BATCHES = (1, 5)  # the measured steps: their difference leaves out what does not grow with the batch
+BATCHES = (1, 3)  # the measured steps: their difference leaves out what does not grow with the batch
 DAY = 86_400
 
 

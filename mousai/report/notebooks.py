@@ -1,8 +1,8 @@
-"""The eleven lessons, in reading order, a page to play with, and what each one's numbers depend on."""
+"""The notebooks in reading order, and which others' results each one's numbers depend on."""
 
-DATA = "00_text2music"  # the lesson about the music that others are trained and judged on
+DATA = "00_text2music"  # about the music that models are trained and measured on
 
-# A lesson runs again when one of these changed what it wrote. `data` and the weights count for all of them anyway.
+# A notebook runs again when one of these changed what it wrote. Data and weights count for all of them anyway.
 UPSTREAM: dict[str, tuple[str, ...]] = {
     DATA: (),
     "01_v_diffusion": (),
@@ -27,9 +27,9 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
 
 
 def select(names: list[str], only: str = "", start: str = "") -> list[str]:
-    """The lessons asked for, in their order: `only` "06,07" or all, from `start` "04" on.
+    """The notebooks asked for, in their order: `only` "06,07" or all, from `start` "04" on.
 
-    Raises ValueError that names the number that is no lesson.
+    Raises ValueError that names the number that is no notebook.
     """
     numbers = {name.split("_")[0]: name for name in names}
     wanted = [part.strip() for part in only.split(",")] if only else list(numbers)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -142,9 +142,14 @@ def data_key(profile: str) -> str:
 
 def versions(names: Iterable[str]) -> list[str]:
     """ "torch==2.14.1" for each of the top-level modules that a distribution brings, and Python's own version."""
-    owners = packages_distributions()
-    found = {owner for name in names for owner in owners.get(name, [])}
+    found = {owner for name in names for owner in distributions().get(name, [])}
     return [f"python=={sys.version.split()[0]}", *sorted(f"{owner}=={version(owner)}" for owner in found)]
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Top-level module -> the installed distributions that bring it; takes a second to look up."""
+    return packages_distributions()
 
 
 def result_hash(path: Path) -> str:
