@@ -67,6 +67,7 @@ def in_cache(monkeypatch, folder: Path | None) -> None:
     monkeypatch.setattr(baselines, "STEPS", 2)
 
 
+@pytest.mark.integration
 def test_riffusion_plays_what_it_draws_as_long_as_asked_the_same_for_a_seed(weights, monkeypatch):
     in_cache(monkeypatch, weights)
     model, before = baselines.Riffusion("cpu"), torch.random.get_rng_state()

@@ -15,6 +15,8 @@ from mousai.inference.audio import read_audio
 from mousai.inference.editing import EDGE
 from mousai.inference.metadata import read_metadata
 
+pytestmark = pytest.mark.integration
+
 QUICK = ["--profile", "smoke", "--tcld-steps", "2", "--dmae-steps", "1"]
 
 

@@ -38,6 +38,7 @@ def test_a_second_run_is_cached_until_code_upstream_or_artefacts_change(lessons,
     assert statuses(capsys.readouterr().out) == [("01_first", "ok")]
 
 
+@pytest.mark.system
 def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
     notebook(lessons, "01_first", "x = 1", "y = 2\nraise ValueError('the sea is dry')")
