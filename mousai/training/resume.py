@@ -90,11 +90,14 @@ def plan_run(run: Run, steps: int | None, usual: int) -> dict:
     """The plan of a run: "steps", "schedule_steps" (the length its schedule is made for), "start" (weights, or None).
 
     A resumed run has what it was begun with, where `steps` and `run.start` do not say otherwise; `usual` steps are the
-    profile's. Raises ValueError where a run is resumed with another start than it was begun with.
+    profile's. Raises ValueError where a run is resumed with another start than it was begun with, FileNotFoundError
+    where there is no start.
     """
     before = read_plan(run)
     start = None
     if run.start is not None:
+        if not run.start.is_file():
+            raise FileNotFoundError(f"no weights at {run.start}: choose another --start")
         start = {"file": str(run.start), "sha256": sha256(run.start), "card": read_card(run.start)}
     if before:
         begun = before.get("start")

@@ -13,7 +13,7 @@ from mousai.checkpoint import load_weights
 from mousai.config import Profile
 from mousai.data.dataset import Workspace
 from mousai.data.latents import Latents, write_latents
-from mousai.data.records import Record, caption
+from mousai.data.records import training_caption
 from mousai.data.shards import Epochs
 from mousai.dmae import DMAE
 from mousai.inference.codec import encoder_hash
@@ -117,15 +117,13 @@ def caption_batches(space: Workspace, latents: Latents, batch: int) -> Batches:
     def batches(number: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([profile.seed, number])
         picks = order.batch(number, batch) if order else rng.integers(len(latents), size=batch).tolist()
-        captions = [training_caption(*latents.about(i), rng=rng, title_drop=profile.tcld.title_drop) for i in picks]
+        captions = []
+        for i in picks:
+            record, k = latents.about(i)
+            captions.append(training_caption(record, k, rng, profile.tcld.title_drop, space.fits))
         return latents[picks], encoder(captions)
 
     return batches
-
-
-def training_caption(record: Record, k: int, rng: np.random.Generator, title_drop: float) -> str:
-    """The caption of chunk k; where its random drops leave nothing, the segment tag."""
-    return caption(record, k, rng, title_drop) or f"{k} of {record.chunks}"
 
 
 def encode_split(space: Workspace, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:

@@ -176,7 +176,8 @@ def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = F
     settings = profile.sampling
     latents = open_latents(space, dmae, "valid")
     picks = np.random.default_rng(profile.seed).permutation(len(latents))[:ITEMS].tolist()
-    embedding = load_text_encoder(profile.tcld.text, device)([prompt(*latents.about(i)) for i in picks])
+    texts = [prompt(*latents.about(i), space.fits) for i in picks]
+    embedding = load_text_encoder(profile.tcld.text, device)(texts)
     z = latents[picks].to(device)
 
     def predict(model: TCLD) -> Net:

@@ -123,9 +123,9 @@ def test_the_numbers_of_a_pca_start_are_of_its_spread_and_far_from_saturated():
     assert z.abs().max() < 0.99
 
 
-def test_a_pca_start_that_the_profile_has_no_place_for_is_refused(paper_dmae):
+def test_a_pca_start_that_the_profile_has_no_place_for_is_refused():
     with pytest.raises(ValueError, match="a start from PCA needs `pca_start` and a reader"):
-        start_from_pca(DMAE(paper_dmae), music(4, 0))
+        start_from_pca(new_dmae(replace(SMOKE.dmae, encoder=replace(SMOKE.dmae.encoder, pca_start=False))), music(4, 0))
 
 
 def test_stage_one_starts_from_pca_where_the_profile_asks_and_also_when_there_is_nothing_to_resume(
@@ -283,7 +283,7 @@ def test_new_tags_of_the_same_sound_are_not_read_from_an_old_cache(tiny, tiny_da
 
 def test_the_command_encodes_both_splits_and_says_what_is_left_to_others(tiny, tiny_data, home, monkeypatch, capsys):
     monkeypatch.setitem(PROFILES, "smoke", tiny)
-    monkeypatch.setattr("mousai.small.stages.load_dmae", lambda profile, place: new_dmae(profile.dmae))
+    monkeypatch.setattr("mousai.training.setup.open_dmae", lambda space, weights: new_dmae(space.profile.dmae))
     monkeypatch.setattr(latents, "PART", 2)
     ends = []
     for rank in ("1", "0"):
@@ -303,7 +303,11 @@ def test_the_command_encodes_both_splits_and_says_what_is_left_to_others(tiny, t
     (tiny_data / "manifest.jsonl").unlink()
     with pytest.raises(SystemExit) as left:
         cli.main(["data", "latents", "--profile", "smoke", "--device", "cpu"])
-    assert left.value.code == 2 and "no music yet: run `mousai data prepare` first" in capsys.readouterr().err
+    assert (
+        left.value.code == 2
+        and "no manifest of a data set is here: run `mousai data prepare --profile tiny` first"
+        in capsys.readouterr().err
+    )
 
 
 def test_stage_two_divides_by_the_standard_deviation_of_the_train_latents(tiny, space):
@@ -398,3 +402,35 @@ def test_the_study_changes_one_thing_at_a_time(tiny):
     assert (base.dmae.polish, base.dmae.crop) == (0, tiny.dmae.crop // 2)
     assert rows["no pre-emphasis"] == replace(base, dmae=replace(base.dmae, preemphasis=0.0))
     assert rows["patches, random start"].dmae.envelope_bands is None
+
+
+def moved(model, parts: tuple[str, ...], seed: int) -> list[bool]:
+    """Of each tensor in these parts, whether it differs from that of an untrained model."""
+    torch.manual_seed(seed)
+    before = new_dmae(model.config).state_dict()
+    return [bool((value != before[name]).any()) for name, value in model.state_dict().items() if name.startswith(parts)]
+
+
+def test_a_run_shorter_than_the_encoders_pretraining_still_trains_the_diffusion(tiny, space, few_crops):
+    train = replace(tiny.dmae_train, schedule_restart=2400, warmup=100, decay=True)
+    long = replace(tiny, dmae=replace(tiny.dmae, encoder_pretrain_steps=2400), dmae_train=train)
+    model, history = train_dmae(replace(space, profile=long), 6)
+    assert sum(moved(model, ("unet.",), tiny.seed)) > 20
+    assert (
+        history.lr.tolist()[:2] == [train.lr, train.lr / 2] and history.lr[2] == train.lr
+    )  # restarts after pre-training
+
+
+def test_a_run_begun_from_weights_goes_on_as_begun_and_another_length_keeps_its_phases(
+    tiny, space, few_crops, tmp_path
+):
+    path, config = tmp_path / "dmae.safetensors", replace(tiny.dmae_train, ema_beta=0.0)
+    first, history = train_dmae(space, 3)
+    export_weights(tiny, "dmae", first, history, path)
+    space = replace(space, profile=replace(tiny, dmae_train=config))
+    whole, _ = train_dmae(space, 6, Run(start=path))
+    train_dmae(space, 3, Run(tmp_path / "run", start=path))
+    resumed, _ = train_dmae(space, 6, Run(tmp_path / "run", resume=True))  # as the message says it, without --start
+    states_equal(resumed, whole)
+    encoder = {name: value.float() for name, value in load_file(path).items() if name.startswith("encoder.")}
+    assert all((resumed.state_dict()[name] == value).all() for name, value in encoder.items())

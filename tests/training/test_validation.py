@@ -148,8 +148,9 @@ def lines(seen: Validation, step: int, error: float, capsys) -> list[str]:
     capsys.readouterr()
     seen(step, Knows(error))
     measured, *warned = capsys.readouterr().err.splitlines()
-    loss = error**2
-    assert measured.startswith(f"step {step}: validation loss {loss:.4f} (sigma 0.1: {loss:.4f}, 0.3: ")
+    row = seen.row
+    assert measured.startswith(f"step {step}: validation loss {row['loss']:.4f} (sigma 0.1: ")
+    assert measured.endswith(f"), {seen.condition} shuffled x{row['ratio']:.2f}")
     return warned
 
 
