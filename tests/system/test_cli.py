@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from typer.main import get_command
 
-from mousai import checkpoint, cli, train
+from mousai import checkpoint, cli
 from mousai.bench.plan import GPUS
 from mousai.cli import arguments
 from mousai.files import runs_dir
@@ -20,6 +20,7 @@ from mousai.inference.samplers import SAMPLERS
 from mousai.reproduce import run as reproduce
 from mousai.small import stages as small_stages
 from mousai.small.profiles import PROFILES
+from mousai.training import loop
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),
@@ -175,51 +176,54 @@ def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, ca
     assert "14400 samples of 48 kHz stereo" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, tiny_data, tmp_path, monkeypatch, capsys):
+    package = tmp_path / "package"
     monkeypatch.setitem(PROFILES, "smoke", tiny)
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors")
-    tcld = str(tmp_path / "tcld.safetensors")
-    package, more = (
-        tmp_path / "package",
-        ["dmae", "--resume", "--start", str(tmp_path / "package" / "dmae.safetensors")],
-    )
-    runs = (["dmae", "--ship"], ["tcld", "--out", tcld], more, ["tcld", "--ship", "--start", tcld])
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: package / f"{name}.safetensors")
+    stage1 = ["--weights", str(package)]
+    runs = [
+        ["dmae", "--ship"],
+        ["tcld", *stage1, "--out", str(tmp_path / "tcld.safetensors")],
+        ["dmae", "--start", str(package / "dmae.safetensors"), "--out", str(tmp_path / "more.safetensors")],
+        ["tcld", *stage1, "--ship", "--start", str(tmp_path / "tcld.safetensors")],
+    ]
     for words in runs:
         with pytest.raises(SystemExit) as left:
             cli.main(["train", *words, "--profile", "smoke", "--steps", "2", "--device", "cpu"])
         assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    places = [package / "dmae", tmp_path / "tcld", runs_dir() / "training" / "smoke-dmae" / "dmae", package / "tcld"]
+    places = [package / "dmae", tmp_path / "tcld", tmp_path / "more", package / "tcld"]
     assert [line.split(": 2 steps, loss ")[0] for line in lines] == [f"{place}.safetensors" for place in places]
     assert all(place.with_suffix(".json").is_file() for place in places)
     cards = [checkpoint.read_card(place.with_suffix(".safetensors")) for place in places]
     assert [card["start"]["sha256"] for card in cards[2:]] == [card["sha256"] for card in cards[:2]]
-    for run in ("smoke-dmae", "smoke-tcld"):  # what the training was watched by
-        assert {"validation.csv", "best.safetensors", "clips"} <= {
-            p.name for p in (runs_dir() / "training" / run).iterdir()
-        }
+    own = runs_dir() / "training"
+    for folder in (own / "smoke-dmae", tmp_path / "tcld", tmp_path / "more", own / "smoke-tcld"):
+        assert {"validation.csv", "best.safetensors", "clips"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_training_that_is_told_to_end_saves_what_it_has_and_goes_on_later(tiny, tiny_data, monkeypatch, capsys):
+@pytest.mark.integration
+def test_an_interrupted_training_saves_what_it_has_and_says_how_to_go_on(tiny, tiny_data, monkeypatch, capsys):
     monkeypatch.setitem(PROFILES, "smoke", tiny)
-    step, ours = train.train_step, signal.getsignal(signal.SIGTERM)
+    step, ours = loop.Stepper.__call__, signal.getsignal(signal.SIGTERM)
 
-    def told(*arguments):
-        if arguments[3] == 3:  # the step
+    def interrupted(stepper, number):
+        if number == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(*arguments)
+        return step(stepper, number)
 
     words = ["train", "dmae", "--profile", "smoke", "--steps", "4", "--device", "cpu"]
     try:
-        for patch, more, code in ((told, [], 130), (step, ["--resume"], 0)):
-            monkeypatch.setattr(train, "train_step", patch)
+        for patch, more, code in ((interrupted, [], 130), (step, ["--resume"], 0)):
+            monkeypatch.setattr(loop.Stepper, "__call__", patch)
             with pytest.raises(SystemExit) as left:
                 cli.main([*words, *more])
             assert left.value.code == code
     finally:
         signal.signal(signal.SIGTERM, ours)
-    printed = capsys.readouterr()
-    assert "mousai: interrupted: what was trained is kept, go on with --resume\n" in printed.err
+    again = " ".join([*words, "--resume"])
+    assert f"mousai: interrupted: what was trained is kept, go on with `mousai {again}`\n" in capsys.readouterr().err
     assert pd.read_csv(runs_dir() / "training" / "smoke-dmae" / "history.csv").step.tolist() == [0, 1, 2, 3]
 
 

@@ -15,7 +15,7 @@ from helpers.notebooks import notebook, run, statuses
 from safetensors.torch import load_file
 
 from mousai import cli
-from mousai.data.imported import import_music
+from mousai.data.imported import Wanted, import_music
 from mousai.files import write_text
 from mousai.inference.audio import write_audio
 from mousai.reproduce import run as reproduce
@@ -76,7 +76,8 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_and_nothing_beside_it(disk)
 def test_sound_that_does_not_fit_is_one_line_and_the_old_sound_stays(disk, ending, capsys):
     path = disk / f"song.{ending}"
     write_audio(torch.zeros(2, 100), path)
-    old, _ = path.read_bytes(), fill(disk, leave=8192)
+    old = path.read_bytes()
+    fill(disk, leave=8192)
     few = ["--tcld-steps", "1", "--dmae-steps", "1", "--seconds", "10"]
     assert left(["generate", "Pop", "--profile", "smoke", *few, "--out", str(path)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] + "\n" == f"mousai: {path}: {FULL}"
@@ -140,11 +141,11 @@ def test_an_import_on_a_full_disk_goes_on_where_it_was(disk, tmp_path):
     for i in range(6):
         soundfile.write(music / f"{i}.wav", 0.3 * rng.standard_normal((2**16, 2)), 48_000)
     with pytest.raises(OSError, match="No space left"):
-        import_music(music, disk / "set", 2**16, SMOKE.data, 1)
+        import_music(music, disk / "set", Wanted(2**16, SMOKE.data), 1)
     done = {path: path.stat().st_mtime_ns for path in (disk / "set" / "audio").iterdir()}
     assert 1 <= len(done) < 6 and not (disk / "set" / "manifest.jsonl").exists()
     subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
-    assert import_music(music, disk / "set", 2**16, SMOKE.data, 1)["pieces"] == 6
+    assert import_music(music, disk / "set", Wanted(2**16, SMOKE.data), 1).counts()["pieces"] == 6
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
