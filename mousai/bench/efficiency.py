@@ -53,10 +53,6 @@ class Stopwatch:
         self.seconds += now() - self.started
         self.calls += items // self.each
 
-    def reset(self) -> None:
-        self.seconds = 0.0
-        self.calls = 0
-
 
 def now() -> float:
     """Seconds, after the accelerator has finished what it was given."""

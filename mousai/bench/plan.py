@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mousai.bench.efficiency import in_fresh_process, resident_peak_gb
 from mousai.bench.model_scales import NARROWER, sized
 from mousai.bench.paper_size import STAGES, build
-from mousai.config import A100, Profile, TrainConfig
+from mousai.config import Profile, TrainConfig
 from mousai.small.profiles import get_profile
 from mousai.training.activation_checkpointing import activation_checkpointing
 from mousai.unet import count_parameters
@@ -29,7 +28,6 @@ KEPT_FREE = 0.1  # of a GPU's memory, for CUDA's context, cuDNN's workspaces, fr
 FLAC_SHARE = 0.6  # of 16-bit PCM: an assumption; loud and dense music takes more [ours]
 TEXT_ENCODERS = {"t5-base": 109_628_544, "minilm": 22_564_608}  # parameters
 BATCHES = (1, 3)  # the measured steps: their difference leaves out what does not grow with the batch
-DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,10 @@ def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = No
         config = training(profile, stage)
         kind = "bfloat16 over float32 weights" if config.precision == "auto" else "float32"
         title = f"{stage}: batch {config.batch}, {kind}, {config.steps:,} steps"
-        ways = {"without checkpointing": False, "with checkpointing": True}
-        columns = {way: column(stage, trained(profile, checkpointing=on), gpu, efficiency) for way, on in ways.items()}
+        columns = {
+            f"{word} checkpointing": column(stage, trained(profile, checkpointing=on), gpu, efficiency)
+            for word, on in (("without", False), ("with", True))
+        }
         tables.append(f"{title}\n\n{pd.DataFrame(columns).to_markdown()}")
     return "\n\n".join([*tables, disk(profile, hours or hours_of(profile)).to_markdown(), assumed(gpu, efficiency)])
 
@@ -82,49 +82,34 @@ def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = No
 def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[str, str]:
     """One way to train a stage, row by row; memory in GB (1e9 bytes)."""
     config = training(profile, stage)
-    weights = 4 * count_parameters(models(profile)[stage]) / 1e9
-    item = activations_gb(stage, profile)
+    sizes = weights_gb(profile)
+    weights = sizes[stage]
     parts = {"weights": weights, "EMA": weights, "optimizer": 2 * weights, "gradients": weights}
-    parts["frozen models beside it"] = frozen_gb(stage, profile)
+    if stage == "tcld":  # stage 1 and the text encoder encode its batches
+        parts["frozen models beside it"] = sizes["dmae"] + sizes["text"]
     fixed = sum(parts.values())
+    item = activations_gb(stage, profile)
     parts |= {"activations": config.batch * item, "all": fixed + config.batch * item}
     most = max(0, int(((1 - KEPT_FREE) * gpu.memory - fixed) / item))
+    fits = [n for n in range(1, config.batch + 1) if config.batch % n == 0 and config.batch // n <= most]
+    rows = {f"{name}, GB": f"{size:,.2f}" for name, size in parts.items()}
+    rows["largest batch that fits"] = str(most)
+    # as `accumulate` or as several GPUs take it
+    rows[f"a batch of {config.batch} as"] = f"{fits[0]} x {config.batch // fits[0]}" if fits else "nothing fits"
     flop = flop_per_item(stage, profile) * config.batch * config.accumulate
-    return {
-        **{f"{name}, GB": f"{size:,.2f}" for name, size in parts.items()},
-        "largest batch that fits": str(most),
-        f"a batch of {config.batch} as": pieces(config.batch, most),
-        **time_rows(flop, config.steps, gpu, efficiency),
-    }
-
-
-def time_rows(flop: int, steps: int, gpu: GPU, efficiency: float) -> dict[str, str]:
-    """Operations of a step; steps a day and days in each precision that the GPU has."""
-    rows = {"GFLOP a step": f"{flop / 1e9:,.0f}"}
+    rows["GFLOP a step"] = f"{flop / 1e9:,.0f}"
     for precision, tflops in gpu.tflops.items():
-        daily = DAY * efficiency * tflops * 1e12 / flop
-        rows[f"steps a day (days), {precision}"] = f"{daily:,.0f} ({steps / daily:,.1f})"
+        daily = 86_400 * efficiency * tflops * 1e12 / flop
+        rows[f"steps a day (days), {precision}"] = f"{daily:,.0f} ({config.steps / daily:,.1f})"
     return rows
 
 
-def pieces(batch: int, most: int) -> str:
-    """ "4 x 8": how many equal batches of at most `most` make one, as `accumulate` or as many GPUs take it."""
-    fits = [n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= most]
-    return f"{fits[0]} x {batch // fits[0]}" if fits else "nothing fits"
-
-
-def frozen_gb(stage: str, profile: Profile) -> float:
-    """GB of what is on the GPU and not trained while stage 2 is: stage 1 and the text encoder, float32."""
-    if stage == "dmae":
-        return 0.0
-    text = TEXT_ENCODERS.get(profile.tcld.text.encoder, 0)
-    return 4 * (count_parameters(models(profile)["dmae"]) + text) / 1e9
-
-
-def models(profile: Profile) -> dict[str, nn.Module]:
-    """Both stages, without content."""
+def weights_gb(profile: Profile) -> dict[str, float]:
+    """GB of float32 weights of both stages and of the text encoder."""
     with torch.device("meta"):
-        return {stage: build(stage, profile)[0] for stage in STAGES}
+        counts = {stage: count_parameters(build(stage, profile)[0]) for stage in STAGES}
+    counts["text"] = TEXT_ENCODERS.get(profile.tcld.text.encoder, 0)
+    return {name: 4 * count / 1e9 for name, count in counts.items()}
 
 
 def flop_per_item(stage: str, profile: Profile) -> int:
@@ -140,13 +125,16 @@ def flop_per_item(stage: str, profile: Profile) -> int:
 def activations_gb(stage: str, profile: Profile) -> float:
     """GB that an item's activations take in a training step: measured in a fresh process, scaled by the width."""
     config = training(profile, stage)
-    switches = "checkpointing" if config.checkpointing else "kept", config.precision
-    measured = in_fresh_process("mousai.bench.plan", profile.name, stage, *switches)["gb"]
+    kept = "checkpointing" if config.checkpointing else "kept"
+    measured = in_fresh_process("mousai.bench.plan", profile.name, stage, kept, config.precision)["gb"]
     return measured * (NARROWER["cpu"] if profile.name.startswith("a100") else 1)
 
 
 def measure(stage: str, profile: Profile, checkpointing: bool, bfloat16: bool) -> float:
-    """GB a further item adds to the peak of a training step of this size on this CPU."""
+    """GB a further item adds to the peak of a training step on this CPU; the paper's stages a quarter as wide."""
+    if profile.name.startswith("a100"):
+        dmae, tcld, _ = sized("cpu")
+        profile = replace(profile, dmae=dmae, tcld=tcld)
     peaks = []
     for batch in BATCHES:
         torch.manual_seed(0)
@@ -159,14 +147,6 @@ def measure(stage: str, profile: Profile, checkpointing: bool, bfloat16: bool) -
     return (peaks[1] - peaks[0]) / (BATCHES[1] - BATCHES[0])
 
 
-def quarter(profile: Profile) -> Profile:
-    """The paper's architecture at a quarter of its width; a smaller profile as it is."""
-    if not profile.name.startswith("a100"):
-        return profile
-    dmae, tcld, _ = sized("cpu")
-    return replace(A100, dmae=dmae, tcld=tcld)
-
-
 def hours_of(profile: Profile) -> float:
     """Hours of music of the profile's own data set; the paper's has 2,500 [A]."""
     return profile.data.pieces * profile.data.piece_samples / profile.sample_rate / 3600
@@ -174,15 +154,14 @@ def hours_of(profile: Profile) -> float:
 
 def disk(profile: Profile, hours: float) -> pd.DataFrame:
     """GB that a training leaves on the disk. A checkpoint holds weights, their average and two moments."""
-    samples = 3600 * hours * profile.sample_rate
-    sizes = {stage: 4 * count_parameters(model) for stage, model in models(profile).items()}
-    rows = {"weights of both stages": sum(sizes.values()) / 2}
-    for stage, size in sizes.items():
-        rows[f"{stage}: two checkpoints, best weights"] = 2 * (4 * size) + size
-    rows[f"{hours:,.0f} hours of FLAC"] = 2 * 2 * samples * FLAC_SHARE
-    rows["their latents"] = 2 * samples / profile.dmae.latent_stride * profile.dmae.encoder.latent_channels
+    sizes = weights_gb(profile)
+    gb_per_channel = 2 * 3600 * hours * profile.sample_rate / 1e9  # 16 bits a sample, or a number of a latent
+    latents = profile.dmae.encoder.latent_channels / profile.dmae.latent_stride
+    rows = {"weights of both stages": (sizes["dmae"] + sizes["tcld"]) / 2}
+    rows |= {f"{stage}: two checkpoints, best weights": 2 * (4 * sizes[stage]) + sizes[stage] for stage in STAGES}
+    rows |= {f"{hours:,.0f} hours of FLAC": 2 * gb_per_channel * FLAC_SHARE, "their latents": latents * gb_per_channel}
     rows["all"] = sum(rows.values())
-    return pd.DataFrame({"disk, GB": {name: f"{size / 1e9:,.2f}" for name, size in rows.items()}})
+    return pd.DataFrame({"disk, GB": {name: f"{size:,.2f}" for name, size in rows.items()}})
 
 
 def assumed(gpu: GPU, efficiency: float) -> str:
@@ -200,4 +179,4 @@ FLAC is taken to be {FLAC_SHARE:.0%} of 16-bit PCM (ours). While a checkpoint is
 
 if __name__ == "__main__":
     name, which, kept, precision = sys.argv[1:]
-    print(json.dumps({"gb": measure(which, quarter(get_profile(name)), kept == "checkpointing", precision == "auto")}))
+    print(json.dumps({"gb": measure(which, get_profile(name), kept == "checkpointing", precision == "auto")}))

@@ -184,7 +184,7 @@ def classified_as_pop(stored: dict, claim: str) -> list[Row]:
             counts = np.asarray(models["riffusion"])
             share = counts[:, pop].sum() / max(counts.sum(), 1)
             item = f"Riffusion, classified by {classifier}"
-            ours = f"{100 * share:.0f} % of {int(counts.sum())} classified as Pop; chance 25 %"
+            ours = f"{100 * share:.0f} % of {int(counts.sum())} classified as Pop; chance {100 / len(counts):.0f} %"
             rows.append(direction(item, claim, ours, bool(share > 0.5), "Pop chosen for more than half"))
     return rows or [not_run("Riffusion", claim, OTHERS)]
 
@@ -202,10 +202,11 @@ def accuracies(models: dict[str, list], classifier: str, measured: dict[str, dic
     for model, matrix in models.items():
         counts = np.asarray(matrix)
         name = "tcld.genre_accuracy" if model == "ours" else f"genre_accuracy.{model}"
-        interval = {k: measured.get(f"{name}.{classifier}", {}).get(k) for k in ("low", "high")}
+        ends = {key: measured.get(f"{name}.{classifier}", {}).get(key) for key in ("low", "high")}
         share = np.trace(counts) / max(counts.sum(), 1)
-        parts.append(with_n(model.replace("_", " "), {"value": share, "n": int(counts.sum())} | interval))
-    return "; ".join([*parts, "chance 0.25"])
+        parts.append(with_n(model.replace("_", " "), {"value": share, "n": int(counts.sum())} | ends))
+    chance = 1 / len(next(iter(models.values())))
+    return "; ".join([*parts, f"chance {figure(chance)}"])
 
 
 def figure6(results: Results) -> list[Row]:
