@@ -34,11 +34,12 @@ def sample_count(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
     return round(seconds * sample_rate)
 
 
-def as_stereo(w: Tensor) -> Stereo:
+def as_stereo(w: Tensor | np.ndarray) -> Stereo:
     """Mono [time] or [1, time] becomes two equal channels; stereo [2, time] is returned as it is.
 
     Raises ValueError for any other shape, and for whole numbers, whose full scale is unknown.
     """
+    w = torch.as_tensor(w)
     if not w.is_floating_point():
         raise ValueError(f"audio holds {w.dtype}: pass floating point, full scale is 1")
     if w.ndim == 3:
@@ -77,7 +78,7 @@ def on_disk(parts: Iterable[Stereo]) -> Stereo:
 
 
 def write_audio(
-    w: Tensor | Iterable[Tensor],
+    w: Tensor | np.ndarray | Iterable[Tensor],
     path: str | Path,
     sample_rate: int = SAMPLE_RATE,
     metadata: "GenerationMetadata | None" = None,
@@ -97,7 +98,7 @@ def write_audio(
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise ValueError(f"{path.name}: cannot write {ending or 'a file without ending'}, use {', '.join(FORMATS)}")
-    parts = checked([w] if isinstance(w, Tensor) else w, path)
+    parts = checked([w] if isinstance(w, Tensor | np.ndarray) else w, path)
     if loudness is not None:
         parts = normalized(on_disk(parts), loudness, sample_rate)
     container, subtype = FORMATS[ending]
@@ -115,7 +116,7 @@ def write_audio(
     return clipped
 
 
-def checked(parts: Iterable[Tensor], path: Path) -> Iterator[Stereo]:
+def checked(parts: Iterable[Tensor | np.ndarray], path: Path) -> Iterator[Stereo]:
     """The parts as stereo on the CPU. Raises ValueError where a sample is not finite."""
     for part in parts:
         w = as_stereo(part).detach().cpu()

@@ -10,6 +10,7 @@ new half would not fit the old.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -138,13 +139,13 @@ class InitAudio:
         return to_signal(dmae, F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
 
 
-def variation(w: Tensor, noise_level: float) -> InitAudio:
+def variation(w: Tensor | np.ndarray, noise_level: float) -> InitAudio:
     """All of w, [2, time] or mono, begun from itself at that noise level."""
     w = as_stereo(w)
     return InitAudio(w, ((0, w.shape[-1]),), noise_level)
 
 
-def continuation(w: Tensor, samples: int) -> InitAudio:
+def continuation(w: Tensor | np.ndarray, samples: int) -> InitAudio:
     """w, [2, time] or mono, and what follows, `samples` in all. Raises ValueError where that adds none."""
     w = as_stereo(w)
     there = w.shape[-1]
@@ -157,7 +158,10 @@ def continuation(w: Tensor, samples: int) -> InitAudio:
 
 
 def inpainting(
-    w: Tensor, regions: Sequence[tuple[float, float]], noise_level: float = 1.0, sample_rate: int = SAMPLE_RATE
+    w: Tensor | np.ndarray,
+    regions: Sequence[tuple[float, float]],
+    noise_level: float = 1.0,
+    sample_rate: int = SAMPLE_RATE,
 ) -> InitAudio:
     """w, [2, time] or mono, with these regions, from and to seconds in any order, generated anew.
 

@@ -159,10 +159,14 @@ class Mousai:
         decode = partial(self.decode, generators=generators, sampling=sampling, progress=progress)
         return init_audio.render(self.dmae, z, decode)
 
-    def sample_count(self, seconds: float | None, init_audio: InitAudio | None) -> int:
+    def sample_count(self, seconds: float | None, init_audio: Any) -> int:
         """Samples asked for. Raises ValueError as `audio.sample_count`, or where both or neither is given."""
         if (init_audio is None) == (seconds is None):
             raise ValueError("give either seconds, or an init_audio, which says how long: not both, and not neither")
+        if not isinstance(init_audio, InitAudio | None):
+            raise ValueError(
+                "init_audio is no InitAudio: make one of a sound with variation, continuation or inpainting"
+            )
         if init_audio is not None:
             seconds = init_audio.samples / self.profile.sample_rate
         assert seconds is not None
@@ -230,13 +234,17 @@ class Mousai:
         return codec.decode(self.dmae, z, sampling or self.sampling(), generators, length, replacement, progress)
 
 
-def as_prompts(prompts: str | Sequence[str]) -> list[str]:
-    """A list of prompts; a single text is one prompt."""
-    return [prompts] if isinstance(prompts, str) else [*prompts]
+def as_prompts(prompts: Any) -> list[str]:
+    """A list of prompts; a single text is one prompt. Raises ValueError for what is no text."""
+    texts = [prompts] if isinstance(prompts, str) else [*prompts]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"prompts holds {text!r}: give a text, or a list of texts")
+    return texts
 
 
-def as_seeds(seed: SupportsIndex | Sequence[SupportsIndex]) -> list[int]:
-    """One seed or several as Python's integers, numpy's too. Raises ValueError for none, or what is no whole number."""
+def as_seeds(seed: Any) -> list[int]:
+    """One seed or several as Python's integers, numpy's too. Raises ValueError for none, or what cannot be one."""
     several = seed if isinstance(seed, Sequence) else [seed]
     try:
         seeds = [index(one) for one in several]
@@ -244,6 +252,8 @@ def as_seeds(seed: SupportsIndex | Sequence[SupportsIndex]) -> list[int]:
         raise ValueError(f"seed is {seed!r}: choose a whole number, or several") from None
     if not seeds:
         raise ValueError("no seed is given: choose at least one number")
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise ValueError(f"seed is {seed!r}: choose numbers from 0 to {2**63 - 1}")
     return seeds
 
 

@@ -67,10 +67,11 @@ def test_a_sample_that_is_not_finite_is_refused_and_the_file_stays_as_it_was(wav
 
 
 @pytest.mark.parametrize("mono", [lambda w: w[0], lambda w: w[:1]])
-def test_mono_is_two_equal_channels(wave, tmp_path, mono):
+def test_mono_is_two_equal_channels_and_an_array_will_do(wave, tmp_path, mono):
+    write_audio(mono(wave).numpy(), tmp_path / "array.wav")
     write_audio(mono(wave), tmp_path / "mono.wav")
     write_audio(torch.stack([wave[0], wave[0]]), tmp_path / "twice.wav")
-    assert (tmp_path / "mono.wav").read_bytes() == (tmp_path / "twice.wav").read_bytes()
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 @pytest.mark.parametrize(

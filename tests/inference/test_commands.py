@@ -1,6 +1,8 @@
 """What makers ask of the shell, with the smoke profile's weights: files that are named, tagged, edited, made again."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +190,16 @@ def test_a_file_that_is_no_sound_is_refused_before_anything_is_loaded(content, s
         run(*words, "--profile", "smoke", code=2)
         assert f"in.wav: {said}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@pytest.mark.system
+def test_starting_imports_nothing_heavy_that_generating_does_not_need():
+    code = (
+        "import sys\nfrom mousai.inference import commands\nfrom mousai.small.profiles import CPU\n"
+        "from mousai.text import load_text_encoder\nload_text_encoder(CPU.tcld.text)\n"
+        "heavy = {'transformers', 'accelerate', 'sklearn', 'pandas', 'matplotlib', 'sympy', 'torchvision', 'music21'}\n"
+        "heavy |= {'pretty_midi', 'midirenderer', 'huggingface_hub', 'pyloudnorm', 'mutagen', 'torch._dynamo'}\n"
+        "sys.exit(' '.join(heavy & sys.modules.keys()))"
+    )
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert left.returncode == 0, left.stderr

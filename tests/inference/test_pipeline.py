@@ -9,7 +9,7 @@ from mousai.checkpoint import save_weights
 from mousai.config import Profile
 from mousai.inference.audio import write_audio
 from mousai.inference.editing import variation
-from mousai.inference.pipeline import Mousai
+from mousai.inference.pipeline import Mousai, as_prompts, as_seeds
 from mousai.inference.samplers import Guidance
 from mousai.small.stages import new_dmae, new_tcld
 
@@ -180,12 +180,14 @@ def test_loading_keeps_the_nets_trainable_and_an_optimized_copy_leaves_them_alon
     assert now == switches
     assert music.dmae.state_dict().keys() == before.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in music.dmae.state_dict().items())
-    w = 0.1 * torch.randn(1, 2, profile.dmae.crop, requires_grad=True)
+    w = torch.randn(1, 2, profile.dmae.crop, requires_grad=True)
     music.dmae.encode(w).square().sum().backward()
     assert w.grad is not None and w.grad.abs().max() > 0
     assert all(parameter.grad is not None for parameter in music.dmae.encoder.parameters())
     assert_close(fast.generate("metal", 0.3, seed=2), music.generate("metal", 0.3, seed=2), atol=1e-5, rtol=0)
-    with pytest.raises(RuntimeError, match="this copy was made by `optimize_for_cpu`, for sampling alone: train the original"):
+    with pytest.raises(
+        RuntimeError, match="this copy was made by `optimize_for_cpu`, for sampling alone: train the original"
+    ):
         fast.dmae.encode(w).square().sum().backward()
 
 
@@ -194,7 +196,14 @@ def test_a_single_text_is_one_prompt_and_numpys_integers_are_seeds(stack):
     assert torch.equal(stack.generate("metal", 0.1, seed=np.int64(3)), w)
     assert torch.equal(stack.generate("metal", 0.1, seed=[np.int32(3)]), w)
     with pytest.raises(ValueError, match=r"seed is 1.5: choose a whole number, or several"):
-        stack.generate("metal", 0.1, seed=1.5)
+        as_seeds(1.5)
+    for seed in (-1, 2**63, [1, 2**70]):
+        with pytest.raises(ValueError, match="choose numbers from 0 to 9223372036854775807"):
+            as_seeds(seed)
+    with pytest.raises(ValueError, match="prompts holds 3: give a text, or a list of texts"):
+        as_prompts(["a", 3])
+    with pytest.raises(ValueError, match="init_audio is no InitAudio: make one of a sound with variation"):
+        stack.sample_count(None, torch.zeros(2, 100))
     with pytest.raises(ValueError, match="2 seeds for 3 prompts: give one, or one for each"):
         stack.stream(["a", "b", "c"], 0.1, seed=[1, 2])
 
