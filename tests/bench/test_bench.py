@@ -44,13 +44,6 @@ def test_ratios_are_of_neighbours_and_say_how_many_times_theirs_takes_as_long(mo
     assert row["exact_difference"] == 0.25 and row["fast_ratio"] is None and row["fast_difference"] is None
 
 
-def test_the_copy_for_sampling_shares_what_it_does_not_replace():
-    net = bench.our_nets("smoke", EXACT)[0]
-    copy = bench.quickened(net)
-    assert copy.front.synthesis.weight is net.front.synthesis.weight
-    assert type(net.front.analysis) is torch.nn.Conv1d is not type(copy.front.analysis)
-
-
 def test_the_command_prints_a_table_and_writes_what_it_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench, "machine_peak", lambda: 100.0)
     monkeypatch.setattr(bench, "fresh_memory", lambda size, way, part: 1.5)
