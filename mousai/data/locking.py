@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ WRITER = ".writer.json"  # process id and command line of the one that holds the
 
 @contextmanager
 def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made where it is missing, for the block.
+    """Hold the lock of `folder` for the block. Where it is missing it is made, and removed if nothing was written to it.
 
     Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
     raise ValueError instead.
     """
+    missing = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
@@ -36,6 +38,8 @@ def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         (folder / WRITER).unlink(missing_ok=True)
+        if missing and [path.name for path in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder)
         lock.release()
 
 
