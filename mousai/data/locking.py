@@ -16,7 +16,7 @@ WRITER = ".writer.json"  # process id and command line of the one that holds the
 
 @contextmanager
 def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of `folder` for the block. Where it is missing it is made, and removed if nothing was written to it.
+    """Hold the lock of `folder` for the block; a missing folder is made, and removed if nothing was written to it.
 
     Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
     raise ValueError instead.
