@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,16 +24,41 @@ def import_music(
     audio: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, metavar="DIR", help="Where a list's files are.")
     ] = None,
+    split_by: Annotated[
+        Literal["artist", "album", "piece"], typer.Option(metavar="WHAT", help="What stays in one split.")
+    ] = "artist",
+    genre: Annotated[str, typer.Option(metavar="NAME", help="For pieces without.")] = "",
+    artist: Annotated[str, typer.Option(metavar="NAME", help="For pieces without.")] = "",
 ) -> None:
-    """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, split by artist."""
+    """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, in three splits."""
+    from mousai.data.imported import NothingFits, Wanted
     from mousai.data.imported import import_music as run
-    from mousai.small.profiles import get_profile
+    from mousai.data.lengths import fits_encoder
+    from mousai.small.profiles import PROFILES, get_profile
 
     chosen = get_profile(profile)
-    counts = run(source, out, chosen.tcld.crop, chosen.data, jobs, audio)
-    pieces, chunks, skipped = counts.pop("pieces"), counts.pop("chunks"), sum(counts.values())
-    why = f" ({', '.join(f'{n} {reason}' for reason, n in counts.items())}): see skipped.csv" if skipped else ""
-    print(f"{out}: {pieces} pieces, {chunks} chunks, {skipped} files skipped{why}")
+    wanted = Wanted(chosen.tcld.crop, chosen.data, audio, split_by, genre, artist)
+    try:
+        done = run(source, out, wanted, jobs)
+    except NothingFits as error:
+        fitting = [p.name for p in PROFILES.values() if p.tcld.crop / p.sample_rate <= error.longest]
+        mend = f"--profile {fitting[-1]} cuts shorter ones" if fitting else "no profile cuts shorter ones"
+        raise ValueError(f"{error} of --profile {profile}: {mend}") from None
+    counts = done.counts()
+    pieces, chunks = counts.pop("pieces"), counts.pop("chunks")
+    reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+    why = f" ({reasons}): see skipped.csv" if reasons else ""
+    print(f"{out}: {pieces} pieces, {chunks} chunks, {sum(counts.values())} files skipped{why}")
+    print(f"splits by {split_by}: {done.sizes()}")
+    if done.notes:
+        print(f"{len(done.notes)} files were changed: see notes.csv")
+    if untagged := done.untagged():
+        print(f"{untagged} of {pieces} pieces have a title and no other tag: their captions are little but '1 of 4'")
+    try:
+        if long := done.too_long(fits_encoder(chosen.tcld.text)):
+            print(f"{long} of {pieces} captions are longer than the text encoder takes: they lose whole tags")
+    except FileNotFoundError as error:
+        print(f"how many captions are too long is not known: {error}")
     print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
 
 
@@ -84,5 +109,8 @@ def latents(profile: Profile = "cpu", weights: Weights = None, device: Device = 
     space = workspace(get_profile(profile), os.environ, device)
     dmae = open_dmae(space, weights)
     for split in ("train", "valid"):
+        if not space.data.has(split):
+            print(f"{space.root}: nothing in the {split} split")
+            continue
         folder, left = cache_latents(space, dmae, split, rank=rank, world=world)
         print(f"{folder}: " + (f"{left} parts are left to the other processes" if left else "whole"))

@@ -2,46 +2,74 @@
 
 FMA (https://github.com/mdeff/fma): tracks.csv, three rows of headers, files by number: 000/000002.mp3.
 MTG-Jamendo (https://github.com/MTG/mtg-jamendo-dataset): *.tsv with TRACK_ID and PATH; names in *.meta.tsv beside it.
-Any other: a column `file` (or `path`), and of title, artist, album, genre, date, copyright those that are known.
+Any other: a column `file` (or `path`), and of title, artist, album, genre, date, licence, split those that are known;
+CSV with commas, semicolons, tabs or bars.
 """
 
+import csv
+import io
+import json
+import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 KINDS = (".csv", ".tsv", ".json", ".jsonl")
-TAGS = ("title", "artist", "album", "genre", "date", "copyright")
-SAME = {"path": "file", "filename": "file", "name": "title", "year": "date", "licence": "copyright"}
+TAGS = ("title", "artist", "album", "genre", "date", "licence", "split")
+SAME = {"path": "file", "filename": "file", "name": "title", "year": "date", "license": "licence"}
+SEPARATORS = (",", ";", "\t", "|")
 FMA = {
     ("track", "title"): "title",
     ("artist", "name"): "artist",
     ("album", "title"): "album",
     ("track", "genre_top"): "genre",
     ("album", "date_released"): "date",
-    ("track", "license"): "copyright",
+    ("track", "license"): "licence",
 }
 JAMENDO = {"TRACK_NAME": "title", "ARTIST_NAME": "artist", "ALBUM_NAME": "album", "RELEASEDATE": "date"}
 
+Row = dict[str, str]
 
-def read_catalogue(path: Path, audio: Path) -> dict[Path, dict[str, str]]:
-    """file below `audio` -> its tags, without those that are empty.
 
-    Raises ValueError for a list of no known layout, or one that names a file outside of `audio`.
+@dataclass
+class Catalogue:
+    """What a list says: file -> its tags, none empty; and what of the list cannot be used, with the reason."""
+
+    files: dict[Path, Row] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_catalogue(path: Path, audio: Path) -> Catalogue:
+    """The list at `path` of files below `audio`.
+
+    A row that cannot be read is refused with its number, a file that is not there with its name. Raises ValueError for
+    a list of no known layout, or one that names a file outside of `audio`.
     """
+    catalogue = Catalogue()
     try:
-        rows = rows_of(path, audio)
-        tags = rows.reindex(columns=list(TAGS)).fillna("").astype(str).to_dict("records")
-        files = rows["file"].astype(str).tolist()
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:  # pandas has many
+        rows = rows_of(path, audio, catalogue.refused)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error) as error:
         mend = "a column `file` is needed, see mousai/data/catalogues.py"
         raise ValueError(f"{path}: not a list of music: {mend}") from error
-    for file in files:
-        place = Path(file)
-        if place.is_absolute() or ".." in place.parts or "\0" in file:
-            raise ValueError(f"{path}: {file!r} points outside of {audio}: nothing of it is used")
-    found = zip(files, tags, strict=True)
-    return {audio / file: {key: text for key, text in row.items() if text} for file, row in found}
+    for row in rows:
+        name = row.get("file", "")
+        place = Path(name)
+        if place.is_absolute() or ".." in place.parts or "\0" in name:
+            raise ValueError(f"{path}: {name!r} points outside of {audio}: nothing of it is used")
+        if not name:
+            continue
+        file = existing(audio / place)
+        if file is None:
+            catalogue.refused.append((name, "listed, but not there"))
+            continue
+        catalogue.files[file] = {tag: row[tag] for tag in TAGS if row.get(tag)}
+    return catalogue
+
+
+def existing(file: Path) -> Path | None:
+    """The file, by this name or by another form of its letters (NFC, NFD); None where there is none."""
+    forms = (str(file), unicodedata.normalize("NFC", str(file)), unicodedata.normalize("NFD", str(file)))
+    return next((Path(form) for form in forms if is_file(Path(form))), None)
 
 
 def is_file(path: Path) -> bool:
@@ -52,49 +80,103 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def rows_of(path: Path, audio: Path) -> pd.DataFrame:
+def rows_of(path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[Row]:
     """One row a file: `file` and the tags."""
     ending = path.suffix.lower()
-    if ending in (".json", ".jsonl"):
-        as_it_is: dict[str, Any] = {"dtype": False, "convert_dates": False}
-        return named(pd.read_json(path, lines=ending == ".jsonl", **as_it_is))
-    with path.open(encoding="utf-8", errors="replace") as file:
-        head = file.readline()
-    if {"album", "artist", "track"} <= set(head.strip().split(",")) and head.startswith(","):
-        return fma(path)
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if ending == ".json":
+        return [named(row) for row in json.loads(text)]
+    if ending == ".jsonl":
+        return [named(json.loads(line)) for line in text.splitlines() if line.strip()]
+    head = text.split("\n", 1)[0].strip("\r")
     if {"TRACK_ID", "PATH"} <= set(head.split()):
-        return jamendo(path, audio)
-    return named(pd.read_csv(path, sep="\t" if ending == ".tsv" else ",", dtype=str, on_bad_lines="skip"))
-
-
-def named(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose columns say what they are; case does not matter, of two with one meaning the first counts."""
-    table = table.rename(columns=lambda name: str(name).strip().lower()).rename(columns=SAME)
-    table = table.loc[:, ~table.columns.duplicated()]
-    return table.dropna(subset=["file"])
-
-
-def fma(path: Path) -> pd.DataFrame:
-    """tracks.csv; the number of a track is where its file lies."""
-    table = pd.read_csv(path, index_col=0, header=[0, 1], low_memory=False)
-    rows = pd.DataFrame({tag: table[column] for column, tag in FMA.items() if column in table.columns})
-    rows["file"] = [f"{int(number):06d}.mp3" for number in table.index]
-    rows["file"] = rows["file"].str[:3] + "/" + rows["file"]
+        return jamendo(path, text, audio)
+    if {"album", "artist", "track"} <= set(head.split(",")) and head.startswith(","):
+        return fma(text)
+    separator = max(SEPARATORS, key=head.count)
+    header, *lines = numbered(text, separator)
+    columns = [str(name).strip().lower() for name in header[1]]
+    if not {"file", *(name for name in SAME if SAME[name] == "file")} & set(columns):
+        raise ValueError("no column `file`")
+    rows = []
+    for number, values in lines:
+        if len(values) > len(columns):
+            refused.append((f"row {number} of {path.name}", f"{len(values)} fields, the header has {len(columns)}"))
+        else:
+            rows.append(named(dict(zip(columns, values, strict=False))))
     return rows
 
 
-def jamendo(path: Path, audio: Path) -> pd.DataFrame:
-    """A list of MTG-Jamendo, whose tags are columns without a name; names come by the track's number."""
-    lines = [line.split("\t", 5) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]]
-    parts = [(line[0], line[3], genre_of(line[-1])) for line in lines if len(line) > 3]
-    rows = pd.DataFrame(parts, columns=["TRACK_ID", "file", "genre"])  # type: ignore[arg-type]
-    small = [Path(file).with_suffix(".low.mp3") for file in rows["file"]]  # the set's smaller version
-    rows["file"] = [str(s if is_file(audio / s) else f) for s, f in zip(small, rows["file"], strict=True)]
-    beside = next(iter(sorted(path.parent.glob("*.meta.tsv"))), None)
-    if beside is None:
-        return rows
-    names = pd.read_csv(beside, sep="\t", dtype=str, on_bad_lines="skip").rename(columns=JAMENDO)
-    return rows.merge(names[["TRACK_ID", *JAMENDO.values()]], on="TRACK_ID", how="left")
+def numbered(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """(number of the line where it ends, fields) of every row that is not empty, the header first.
+
+    A quotation mark may open a field that goes on over several lines, or be a letter of a title. It is a letter where
+    fields are separated by tabs, and where the rows would otherwise not have as many fields as the header.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
+        if separator != "\t" and all(len(row) == len(rows[0][1]) for _, row in rows):
+            return rows
+    except csv.Error:  # a quotation mark that is a letter
+        pass
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        quoting = csv.QUOTE_NONE if line.count('"') % 2 else csv.QUOTE_MINIMAL
+        fields = next(csv.reader([line.rstrip("\r")], delimiter=separator, quoting=quoting), [])
+        if any(value.strip() for value in fields):
+            rows.append((number, fields))
+    return rows
+
+
+def named(row: dict[str, Any]) -> Row:
+    """A row by our names, as text; case does not matter, of two with one meaning the first that is not empty counts."""
+    found: Row = {}
+    for name, value in row.items():
+        key = str(name).strip().lower()
+        text = "" if value is None else str(value).strip()
+        if text:
+            found.setdefault(SAME.get(key, key), text)
+    if "copyright" in found:
+        found.setdefault("licence", found["copyright"])
+    return found
+
+
+def fma(text: str) -> list[Row]:
+    """tracks.csv; the number of a track is where its file lies."""
+    upper, lower, *lines = csv.reader(io.StringIO(text, newline=""))
+    places = {FMA[pair]: i for i, pair in enumerate(zip(upper, lower, strict=True)) if pair in FMA}
+    rows = []
+    for values in lines:
+        if not values or not values[0].isdigit():  # the third row of headers names the index
+            continue
+        name = f"{int(values[0]):06d}"
+        rows.append({"file": f"{name[:3]}/{name}.mp3"} | {tag: values[i] for tag, i in places.items()})
+    return rows
+
+
+def jamendo(path: Path, text: str, audio: Path) -> list[Row]:
+    """A list of MTG-Jamendo, whose tags are columns without a name; names come by the track's number. Nothing in it is
+    quoted: a quotation mark is a letter.
+    """
+    beside = sorted(path.parent.glob("*.meta.tsv"))
+    names: dict[str, Row] = {}
+    for meta in beside[:1]:
+        header, *lines = meta.read_text(encoding="utf-8", errors="replace").split("\n")
+        for line in lines:
+            row = dict(zip(header.split("\t"), line.split("\t"), strict=False))
+            if not row["TRACK_ID"]:
+                continue
+            names[row["TRACK_ID"]] = {ours: row[theirs].strip() for theirs, ours in JAMENDO.items() if row.get(theirs)}
+    rows = []
+    for line in text.split("\n")[1:]:
+        values = line.split("\t", 5)
+        if len(values) > 3:
+            small = str(Path(values[3]).with_suffix(".low.mp3"))  # the set's smaller version
+            file = small if is_file(audio / small) else values[3]
+            rows.append({"file": file, "genre": genre_of(values[-1])} | names.get(values[0], {}))
+    return rows
 
 
 def genre_of(tags: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mousai.config import Profile
-from mousai.data.records import Record, Sound, load_chunk, load_crop
+from mousai.data.records import Record, Sound, as_fields, load_chunk, load_crop
 from mousai.data.shards import Epochs, Shards
 from mousai.shapes import Wave
 
@@ -85,7 +85,7 @@ class Chunks:
         """sha256 of all that is known about the pieces, their sounds' hashes among it."""
         digest = hashlib.sha256()
         for record in self.records:
-            digest.update(json.dumps(vars(record)).encode())
+            digest.update(json.dumps(as_fields(record)).encode())
         return digest.hexdigest()
 
 

@@ -11,7 +11,8 @@ import mousai
 from mousai.config import Profile
 from mousai.data.clips import Chunks, RandomCrops, ShardCrops
 from mousai.data.embedded import embedded_root
-from mousai.data.records import SPLITS, Manifest
+from mousai.data.lengths import fits_encoder
+from mousai.data.records import SPLITS, Fits, Manifest
 from mousai.data.shards import INDEX, Shards, read_index, sharded
 from mousai.shapes import Wave
 
@@ -99,6 +100,11 @@ class Workspace:
         prepare = f"mousai data prepare --profile {self.name}"
         command = f"mousai data import FROM --out {self.root}" if self.own_data else prepare
         return DataSet(self.root, f"run `{command}` first")
+
+    @cached_property
+    def fits(self) -> Fits:
+        """Whether a text is short enough for the profile's text encoder."""
+        return fits_encoder(self.profile.tcld.text)
 
     @property
     def name(self) -> str:

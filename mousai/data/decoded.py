@@ -1,8 +1,12 @@
-"""A stranger's file becomes 48 kHz stereo, block by block: libsndfile reads most kinds, FFmpeg (PyAV) AAC and WMA."""
+"""Any sound file becomes 48 kHz stereo, block by block. libsndfile reads it first; FFmpeg (PyAV) reads what libsndfile
+refuses, and what it is known to misjudge: the length of MP3 and Ogg, lengths of zero or unknown, layouts of more than
+two channels. The content decides, not the name.
+"""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +16,30 @@ import soxr
 from mousai.data.records import Sound
 from mousai.data.sound import SAMPLE_RATE
 
-BY_FFMPEG = (".m4a", ".aac", ".wma")  # endings; libsndfile does not know what is inside
 RATES = (4_000, 768_000)  # Hz; a header that says another is damaged
 BLOCK = 2**21  # numbers read at once
+UNKNOWN = 2**62  # frames; libsndfile's number where the header does not say the length, and more
 UNREAD = "not readable: "  # may go well another time
+DAMAGED = "not readable as sound: damaged, or of a kind that neither libsndfile nor FFmpeg knows"
+UNREADABLE = (soundfile.SoundFileError, RuntimeError, AssertionError, TypeError, ValueError, MemoryError)
+KNOWN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # how files begin
+MISJUDGED = ("MP3", "OGG")  # formats of libsndfile
+HALF = 0.5**0.5  # -3 dB
+LEFT = ("FL", "BL", "SL", "FLC", "TFL", "TBL", "WL", "TSL", "BFL", "DL", "SDL")  # FFmpeg's names of channels
+RIGHT = ("FR", "BR", "SR", "FRC", "TFR", "TBR", "WR", "TSR", "BFR", "DR", "SDR")
+SILENT = ("LFE", "LFE2")  # left out of a mix for two speakers
+USUAL = {
+    3: ("FL", "FR", "FC"),
+    4: ("FL", "FR", "BL", "BR"),
+    5: ("FL", "FR", "FC", "BL", "BR"),
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}  # the order of WAV and FLAC
 
 Block = np.ndarray  # [time, channels], float32
+Read = tuple[Block, int, tuple[str, ...]]  # a block, its sample rate, the names of its channels, none where unknown
+Reader = Callable[[Path], Generator[Read]]
 
 
 class Skipped(Exception):
@@ -25,60 +47,117 @@ class Skipped(Exception):
 
 
 def resampled_blocks(file: Path) -> Iterator[Sound]:
-    """The file as 48 kHz stereo, block by block: mono twice, of more channels the first two. Raises `Skipped`.
+    """The file as 48 kHz stereo [2, time], block by block: mono twice, more channels mixed by their layout.
 
-    soxr, not torchaudio: it takes a stream, and rates with no common divisor, for which a table of sines has gigabytes.
+    Raises `Skipped` where it cannot be read to its end. soxr, not torchaudio: it takes a stream, and rates with no
+    common divisor, for which a table of sines has gigabytes.
     """
-    library, blocks = ("FFmpeg", ffmpeg) if file.suffix.lower() in BY_FFMPEG else ("libsndfile", libsndfile)
     try:
         if not file.stat().st_size:
             raise Skipped("empty")
-        with closing(blocks(file)) as read:
+        with closing(blocks_of(file)) as read:
             yield from resampled(read)
-    except (soundfile.SoundFileError, RuntimeError, AssertionError, TypeError, ValueError, MemoryError) as error:
-        raise Skipped(f"not readable as sound: damaged, or of a kind that {library} does not know") from error
+    except UNREADABLE as error:
+        raise Skipped(DAMAGED) from error
     except OSError as error:
         raise Skipped(f"{UNREAD}{error.strerror}") from error
 
 
-def resampled(blocks: Iterator[tuple[Block, int]]) -> Iterator[Sound]:
+def blocks_of(file: Path) -> Generator[Read]:
+    """The blocks by the first reader that has any. Raises what the last one raises."""
+    *others, last = readers(file)
+    for reader in others:
+        blocks = reader(file)
+        try:
+            first = next(blocks, None)
+        except (*UNREADABLE, Skipped):
+            continue
+        if first is not None:
+            yield from chain([first], blocks)
+            return
+    yield from last(file)
+
+
+def readers(file: Path) -> list[Reader]:
+    """Which readers to try, in order."""
+    with file.open("rb") as opened:
+        begin = opened.read(4)
+    if begin not in KNOWN:  # libsndfile would take it for MP3, and its mpg123 writes to stderr and names no file
+        return [ffmpeg]
+    try:
+        with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]  # bytes: any encoding
+            doubtful = sound.format in MISJUDGED or not 0 < sound.frames < UNKNOWN or sound.channels > 2
+    except UNREADABLE:
+        return [ffmpeg]
+    return [ffmpeg, libsndfile] if doubtful else [libsndfile]
+
+
+def resampled(blocks: Iterator[Read]) -> Iterator[Sound]:
     """Blocks at their own rate, all the same, to 48 kHz stereo [2, time]. Raises `Skipped` for a rate that is none."""
-    resampler, rate, at = None, 0, 0
-    for block, rate in blocks:
+    resampler = None
+    frames = 0
+    for block, rate, channels in blocks:
         if not RATES[0] <= rate <= RATES[1]:
             raise Skipped(f"the header is damaged: a sample rate of {rate} Hz")
+        if not np.isfinite(block).all():
+            raise Skipped(f"holds numbers that are not finite: after {frames / rate:.0f} s")
         resampler = resampler or soxr.ResampleStream(rate, SAMPLE_RATE, 2, "float32")
-        yield resampler.resample_chunk(stereo(block, at / rate)).T
-        at += len(block)
+        yield resampler.resample_chunk(stereo(block, channels)).T
+        frames += len(block)
     if resampler is not None:
         yield resampler.resample_chunk(np.zeros((0, 2), np.float32), last=True).T
 
 
-def libsndfile(file: Path) -> Generator[tuple[Block, int]]:
-    """Blocks of a file and its sample rate."""
-    with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]  # bytes: names in any encoding
+def libsndfile(file: Path) -> Generator[Read]:
+    """The blocks of a file; the order of its channels is the usual one."""
+    with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]
         while len(block := sound.read(max(1, BLOCK // sound.channels), dtype="float32", always_2d=True)):
-            yield block, sound.samplerate
+            yield block, sound.samplerate, ()
 
 
-def ffmpeg(file: Path) -> Generator[tuple[Block, int]]:
-    """The same of a file's first stream of sound. It is given opened, so that no file makes FFmpeg open another."""
+def ffmpeg(file: Path) -> Generator[Read]:
+    """The blocks of a file's first stream of sound. FFmpeg may open no other file, whatever this one asks for."""
     import av
 
     try:
-        with file.open("rb") as opened, av.open(opened, "r") as container:
+        with file.open("rb") as opened, av.open(opened, "r", options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
                 raise Skipped("no sound in it")
             as_float = av.AudioResampler(format="fltp")  # changes how numbers are written, no more
+            empty = True
             for frame in container.decode(container.streams.audio[0]):
                 for part in as_float.resample(frame):
-                    yield part.to_ndarray().T, part.sample_rate
+                    empty = False
+                    names = tuple(channel.name for channel in part.layout.channels)
+                    yield part.to_ndarray().T, part.sample_rate, names
+            if empty:
+                raise ValueError("not one frame of sound")
     except av.FFmpegError as error:  # many are no kind of ValueError: no decoder, not written yet, another library's
         raise error if isinstance(error, OSError) else ValueError(str(error)) from error
 
 
-def stereo(block: Block, second: float) -> np.ndarray:
-    """[time, channels] -> [time, 2]. Raises `Skipped` where a number is not finite."""
-    if not np.isfinite(block).all():
-        raise Skipped(f"holds numbers that are not finite: after {second:.0f} s")
-    return np.ascontiguousarray(block[:, [0, min(1, block.shape[1] - 1)]])
+def stereo(block: Block, channels: tuple[str, ...]) -> np.ndarray:
+    """[time, channels] -> [time, 2]: one channel twice, two as they are, more mixed as ITU-R BS.775 says."""
+    count = block.shape[1]
+    if count <= 2:
+        return np.ascontiguousarray(block[:, [0, count - 1]])
+    return np.ascontiguousarray(block @ mix(count, channels))
+
+
+def mix(count: int, channels: tuple[str, ...]) -> np.ndarray:
+    """Weights [count, 2] of each channel in left and right.
+
+    The front ones are whole, those beside and behind at -3 dB on their side, those of the middle at -3 dB on both.
+    """
+    known = len(channels) == count and "NONE" not in channels
+    names = channels if known else USUAL.get(count, ())
+    weights = np.full((count, 2), HALF, np.float32)
+    for i, name in enumerate(names):
+        level = 1.0 if name in ("FL", "FR") else HALF
+        if name in SILENT:
+            weights[i] = 0.0
+        elif name in LEFT:
+            weights[i] = level, 0.0
+        elif name in RIGHT:
+            weights[i] = 0.0, level
+    return weights

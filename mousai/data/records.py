@@ -5,7 +5,7 @@ A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Whe
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, overload
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from mousai.files import write_text
 
 Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
+Fits = Callable[[str], bool]  # whether a text is short enough for the text encoder
 
 SPLITS = ("train", "valid", "test")
 LONGEST = 2**40  # samples of a piece: 265 days
@@ -42,14 +43,24 @@ class Record:
     chunks: int
     sha256: str  # of the file
     source: str
+    more_artists: tuple[str, ...] = ()  # beside `artist`, where there are several
 
 
 KINDS = {field.name: (int, float) if field.type is float else field.type for field in fields(Record)}
+KINDS["more_artists"] = tuple
+
+
+def as_fields(record: Record) -> dict[str, Any]:
+    """A record as JSON holds it; what most have none of is left out."""
+    about = asdict(record)
+    if not record.more_artists:
+        del about["more_artists"]
+    return about
 
 
 def write_manifest(records: Sequence[Record], path: Path) -> None:
     """Write JSON Lines, aside and renamed, so that a manifest is whole or not there."""
-    write_text("".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records), path)
+    write_text("".join(json.dumps(as_fields(record), ensure_ascii=False) + "\n" for record in records), path)
 
 
 def read_manifest(path: Path) -> list[Record]:
@@ -112,12 +123,14 @@ def parsed(line: str) -> Record:
 def checked(about: Any) -> Record:
     """The record of these fields. Raises ValueError unless there are all of them, and each is what it should be."""
     try:
-        record = Record(**about)
-    except TypeError as error:  # other names
+        record = Record(**about | {"more_artists": tuple(about.get("more_artists", ()))})
+    except (TypeError, AttributeError) as error:  # other names
         raise ValueError("not the fields of a record") from error
     for name, kind in KINDS.items():
         if not isinstance(getattr(record, name), kind):  # type: ignore[arg-type]
             raise ValueError(f"{name} is {getattr(record, name)!r}")
+    if not all(isinstance(name, str) for name in record.more_artists):
+        raise ValueError(f"more_artists is {record.more_artists!r}")
     place = Path(record.file)
     inside = not place.is_absolute() and ".." not in place.parts and "\0" not in record.file
     if not inside or not 1 <= record.chunks <= record.samples <= LONGEST or record.split not in SPLITS:
@@ -137,21 +150,45 @@ def elements(record: Record, k: int) -> list[str]:
     return [record.title, *known, f"{k} of {record.chunks}"]
 
 
-def caption(record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP) -> str:
+def fitted(parts: list[str], fits: Fits | None) -> list[str]:
+    """The elements without those that make the text too long for the encoder: the longest go first, whole.
+
+    The last of `parts`, the segment tag in a prompt, goes last. `fits`: whether a text is short enough, None where any
+    is.
+    """
+    kept = list(parts)
+    while fits is not None and kept and not fits(", ".join(kept)):
+        kept.remove(max(kept[:-1] or kept, key=len))
+    return kept
+
+
+def caption(
+    record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP, fits: Fits | None = None
+) -> str:
     """A training caption: elements shuffled, each dropped with 0.1, joined by spaces or commas, half each.
 
-    `title_drop` is the title's own chance to be left out, elsewhere the same 0.1.
+    `title_drop` is the title's own chance to be left out, elsewhere the same 0.1. `fits` as in `fitted`. Empty where
+    every element is dropped.
     """
     parts = elements(record, k)
     order = rng.permutation(len(parts))
     kept = rng.random(len(parts)) >= np.where(order == 0, title_drop, DROP)
     joint = " " if rng.random() < 0.5 else ", "
-    return joint.join(parts[i] for i, keep in zip(order, kept, strict=True) if keep)
+    chosen = [int(i) for i, keep in zip(order, kept, strict=True) if keep]
+    short = fitted([parts[i] for i in sorted(chosen)], fits)
+    return joint.join(parts[i] for i in chosen if parts[i] in short)
 
 
-def prompt(record: Record, k: int) -> str:
+def training_caption(
+    record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP, fits: Fits | None = None
+) -> str:
+    """`caption`; where its drops leave nothing, the segment tag, because a text encoder takes no empty text."""
+    return caption(record, k, rng, title_drop, fits) or f"{k} of {record.chunks}"
+
+
+def prompt(record: Record, k: int, fits: Fits | None = None) -> str:
     """The caption that evaluation asks for: every element, in the fixed order of `elements`, joined by commas."""
-    return ", ".join(elements(record, k))
+    return ", ".join(fitted(elements(record, k), fits))
 
 
 def load_crop(record: Record, start: int, length: int, root: Path) -> Sound:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mousai.data.records import SPLITS, Record, Sound, checked
+from mousai.data.records import SPLITS, Record, Sound, as_fields, checked
 from mousai.data.sound import SAMPLE_RATE
 from mousai.files import sha256, write_text
 
@@ -234,7 +234,7 @@ def located(ends: np.ndarray, i: int) -> tuple[int, int]:
 
 def describe(record: Record, k: int) -> bytes:
     """JSON of chunk k of a record."""
-    return json.dumps({**vars(record), "k": k}).encode()
+    return json.dumps({**as_fields(record), "k": k}).encode()
 
 
 def described(text: bytes, samples: int | None = None) -> tuple[Record, int]:

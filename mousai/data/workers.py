@@ -18,7 +18,11 @@ class Workers:
     """`jobs` processes, or for a single job this very one, which starts and stops at once."""
 
     def __init__(self, jobs: int):
-        self.jobs, self.pool = jobs, new_pool(jobs) if jobs > 1 else None
+        """Raises ValueError where processes cannot start."""
+        self.jobs = jobs
+        self.pool = new_pool(jobs) if jobs > 1 else None
+        if self.pool is not None:
+            check_start(self.pool)
 
     def __enter__(self) -> "Workers":
         return self
@@ -72,11 +76,20 @@ class Workers:
 
 
 def new_pool(jobs: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(jobs, get_context("spawn"), deaf)
+    return ProcessPoolExecutor(jobs, get_context("spawn"), ignore_interrupt)
 
 
-def deaf() -> None:
-    """Ctrl-C is the parent's business: it stops the others."""
+def check_start(pool: ProcessPoolExecutor) -> None:
+    """Raises ValueError where the processes of a pool die at once: each runs the script that started them anew."""
+    try:
+        pool.submit(int).result()
+    except BrokenProcessPool:
+        guard = 'put what starts it below `if __name__ == "__main__":`'
+        raise ValueError(f"no process could start, as each runs your script anew: {guard}, or use one job") from None
+
+
+def ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent, which stops the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

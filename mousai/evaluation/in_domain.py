@@ -24,7 +24,8 @@ from mousai.checkpoint import load_weights, save_tensors, save_weights
 from mousai.config import TextConfig, TrainConfig
 from mousai.data.clips import Chunks
 from mousai.data.dataset import Workspace
-from mousai.data.records import Record
+from mousai.data.lengths import fits_encoder
+from mousai.data.records import Fits, Record, training_caption
 from mousai.data.shards import Shards
 from mousai.evaluation.samples import ClipSet
 from mousai.files import sha256
@@ -35,7 +36,6 @@ from mousai.small.stages import weights_path
 from mousai.spectrogram import log_mel
 from mousai.text import load_text_encoder
 from mousai.training.loop import fit
-from mousai.training.setup import training_caption
 
 NAME = "in_domain"  # of its file of weights
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
@@ -183,7 +183,8 @@ class Pairs:
         path = work.runs / "in_domain" / f"{work.data.key}-{profile.seed}-mels.safetensors"
         self.mels = cached_log_mels(chunks, picks, path)
         self.frames = min(self.mels.shape[-1], log_mels(torch.zeros(1, 2, WINDOW)).shape[-1])
-        texts = [self.texts(record, k, rng, profile.tcld.title_drop) for record, k in items]
+        fits = fits_encoder(TEXT)
+        texts = [self.texts(record, k, rng, profile.tcld.title_drop, fits) for record, k in items]
         known = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
         self.states = text_states(encoder, list(known))
         self.text_ids = np.array([[known[text] for text in row] for row in texts])
@@ -191,10 +192,11 @@ class Pairs:
         self.seed = profile.seed
 
     @staticmethod
-    def texts(record: Record, k: int, rng: np.random.Generator, title_drop: float) -> list[str]:
-        """Captions drawn as in training, then the genre, then genre and segment."""
-        captions = [training_caption(record, k, rng, title_drop) for _ in range(CAPTIONS)]
-        return [*captions, record.genre, f"{record.genre}, {k} of {record.chunks}"]
+    def texts(record: Record, k: int, rng: np.random.Generator, title_drop: float, fits: Fits) -> list[str]:
+        """Captions drawn as in training, then the genre (else the title), then the same and the segment."""
+        captions = [training_caption(record, k, rng, title_drop, fits) for _ in range(CAPTIONS)]
+        kind = record.genre or record.title
+        return [*captions, kind, f"{kind}, {k} of {record.chunks}"]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, step])

@@ -26,7 +26,7 @@ def held_out_pieces(work: Workspace) -> list[Record]:
 
 def chunk_set(work: Workspace, items: Sequence[tuple[Record, int]]) -> ClipSet:
     """Those chunks (record, k), each with its own prompt; read from the data set."""
-    prompts = [as_prompt(record, k) for record, k in items]
+    prompts = [as_prompt(work, record, k) for record, k in items]
 
     def load(i: int) -> Tensor:
         record, k = items[i]

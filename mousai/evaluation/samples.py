@@ -71,9 +71,9 @@ class ClipSet:
         return replace(self, prompts=self.prompts[:n])
 
 
-def as_prompt(record: Record, k: int) -> Prompt:
-    """The prompt of chunk k of a record."""
-    return Prompt(record.genre, k, record.title, prompt(record, k))
+def as_prompt(work: Workspace, record: Record, k: int) -> Prompt:
+    """The prompt of chunk k of a record, short enough for the text encoder."""
+    return Prompt(record.genre, k, record.title, prompt(record, k, work.fits))
 
 
 def held_out(work: Workspace) -> Sequence[Record]:
@@ -100,7 +100,7 @@ def evaluation_prompts(work: Workspace, per_genre: int | None = None) -> list[Pr
         for i in range(count):
             turn, tune = divmod(i, len(own))
             k = (2 * g + tune + turn) % own[tune].chunks + 1
-            prompts.append(as_prompt(own[tune], k))
+            prompts.append(as_prompt(work, own[tune], k))
     return prompts
 
 

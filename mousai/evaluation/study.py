@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 
 from mousai.config import EncoderConfig, Profile
-from mousai.small.config import SmallDMAEConfig
-from mousai.small.dmae import SmallDMAE
 from mousai.evaluation.structure import level_db, side_over_mid
 from mousai.shapes import Wave
+from mousai.small.config import SmallDMAEConfig
+from mousai.small.dmae import SmallDMAE
 from mousai.small.profiles import CPU
 from mousai.spectrogram import log_mel_l1
 from mousai.training.setup import shortened

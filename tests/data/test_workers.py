@@ -1,6 +1,8 @@
 """Shared work: in order, and a process that dies is an error or a stand-in, never a wait without end."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,11 @@ def test_items_are_taken_as_they_are_needed():
         results = pool.each(squared, many())
         next(results)
         assert len(taken) < 100
+
+
+@pytest.mark.system
+def test_a_script_without_a_main_guard_is_told_of_it(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from mousai.data.workers import Workers\nwith Workers(2) as pool:\n    print(pool.jobs)\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 1 and 'put what starts it below `if __name__ == "__main__":`' in done.stderr

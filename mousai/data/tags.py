@@ -1,0 +1,115 @@
+"""The tags of a sound file, whatever its container: one set of names, first values first.
+
+ID3 (MP3, WAV, AIFF), MP4, Vorbis comments (FLAC, Ogg, Opus), ASF (WMA) and APE are read by mutagen; LIST/INFO of WAV
+and other chunks by libsndfile; what neither reads, such as Matroska, by FFmpeg.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+LONGEST = 200  # letters
+ALBUM_ARTIST = ("albumartist", "album artist", "album_artist", "tpe2", "aart", "wm/albumartist")
+NAMES = {
+    "title": ("title", "tit2", "©nam", "tracktitle", "name"),
+    "artist": ("artist", "artists", "tpe1", "©art", "author", "performer", *ALBUM_ARTIST),
+    "album": ("album", "talb", "©alb", "wm/albumtitle", "albumtitle"),
+    "genre": ("genre", "tcon", "©gen", "wm/genre", "style"),
+    "date": ("date", "tdrc", "year", "tyer", "©day", "wm/year", "originaldate", "tdor", "tory", "tdrl"),
+    "licence": ("license", "licence", "licenseurl", "wcop", "copyright", "tcop", "cprt", "©cpy", "rights"),
+}  # our name -> theirs in lower case, the best first
+
+
+def read_tags(file: Path) -> dict[str, list[str]]:
+    """Our name -> its values, cleaned, none twice; names without a value are left out. Damaged tags are no tags."""
+    found: dict[str, list[str]] = {}
+    for source in (by_mutagen, by_libsndfile, by_ffmpeg):
+        try:
+            for name, values in source(file).items():
+                found.setdefault(name, values)
+        except Exception:  # parsers of strangers' files raise nearly anything
+            continue
+        if ours_of(found):
+            break
+    return ours_of(found)
+
+
+def ours_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Our name -> values, from their names in lower case."""
+    best = {ours: next((found[name] for name in theirs if name in found), []) for ours, theirs in NAMES.items()}
+    return {ours: texts for ours, texts in best.items() if texts}
+
+
+def by_mutagen(file: Path) -> dict[str, list[str]]:
+    """Their name in lower case -> values."""
+    import mutagen
+
+    with file.open("rb") as opened:
+        tags = mutagen.File(opened)  # type: ignore[reportPrivateImportUsage]
+    found: dict[str, list[str]] = {}
+    for key, value in (tags or {}).items():  # type: ignore[union-attr]
+        name = str(key).lower()
+        if name.startswith(("txxx:", "----:")):  # ID3 and MP4: names of the user's own
+            name = name.rsplit(":", 1)[-1]
+        texts = cleaned(texts_of(value))
+        if texts:
+            found[name] = list(dict.fromkeys([*found.get(name, []), *texts]))
+    return found
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """The texts of a value of any container: ID3 frames, lists, bytes, ASF and APE values."""
+    if isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif isinstance(value, str):
+        yield from value.split("\0")  # several values of APE and of some ID3
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from texts_of(one)
+    elif hasattr(value, "genres"):  # ID3's numbers by their names
+        yield from value.genres
+    elif hasattr(value, "text"):
+        yield from texts_of(value.text)
+    elif hasattr(value, "url"):
+        yield value.url
+    elif hasattr(value, "value"):
+        yield from texts_of(value.value)
+    else:
+        yield str(value)
+
+
+def by_libsndfile(file: Path) -> dict[str, list[str]]:
+    """What libsndfile knows of a file whose beginning it knows; it takes all others for MP3."""
+    from mousai.data.decoded import KNOWN
+
+    with file.open("rb") as opened:
+        if opened.read(4) not in KNOWN:
+            return {}
+    with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]
+        return {name: texts for name, text in sound.copy_metadata().items() if (texts := cleaned([text]))}
+
+
+def by_ffmpeg(file: Path) -> dict[str, list[str]]:
+    """What FFmpeg finds in the container, then in its first stream of sound."""
+    import av
+
+    with file.open("rb") as opened, av.open(opened, "r", options={"protocol_whitelist": "none"}) as container:
+        streams = [dict(stream.metadata) for stream in container.streams.audio[:1]]
+        found = {**(streams[0] if streams else {}), **dict(container.metadata)}
+    return {name.lower(): texts for name, text in found.items() if (texts := cleaned(text.split(";")))}
+
+
+def cleaned(texts: Iterator[str] | list[str]) -> list[str]:
+    """Those with a letter, cleaned, each once, in their order."""
+    return list(dict.fromkeys(text for text in map(clean, texts) if text))
+
+
+def clean(text: str) -> str:
+    """One line of at most `LONGEST` printable letters, composed (NFC), so that equal texts are equal."""
+    composed = unicodedata.normalize("NFC", text)
+    printable = "".join(letter if letter.isprintable() else " " for letter in composed)
+    return " ".join(printable.split())[:LONGEST]
