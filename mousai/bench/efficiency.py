@@ -198,23 +198,30 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
-    """The row of Table 3: medians, quartiles, and both ratios by name.
+    """The row of Table 3: medians, quartiles, and both ratios by name."""
+    kept = ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")
+    return {
+        "system": system,
+        **times(quartiles([run["seconds"] for run in runs]), runs[0]["audio_seconds"]),
+        "memory_gb": quartiles([run["memory_gb"] for run in runs])[1],
+        "n": len(runs),
+        **{key: runs[0][key] for key in kept},
+    }
+
+
+def times(seconds: Sequence[float], audio_seconds: float) -> dict:
+    """Quartiles of seconds spent for so much music, as Table 3 has them.
 
     time_per_audio is the paper's column, seconds of work a second of music, known as the real-time factor (RTF, lower
     is better); inverse_rtf is its inverse.
     """
-    first, median, third = quartiles([run["seconds"] for run in runs])
-    audio = runs[0]["audio_seconds"]
+    first, median, third = seconds
     return {
-        "system": system,
         "seconds": median,
         "seconds_quartiles": [first, third],
-        "memory_gb": quartiles([run["memory_gb"] for run in runs])[1],
-        "time_per_audio": median / audio,
-        "inverse_rtf": audio / median,
-        "audio_seconds": audio,
-        "n": len(runs),
-        **{key: runs[0][key] for key in ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")},
+        "time_per_audio": median / audio_seconds,
+        "inverse_rtf": audio_seconds / median,
+        "audio_seconds": audio_seconds,
     }
 
 
@@ -239,16 +246,11 @@ def per_call_row(
     memory_gb: float,
 ) -> dict:
     """A row of Table 3 that is computed: each network's evaluations times the quartiles of one's seconds, added."""
-    first, median, third = (sum(calls[name] * timed[name][i] for name in calls) for i in range(3))
     return {
         "system": system,
         "how": f"{what}; per call x calls, {TIMED} calls timed after one",
-        "seconds": median,
-        "seconds_quartiles": [first, third],
+        **times([sum(calls[name] * timed[name][i] for name in calls) for i in range(3)], audio_seconds),
         "memory_gb": memory_gb,
-        "time_per_audio": median / audio_seconds,
-        "inverse_rtf": audio_seconds / median,
-        "audio_seconds": audio_seconds,
         "n": TIMED,
         "calls": calls,
         "seconds_per_call": {name: timed[name][1] for name in calls},

@@ -37,7 +37,7 @@ ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-ENVIRONMENT.filters |= {"table": table, "link": link}
+ENVIRONMENT.filters.update({"table": table, "link": link})
 
 
 def render(template: str, **values: Any) -> str:
