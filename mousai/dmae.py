@@ -121,7 +121,7 @@ class DMAE(nn.Module):
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
         return ddim(lambda x, sigma: self.net(x, sigma, z), eps, steps)[..., :length]
 
-    def padded(self, z: Latent, length: int | None) -> tuple[Latent, int]:
+    def padded(self, z: Latent, length: int | None) -> tuple[Float[Tensor, "batch latent_channels _"], int]:
         """z with zeros up to a length that the U-Net takes, and how many samples of its sound to keep."""
         stride, n = self.config.latent_stride, z.shape[-1]
         length = n * stride if length is None else length

@@ -36,7 +36,7 @@ from mousai.config import (  # noqa: E402
     Profile,
     UNetConfig,
 )
-from mousai.data.embedded import data_dir  # noqa: E402
+from mousai.data.embedded import embedded_root  # noqa: E402
 from mousai.data.records import Record, write_manifest  # noqa: E402
 from mousai.data.sound import write_flac  # noqa: E402
 from mousai.small.profiles import SMOKE  # noqa: E402
@@ -136,7 +136,6 @@ def tiny() -> Profile:
         SMOKE.dmae,
         crop=2**14,
         encoder_pretrain_steps=2,
-        precision="float32",
         polish=0,
         unet=replace(SMOKE.dmae.unet, channels=(16,) * 4, features=32),
     )
@@ -148,14 +147,14 @@ def tiny() -> Profile:
         data=DataConfig(pieces=4, piece_samples=2**17),
         dmae=dmae,
         tcld=replace(SMOKE.tcld, crop=2**15, unet=unet),
-        sampling=replace(SMOKE.sampling, tcld_steps=2, dmae_steps=2),
+        sampling=replace(SMOKE.sampling, tcld_steps=2, dmae_steps=2, dmae_precision="float32"),
     )
 
 
 @pytest.fixture
 def tiny_data(tiny, home) -> Path:
     """The tiny profile's data set, made up: four pieces of quiet noise with captions, no arranger."""
-    root, rng = data_dir(tiny), np.random.default_rng(0)
+    root, rng = embedded_root(tiny, home), np.random.default_rng(0)
     (root / "audio").mkdir(parents=True)
     records = [write_piece(tiny, root, i, rng) for i in range(tiny.data.pieces)]
     write_manifest(records, root / "manifest.jsonl")

@@ -11,7 +11,6 @@ from torch.testing import assert_close
 
 from mousai.attention import Attention, attention_written_out, word_mask
 from mousai.evaluation.attention import attention_weights, depth_of
-from mousai.inference.acceleration import FEW_PAIRS, attend
 from mousai.unet import UNet
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -34,18 +33,6 @@ def test_attention_written_out_is_attention_never_written_out(generator, masked)
     q, k, v = (torch.randn(3, 2, length, 4, generator=generator) for length in (5, 7, 7))
     mask = torch.arange(7) < torch.tensor([1, 4, 7])[:, None, None, None] if masked else None
     assert_close(attention_written_out(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, mask), **CLOSE)
-
-
-@pytest.mark.parametrize("many", [False, True])
-def test_only_where_nothing_is_learnt_few_pairs_in_bfloat16_are_written_out(generator, monkeypatch, many):
-    written = []
-    monkeypatch.setattr("mousai.attention.attention_written_out", lambda *asked: written.append(asked) or asked[0])
-    q = torch.randn(1, 1, FEW_PAIRS // 8 + many, 4, generator=generator)
-    k = torch.randn(1, 1, 8, 4, generator=generator)
-    for kind, learns in ((torch.float32, False), (torch.bfloat16, True), (torch.bfloat16, False)):
-        with torch.set_grad_enabled(learns):
-            attend(q.to(kind), k.to(kind), k.to(kind))
-        assert bool(written) == (kind == torch.bfloat16 and not learns and not many)
 
 
 def test_a_position_that_is_masked_has_no_weight(generator):

@@ -1,14 +1,21 @@
 """The rotation between signal and noise, DDIM on a case with an exact answer, guidance."""
 
-from functools import partial
 from math import cos, pi, prod, sin
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.diffusion import add_noise, alpha_beta, diffusion_loss, guidance, noise_levels, predict_x0_eps, v_target
-from mousai.inference.samplers import SAMPLERS, NoisyDDIM, get_sampler, rescaled, sample, v_towards
+from mousai.diffusion import (
+    add_noise,
+    alpha_beta,
+    ddim,
+    diffusion_loss,
+    guidance,
+    noise_levels,
+    predict_x0_eps,
+    v_target,
+)
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -85,25 +92,23 @@ def test_a_start_that_is_no_level_is_refused_by_number(start):
         noise_levels(4, start)
 
 
-def test_towards_the_signal_itself_is_the_velocity(draws):
-    x_0, eps, sigma = (draw[1:] for draw in draws)  # without level 0
-    assert_close(v_towards(x_0, add_noise(x_0, eps, sigma), sigma), v_target(x_0, eps, sigma), **EXACT)
-
-
-def test_towards_another_signal_the_next_estimate_is_that(draws):
-    x_0, x, sigma = (draw[1:] for draw in draws)
-    assert_close(predict_x0_eps(x, v_towards(x_0, x, sigma), sigma)[0], x_0, **EXACT)
-
-
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_a_net_that_knows_the_answer_is_right_after_any_number_of_steps(draws, steps):
     x_0, eps, _ = draws
-    assert_close(sample(lambda x, sigma: v_target(x_0, eps, sigma), eps, steps), x_0, **EXACT)
+    assert_close(ddim(lambda x, sigma: v_target(x_0, eps, sigma), eps, steps), x_0, **EXACT)
+
+
+def test_ddim_can_begin_on_the_way(draws):
+    x_0, eps, _ = draws
+    x, seen = add_noise(x_0, eps, torch.full((7,), 0.3, dtype=torch.float64)), []
+    found = ddim(lambda x, s: seen.append(s[0].item()) or v_target(x_0, eps, s), x, 3, start=0.3)
+    assert_close(found, x_0, atol=1e-7, rtol=0)  # the level is a float32
+    assert_close([round(s, 6) for s in seen], [0.3, 0.2, 0.1])
 
 
 def test_the_net_is_called_once_a_step_at_every_level_but_the_last():
     seen = []
-    sample(lambda x, sigma: seen.append(sigma) or torch.zeros_like(x), torch.zeros(2, 1, 1), 4)
+    ddim(lambda x, sigma: seen.append(sigma) or torch.zeros_like(x), torch.zeros(2, 1, 1), 4)
     assert_close(torch.stack(seen), noise_levels(4)[:-1, None].expand(4, 2))
 
 
@@ -121,7 +126,7 @@ def gaussian_net(scale: float):
 def test_ddim_on_gaussian_data_falls_short_by_the_known_amount(steps, published):
     """Data of scale 0.5: the exact flow ends at 0.5, N steps at what is known."""
     eps = torch.ones(1, 1, 1, dtype=torch.float64)
-    assert_close(sample(gaussian_net(0.5), eps, steps).item(), published, atol=5e-4, rtol=0)
+    assert_close(ddim(gaussian_net(0.5), eps, steps).item(), published, atol=5e-4, rtol=0)
 
 
 def test_ddim_on_gaussian_data_is_the_closed_product():
@@ -133,7 +138,7 @@ def test_ddim_on_gaussian_data_is_the_closed_product():
         c = alpha * beta * (1 - scale**2) / (alpha**2 * scale**2 + beta**2)
         factors.append(cos(d) - sin(d) * c)
     eps = torch.ones(1, 1, 1, dtype=torch.float64)
-    assert_close(sample(gaussian_net(scale), eps, steps).item(), prod(factors), atol=1e-6, rtol=0)
+    assert_close(ddim(gaussian_net(scale), eps, steps).item(), prod(factors), atol=1e-6, rtol=0)
 
 
 def test_guidance_zero_is_unconditional_one_conditional_and_three_goes_on_in_line(draws):
@@ -141,67 +146,3 @@ def test_guidance_zero_is_unconditional_one_conditional_and_three_goes_on_in_lin
     assert_close(guidance(uncond, cond, 0.0), uncond, **EXACT)
     assert_close(guidance(uncond, cond, 1.0), cond, **EXACT)
     assert_close(guidance(uncond, cond, 3.0), 3 * cond - 2 * uncond, **EXACT)
-
-
-def test_rescaling_gives_each_item_back_the_spread_it_has_with_the_text(draws):
-    uncond, cond, _ = draws
-    v_hat = guidance(uncond, cond, 5.0)
-    assert_close(rescaled(v_hat, cond, 0.0), v_hat, **EXACT)
-    assert_close(rescaled(v_hat, cond, 1.0).std(dim=(1, 2)), cond.std(dim=(1, 2)), **EXACT)
-    half = (v_hat.std(dim=(1, 2)) + cond.std(dim=(1, 2))) / 2
-    assert_close(rescaled(v_hat, cond, 0.5).std(dim=(1, 2)), half, **EXACT)
-
-
-EPS = torch.ones(1, 1, 1, dtype=torch.float64)
-
-
-def error(sampler, steps: int) -> float:
-    return abs(sample(gaussian_net(0.5), EPS, steps, sampler=sampler).item() - 0.5)
-
-
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("multistep", 2), ("heun", 2)])
-def test_each_sampler_has_its_order(name, order):
-    """Twice the steps divide the error by 2 or by 4, on data whose exact flow is known."""
-    coarse, fine = (error(SAMPLERS[name], steps) for steps in (100, 200))
-    assert_close(coarse / fine, 2.0**order, rtol=0.05, atol=0)
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_is_right_where_the_net_knows_the_answer(draws, name):
-    x_0, eps, _ = draws
-    for steps in (1, 2, 5):
-        net = lambda x, s: v_target(x_0, eps, s)  # noqa: E731
-        assert_close(sample(net, eps, steps, sampler=SAMPLERS[name]), x_0, **EXACT)
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_can_begin_on_the_way(draws, name):
-    x_0, eps, _ = draws
-    x, net = add_noise(x_0, eps, torch.full((7,), 0.3, dtype=torch.float64)), lambda x, s: v_target(x_0, eps, s)
-    seen, sampler = [], partial(SAMPLERS[name], start=0.3)
-    found = sample(lambda x, s: seen.append(s[0].item()) or net(x, s), x, 3, sampler=sampler)
-    assert_close(found, x_0, atol=1e-7, rtol=0)  # the level is a float32
-    assert_close(sorted({round(s, 6) for s in seen}), [0.1, 0.2, 0.3])
-
-
-@pytest.mark.parametrize(("name", "calls"), [("ddim", 6), ("multistep", 6), ("heun", 11)])
-def test_samplers_call_the_net_as_often_as_they_say_and_in_one_step_are_ddim(name, calls):
-    seen = []
-    sample(lambda x, s: seen.append(s) or x, torch.zeros(1, 1, 1), 6, sampler=SAMPLERS[name])
-    assert len(seen) == calls
-    once = sample(gaussian_net(0.5), EPS, 1, sampler=SAMPLERS[name])
-    assert_close(once, sample(gaussian_net(0.5), EPS, 1))
-
-
-def test_ddim_with_noise_is_ddim_at_eta_0_and_keeps_the_distribution_at_eta_1():
-    eps = torch.randn(20_000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    still, moved = (NoisyDDIM(eta, torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
-    assert_close(sample(gaussian_net(0.5), eps, 7, sampler=still), sample(gaussian_net(0.5), eps, 7), **EXACT)
-    x_0 = sample(gaussian_net(0.5), eps, 200, sampler=moved)
-    assert abs(x_0.std().item() - 0.5) < 0.01
-    assert abs(torch.corrcoef(torch.stack([x_0.flatten(), eps.flatten()]))[0, 1].item()) < 0.1
-
-
-def test_an_unknown_sampler_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown sampler 'euler': choose one of ddim, multistep, heun"):
-        get_sampler("euler")

@@ -124,7 +124,9 @@ def test_a_fresh_process_that_fails_says_why():
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, where a child starts with its parent's peak")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs Linux, where a child starts with its parent's peak"
+)
 def test_a_fresh_process_measures_its_own_memory_and_not_its_parents():
     held = bytearray(2 * 10**9)
     run = fresh_steps("tcld", "smoke")

@@ -6,7 +6,6 @@ alpha and beta of loss and sampler, are float32 whatever the net is. Each costs 
 """
 
 import copy
-from dataclasses import replace
 from itertools import product
 from math import log2
 
@@ -19,12 +18,13 @@ from helpers.authors import at_depth, dmae_pair, made_exact, random_unet, tcld_p
 from torch.testing import assert_close
 
 from mousai.bench.authors import authors_dmae, authors_encoder, authors_tcld
-from mousai.config import A100, DMAEConfig, TCLDConfig, TextConfig
-from mousai.diffusion import diffusion_loss
+from mousai.config import A100, TCLDConfig, TextConfig
+from mousai.diffusion import ddim, diffusion_loss
 from mousai.dmae import DMAE
-from mousai.inference.samplers import sample
 from mousai.interop.authors import dmae_from_authors, dmae_to_authors, tcld_from_authors, tcld_to_authors
+from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetConfig
 from mousai.small.profiles import SMOKE
+from mousai.small.stages import new_dmae
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
 
@@ -101,7 +101,7 @@ def test_ddim_through_the_dmae_is_theirs(seed, close):
     theirs, ours, eps = dmae_pair(seed)
     z = theirs.encode(eps)
     expected = theirs.sample(eps, num_steps=steps(seed), channels=at_depth(ours.config.unet.inject_depth, z))
-    assert_close(sample(lambda x, sigma: ours.net(x, sigma, z), eps, steps(seed)), expected, **close)
+    assert_close(ddim(lambda x, sigma: ours.net(x, sigma, z), eps, steps(seed)), expected, **close)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -260,24 +260,16 @@ def test_a_missing_and_an_unexpected_tensor_are_named():
         dmae_from_authors(state, ours.config)
 
 
-DEPARTING_ENCODER = ("log_floor", "norm_before_tanh", "pca_start")
-
-
-def departs(config: DMAEConfig, name: str) -> bool:
-    """Whether the field of stage 1 or its encoder is other than the paper's."""
-    ours, papers = (c.encoder if name in DEPARTING_ENCODER else c for c in (config, A100.dmae))
-    return getattr(ours, name) != getattr(papers, name)
-
-
 def test_a_profile_that_departs_from_the_paper_is_refused_by_name():
-    beside = {"wave_scale": 2.0, "preemphasis": 0.9, "readout_weight": 0.5, "envelope_bands": 128}
-    beside["polish"] = 2
-    encoder = replace(A100.dmae.encoder, log_floor=1e-3, norm_before_tanh=True, pca_start=True)
-    unet = replace(A100.dmae.unet, inject_everywhere=True)
-    for config in (replace(A100.dmae, encoder=encoder, unet=unet, **beside), SMOKE.dmae):
-        departing = [name for name in (*DEPARTING_ENCODER, *beside) if departs(config, name)]
-        with pytest.raises(ValueError, match=f"has no {', '.join(departing)}, inject_everywhere other"):
-            dmae_to_authors({}, config)
+    beside = {"wave_scale": 2.0, "preemphasis": 0.9, "readout_weight": 0.5, "envelope_bands": 128, "polish": 2}
+    encoder = SmallEncoderConfig(log_floor=1e-3, norm_before_tanh=True, pca_start=True)
+    unet = SmallUNetConfig(**{**vars(A100.dmae.unet), "inject_everywhere": True})
+    names = ["log_floor", "norm_before_tanh", "pca_start", *beside]
+    with pytest.raises(ValueError, match=f"has no {', '.join(names)}, inject_everywhere other"):
+        dmae_to_authors({}, SmallDMAEConfig(unet, encoder, **beside))
+    names.remove("norm_before_tanh")
+    with pytest.raises(ValueError, match=f"has no {', '.join(names)}, inject_everywhere other"):
+        dmae_to_authors({}, SMOKE.dmae)
     _, ours, *_ = tcld_pair(0)
     with pytest.raises(ValueError, match="latent_std"):
         tcld_to_authors(ours.state_dict() | {"latent_std": torch.tensor(0.5)}, ours.config)
@@ -317,7 +309,7 @@ def test_silence_in_logarithms_is_nan_in_theirs_and_finite_in_ours(paper_dmae, t
     assert authors_encoder(paper_dmae, use_log=True)(silence).isnan().all()
     assert authors_encoder(paper_dmae)(silence).isfinite().all()
     for config in (paper_dmae, tiny.dmae):
-        assert DMAE(config).encode(silence).isfinite().all()
+        assert new_dmae(config).encode(silence).isfinite().all()
 
 
 @torch.no_grad()

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from mousai.config import A100, GENRES
+from mousai.config import A100, GENRES, DMAEConfig, EncoderConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.inference.precision import choose_device
+from mousai.small.config import SmallEncoderConfig, pretrain_steps
 from mousai.small.dmae import READ_FLOOR
 from mousai.small.profiles import PROFILES, get_profile
 from mousai.small.stages import new_dmae, new_tcld
@@ -42,7 +43,8 @@ def test_both_stages_speak_of_the_same_latent_and_text(profile):
     assert latent == profile.dmae.unet.inject_channels == profile.tcld.unet.in_channels
     assert profile.tcld.text.features == profile.tcld.unet.embedding_features
     assert profile.dmae.encoder.in_channels == 2 * (profile.dmae.n_fft // 2 + 1)
-    inside = 2 * profile.dmae.envelope_bands if profile.dmae.envelope_bands else profile.dmae.patch_channels
+    bands = getattr(profile.dmae, "envelope_bands", None)
+    inside = 2 * bands if bands else profile.dmae.patch_channels
     assert inside == profile.dmae.unet.in_channels
 
 
@@ -54,21 +56,17 @@ def test_the_latent_is_64_times_smaller_than_the_waveform(profile):
 def test_the_latent_meets_the_unet_where_it_is_injected():
     for profile in PROFILES.values():
         unet = profile.dmae.unet
-        stride = profile.dmae.envelope_bands or profile.dmae.patch
+        stride = getattr(profile.dmae, "envelope_bands", None) or profile.dmae.patch
         for factor in unet.factors[: unet.inject_depth + 1]:
             stride *= factor
         assert stride == profile.dmae.latent_stride
 
 
 def test_a100_departs_from_the_paper_nowhere():
-    dmae, encoder = A100.dmae, A100.dmae.encoder
-    assert (dmae.wave_scale, dmae.preemphasis, dmae.readout_weight, dmae.noisy_share) == (1.0, 0.0, 0.0, 0.0)
-    assert (dmae.encoder_pretrain_steps, dmae.dct_start, dmae.envelope_bands, dmae.unet.skip_start) == (0, False, None, None)
-    assert (encoder.log_floor, encoder.norm_before_tanh, encoder.pca_start) == (None, False, False)
-    assert (dmae.freeze_encoder, dmae.polish) == (False, 0)
-    assert (dmae.phase_share, dmae.magnitude_contrast) == (0.0, 1.0)
-    assert not dmae.unet.inject_everywhere
-    assert (A100.tcld.unet.skip_start, A100.tcld.text.paper_exact) == (None, True)
+    kinds = [type(part) for part in (A100.dmae, A100.dmae.encoder, A100.dmae.unet, A100.tcld.unet)]
+    assert kinds == [DMAEConfig, EncoderConfig, UNetConfig, UNetConfig]
+    assert A100.tcld.text.paper_exact
+    assert (A100.sampling.tcld_precision, A100.sampling.dmae_precision) == ("float32", "float32")
     for train in (A100.dmae_train, A100.tcld_train):
         assert (train.warmup, train.decay, train.schedule_restart, train.encoder_lr_scale) == (0, False, 0, 1.0)
         assert (train.max_grad_norm, train.accumulate, train.precision) == (0.0, 1, "float32")
@@ -77,13 +75,14 @@ def test_a100_departs_from_the_paper_nowhere():
 
 def test_a_schedule_that_starts_anew_does_so_where_the_warm_start_ends():
     for profile in PROFILES.values():
-        assert profile.dmae_train.schedule_restart in (0, profile.dmae.encoder_pretrain_steps)
+        assert profile.dmae_train.schedule_restart in (0, pretrain_steps(profile.dmae))
 
 
 def test_what_begins_as_pca_reads_log_magnitudes_with_the_readers_floor():
     """Else encoder and reader are no inverse pair."""
     for profile in PROFILES.values():
-        assert not profile.dmae.encoder.pca_start or profile.dmae.encoder.log_floor == READ_FLOOR
+        encoder = profile.dmae.encoder
+        assert not isinstance(encoder, SmallEncoderConfig) or (encoder.pca_start and encoder.log_floor == READ_FLOOR)
 
 
 def test_the_papers_857_million_are_both_stages_and_the_text_encoder():

@@ -7,13 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mousai.config import A100
 from mousai.diffusion import add_noise, alpha_beta, v_target
-from mousai.dmae import DMAE
-from mousai.small.dmae import new_reader
+from mousai.small.dmae import SmallDMAE, new_reader
 from mousai.small.encoder import log_magnitude
 from mousai.small.preconditioning import FLOOR, Envelope, Reader, lapped_basis, unfolded
-from mousai.small.stages import new_dmae
 from mousai.spectrogram import magnitude
 
 BANDS = 16
@@ -93,15 +90,15 @@ def test_the_trunk_hears_the_neighbours_too(reader):
     assert (reader(z)[0] - reader(other)[0])[..., 10].abs().max() > 1e-6
 
 
-def test_without_bands_the_reader_has_no_envelope_to_tell(paper_dmae):
-    reader = new_reader(replace(paper_dmae, readout_weight=0.5))
+def test_without_bands_the_reader_has_no_envelope_to_tell(plain):
+    reader = new_reader(replace(plain, readout_weight=0.5))
     assert reader.to_envelope is None
     log_g, log_m = reader(torch.randn(2, 8, 3))
     assert log_g.shape[1] == 0 and log_m.shape == (2, 128, 12)
 
 
 def test_with_bands_the_readers_frames_are_the_transforms_and_the_magnitudes(tiny, generator):
-    model, w = new_dmae(tiny.dmae), torch.randn(1, 2, tiny.dmae.crop, generator=generator)
+    model, w = SmallDMAE(tiny.dmae), torch.randn(1, 2, tiny.dmae.crop, generator=generator)
     log_g, log_m = model.reader(model.encode(w))
     assert log_g.shape == model.envelope.analyse(w).shape
     assert log_m.shape == magnitude(w).shape == log_magnitude(magnitude(w), 1e-3).shape
@@ -187,11 +184,10 @@ def test_silence_is_finite(envelope):
     assert envelope.precondition(torch.zeros_like, x, sigma, log_g).isfinite().all()
 
 
-def test_stage_one_uses_it_only_where_the_profile_asks(paper_dmae, tiny, generator):
-    assert A100.dmae.envelope_bands is None
-    paper = DMAE(paper_dmae)
+def test_stage_one_uses_it_only_where_the_profile_asks(plain, tiny, generator):
+    paper = SmallDMAE(plain)
     assert paper.envelope is None and paper.reader is None and paper.front is not None
-    model = new_dmae(tiny.dmae)
+    model = SmallDMAE(tiny.dmae)
     assert model.front is None
     model(0.1 * torch.randn(2, 2, tiny.dmae.crop), generator).backward()
     for part in (model.reader, model.envelope, model.unet):
