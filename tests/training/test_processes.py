@@ -31,7 +31,7 @@ def launched(folder: Path, processes: int, *numbers: int) -> subprocess.Complete
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
-    return subprocess.run([*command, *words], env=kept, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*command, *words], env=kept, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
