@@ -410,7 +410,7 @@ MISTAKES = [
     Mistake("evaluation/in_domain.py", "the in-domain model trained in one direction only",
             "(to_text.mean() + to_audio.mean()) / 2", "to_text.mean()"),
     Mistake("bench/efficiency.py", "time per audio upside down",
-            "\"time_per_audio\": median / audio,", "\"time_per_audio\": audio / median,"),
+            '"time_per_audio": median / audio_seconds,', '"time_per_audio": audio_seconds / median,'),
     Mistake("evaluation/samples.py", "clips kept although the polish changed",
             "return hashes | after |", "return hashes |"),
     Mistake("evaluation/real.py", "the originals all from the first pieces",
