@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mousai.config import Profile
 from mousai.data.records import Record, Sound, as_fields, load_chunk, load_crop
 from mousai.data.shards import Epochs, Shards
 from mousai.shapes import Wave
@@ -87,18 +85,3 @@ class Chunks:
         for record in self.records:
             digest.update(json.dumps(as_fields(record)).encode())
         return digest.hexdigest()
-
-
-# Forwarders for callers that do not pass a data set yet; they go with the last of them.
-
-
-def open_crops(profile: Profile, split: str, batch: int) -> Callable[[int], Wave]:
-    from mousai.data.dataset import workspace
-
-    return workspace(profile, os.environ).data.crops(split, profile.dmae.crop, batch, profile.seed)
-
-
-def open_chunks(profile: Profile, split: str, pieces: int | None = None) -> Chunks | Shards:
-    from mousai.data.dataset import workspace
-
-    return workspace(profile, os.environ).data.chunks(split, pieces)

@@ -46,6 +46,15 @@ class DataSet:
         return tuple(sorted(genre for genre, _ in counts.most_common(MOST_GENRES)))
 
     @cached_property
+    def licence(self) -> str:
+        """The licences of the training pieces, the most frequent first, or "unknown"."""
+        if self.sharded:
+            return "unknown"
+        counts = Counter(record.licence or "unknown" for record in self.records("train"))
+        names = [name for name, _ in counts.most_common(6)]
+        return "; ".join(names[:5]) + ("; and others" if len(names) > 5 else "")
+
+    @cached_property
     def segments(self) -> int:
         """The n of "k of n" that most pieces have."""
         return Counter(record.chunks for record in self.records()).most_common(1)[0][0]

@@ -6,7 +6,6 @@ that an interrupted run goes on where it was; `manifest.jsonl` is written last.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from mousai.config import GENRES, DataConfig, Profile
 from mousai.data.arranger import arrange
 from mousai.data.locking import one_writer, remove_temporary
-from mousai.data.records import Manifest, Record, parsed, write_manifest
+from mousai.data.records import Record, parsed, write_manifest
 from mousai.data.sound import SAMPLE_RATE, render, write_flac
 from mousai.data.tunes import LICENCE, Header, Tune, headers, read_tune
 from mousai.data.workers import Workers
@@ -155,18 +154,3 @@ def _render_all(jobs: list[Job], root: Path, pool: Workers, done: dict[str, Reco
             append_line(json.dumps(asdict(record)), root / "journal.jsonl")
             done[record.id] = record
             bar.update()
-
-
-# Forwarders for callers that do not pass a data set yet; they go with the last of them.
-
-
-def data_dir(profile: Profile) -> Path:
-    from mousai.data.dataset import workspace
-
-    return workspace(profile, os.environ).root
-
-
-def load_records(profile: Profile, split: str | None = None) -> Manifest:
-    from mousai.data.dataset import workspace
-
-    return workspace(profile, os.environ).data.records(split)

@@ -81,11 +81,12 @@ def make_t5() -> None:
     import torch
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-    from mousai.data.embedded import load_records
+    from mousai.data.dataset import workspace
     from mousai.data.records import prompt
 
     torch.manual_seed(A100_REHEARSAL.seed)
-    texts = [prompt(r, k) for r in load_records(A100_REHEARSAL) for k in range(1, r.chunks + 1)]
+    records = workspace(A100_REHEARSAL, os.environ).data.records()
+    texts = [prompt(r, k) for r in records for k in range(1, r.chunks + 1)]
     blank = T5Tokenizer(extra_ids=0)
     tokenizer = blank.train_new_from_iterator([texts, WORDS, list(GENRES)], vocab_size=2000, show_progress=False)
     config = T5Config(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)

@@ -49,6 +49,8 @@ def train_stage(
         return None
     start = read_plan(replace(run, resume=True)).get("start")
     notes = {
+        "data": space.root.name,
+        "licence": space.data.licence if space.own_data else None,
         "validation": validation.last() if validation else None,
         "encoder": encoder_hash(dmae) if dmae else None,
     }

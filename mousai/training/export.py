@@ -11,7 +11,6 @@ from torch import nn
 
 from mousai.checkpoint import save_weights
 from mousai.config import Profile
-from mousai.data.embedded import data_dir
 from mousai.small.stages import weights_path
 
 CURVE = 100  # points of the loss curve in a card
@@ -29,7 +28,7 @@ def export_weights(
     """Write the weights of `name`, "dmae" or "tcld", in float16; return their card. `path`: the package's by default.
 
     `history`: rows of `fit`. `start`: the card of the weights the run began with, empty where they have none; it is
-    kept, and "hours_in_all" counts its hours too. `notes`: more entries; empty ones are left out.
+    kept, and "hours_in_all" counts its hours too. `notes`: more entries, empty ones are left out.
     """
     loss = history["loss"].to_numpy()
     hours = float(history["seconds"].sum()) / 3600
@@ -40,7 +39,6 @@ def export_weights(
         "profile": profile.name,
         "model": name,
         "command": f"mousai train {name} --profile {profile.name} --steps {len(history)}{options} --ship",
-        "data": data_dir(profile).name,
         "steps": len(history),
         "hours": round(hours, 3),
         "hours_in_all": round(hours + earlier, 3),

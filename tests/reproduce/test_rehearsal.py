@@ -16,7 +16,7 @@ from helpers.results import write_all
 from mousai import cli
 from mousai.checkpoint import save_weights
 from mousai.config import A100, GENRES
-from mousai.data.embedded import data_dir
+from mousai.data.embedded import embedded_root
 from mousai.data.records import Record, write_manifest
 from mousai.evaluation.samples import model_context
 from mousai.report.build import build
@@ -187,7 +187,7 @@ def test_the_random_t5_is_as_large_as_t5_base_and_no_network_and_no_real_run_is_
         )
         for i, genre in enumerate(GENRES)
     ]  # fmt: skip
-    write_manifest(records, data_dir(A100_REHEARSAL) / "manifest.jsonl")
+    write_manifest(records, embedded_root(A100_REHEARSAL, world / "rehearsal") / "manifest.jsonl")
     environment = os.environ | {"MOUSAI_HOME": str(world), "HF_HUB_CACHE": os.devnull}
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
