@@ -100,7 +100,7 @@ class Stepper:
             accelerator.backward(loss)
         value = check_finite("loss", sum_over_processes(value, accelerator), step, config.lr)
         norm = accelerator.clip_grad_norm_(self.prepared.parameters(), config.max_grad_norm or math.inf)
-        gradient = check_finite("gradient", float(norm), step, config.lr)
+        gradient = check_finite("gradient", float(norm), step, config.lr)  # type: ignore[arg-type]
         optimizer.step()
         optimizer.zero_grad()
         seconds = time.perf_counter() - began

@@ -1,0 +1,92 @@
+"""Take it away and see: the loss with the network over the loss of the best answer without it, per noise level (ours).
+
+A diffusion network is credited only with what is worse once it is gone. 1.0 says that it does nothing. The answer
+without it is, in stage 1 of the small profiles, the closed formula that preconditions the network, with the same
+variance head; everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own spectrum.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mousai.diffusion import add_noise, alpha_beta, gaussian_like, v_target
+from mousai.dmae import DMAE
+from mousai.shapes import Embedding, Latent, Level, Signal, Wave
+from mousai.small.dmae import SmallDMAE
+from mousai.tcld import TCLD
+
+SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+Errors = Callable[[Signal, Level, Signal], tuple[Tensor, Tensor]]  # (x_sigma, sigma, v) -> with, without the network
+
+
+@torch.no_grad()
+def dmae_network_ratio(
+    dmae: DMAE, w: Wave, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+) -> dict[float, float]:
+    """Stage 1 on crops w [batch, 2, crop]: noise level -> ratio.
+
+    Where the network is preconditioned in bands, each band's error is divided by that band's c_out (whitened), so that
+    quiet bands count as much as loud ones.
+    """
+    z = dmae.encode_crop(w)
+    if not isinstance(dmae, SmallDMAE) or dmae.envelope is None:
+        x_0 = dmae.to_signal(w) if isinstance(dmae, SmallDMAE) else w
+        return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), x_0, generator, sigmas)
+    envelope = dmae.envelope
+    log_g = dmae.log_envelope(z)
+    assert log_g is not None
+
+    def errors(x: Wave, sigma: Level, v: Wave) -> tuple[Tensor, Tensor]:
+        c_out = envelope.c_out(sigma, log_g)
+        v_hat = dmae.net(x, sigma, z, log_g)
+        formula = envelope.precondition(torch.zeros_like, x, sigma, log_g)
+        return envelope.analyse(v_hat - v) / c_out, envelope.analyse(formula - v) / c_out
+
+    return ratios(errors, dmae.to_signal(w), generator, sigmas)
+
+
+@torch.no_grad()
+def tcld_network_ratio(
+    tcld: TCLD, z: Latent, embedding: Embedding, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+) -> dict[float, float]:
+    """Stage 2 on latents z with the embeddings of their captions, without guidance: noise level -> ratio."""
+    net = lambda x, sigma: tcld.unet(x, sigma, embedding=embedding)  # noqa: E731
+    return linear_ratio(net, z / tcld.latent_std, generator, sigmas)
+
+
+def linear_ratio(
+    net: Callable[[Signal, Level], Signal], x_0: Signal, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+) -> dict[float, float]:
+    """Noise level -> loss of `net` over that of the best linear stationary answer."""
+    power = spectrum(x_0)
+    return ratios(lambda x, sigma, v: (net(x, sigma) - v, wiener(x, sigma, power) - v), x_0, generator, sigmas)
+
+
+def ratios(
+    errors: Errors, x_0: Signal, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+) -> dict[float, float]:
+    """Noise level -> mean squared error with the network over that without it, on the same noise."""
+    found = {}
+    for sigma in sigmas:
+        eps = gaussian_like(x_0, generator)
+        level = x_0.new_full((len(x_0),), sigma)
+        with_network, without = errors(add_noise(x_0, eps, level), level, v_target(x_0, eps, level))
+        found[sigma] = (with_network.square().mean() / without.square().mean()).item()
+    return found
+
+
+def spectrum(x_0: Signal) -> Float[Tensor, "channels frequencies"]:
+    """Mean power of each channel at each frequency over the items; of white noise of unit size it is 1."""
+    return torch.fft.rfft(x_0, norm="ortho").abs().square().mean(dim=0)
+
+
+def wiener(x: Signal, sigma: Level, power: Float[Tensor, "channels frequencies"]) -> Signal:
+    """v_hat of the best linear stationary answer: at each frequency E[v | x] = alpha beta (1 - S) / (alpha^2 S + beta^2) x.
+
+    S is the clean signal's power there, the noise's is 1.
+    """
+    alpha, beta = alpha_beta(sigma)
+    gain = alpha * beta * (1 - power) / (alpha**2 * power + beta**2)
+    return torch.fft.irfft(gain * torch.fft.rfft(x), n=x.shape[-1])
