@@ -26,20 +26,18 @@ INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
 
 
 def load(profile: str, device: str, sampling: Sampling, weights: Path | None = None) -> Mousai:
-    """The weights of a folder, by default the profile's, optimized where they run on a CPU; says which they are.
+    """The weights of a folder, by default the profile's, optimized where they run on a CPU.
 
     An empty device is the best there is. Sets what a GPU may do in this process.
     """
     set_gpu_precision(sampling.tcld_precision)
-    music = Mousai.load(profile, device or None, weights)
-    for name in ("tcld", "dmae"):
-        say_weights(get_profile(profile), name, weights)
-    return music.optimized_for_cpu(sampling)
+    return Mousai.load(profile, device or None, weights).optimized_for_cpu(sampling)
 
 
-def say_weights(profile: Profile, name: str, weights: Path | None) -> None:
-    """One line on stderr: which file of weights is used."""
-    print(f"{name}: {describe_weights(weights_path(profile, name, weights))}", file=sys.stderr)
+def say_weights(profile: Profile, weights: Path | None, *names: str) -> None:
+    """A line each on stderr: which files of weights are used."""
+    for name in names:
+        print(f"{name}: {describe_weights(weights_path(profile, name, weights))}", file=sys.stderr)
 
 
 def source_audio(
@@ -103,6 +101,7 @@ def generate(
     outputs: Sequence[Path],
 ) -> None:
     """Write a file for each prompt and seed, the seeds of a prompt together; w is the sound to be edited."""
+    say_weights(music.profile, music.weights, "tcld", "dmae")
     wanted = [replace(shared, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
     for metadata, path in zip(wanted, outputs, strict=True):
         generate_file(music, metadata, w, path)
@@ -123,6 +122,7 @@ def generate_again(file: Path, out: Path, device: str, weights: Path | None = No
         raise ValueError(
             f"{file}: made by other weights than those of {metadata.profile} here: it cannot be made again"
         )
+    say_weights(music.profile, music.weights, "tcld", "dmae")
     generate_file(music, metadata, w, out)
 
 
@@ -186,7 +186,7 @@ def encode(file: Path, out: Path, profile: str, device: str, weights: Path | Non
     w = read_audio(file)
     chosen = get_profile(profile)
     dmae = load_dmae(chosen, choose_device(device or None), weights)
-    say_weights(chosen, "dmae", weights)
+    say_weights(chosen, weights, "dmae")
     card = LatentCard(profile, encoder_hash(dmae), chosen.sample_rate, w.shape[-1])
     z = codec.encode(optimize_for_cpu(dmae), w, chosen.tcld.crop)
     codec.save_latent(z, card, out)
@@ -212,9 +212,9 @@ def decode(
     profile = get_profile(card.profile)
     place = choose_device(device or None)
     dmae = load_dmae(profile, place, weights)
-    say_weights(profile, "dmae", weights)
     if card.encoder != encoder_hash(dmae) or z.shape[1] != profile.dmae.encoder.latent_channels:
         raise ValueError(f"{file}: encoded by other weights than those of {card.profile} here: encode the sound again")
+    say_weights(profile, weights, "dmae")
     sampling = sampling_for(profile, **changes)
     optimized = optimize_for_cpu(dmae, sampling.dmae_precision)
     parts = codec.decode(optimized, z.to(place), sampling, as_generators(seed, 1), card.samples, progress=True)

@@ -152,11 +152,11 @@ class Mousai:
         generators = as_generators(seed, len(texts))
         sampling = sampling or self.sampling()
         samples = self.sample_count(seconds, init_audio)
+        decode = partial(codec.decode, self.dmae, sampling=sampling, generators=generators, progress=progress)
         if init_audio is None:
             z = self.latents(texts, samples, generators, sampling, progress=progress)
-            return self.decode(z, generators, sampling, samples, progress=progress)
+            return decode(z, length=samples)
         z = self.edited_latents(texts, init_audio, generators, sampling, progress)
-        decode = partial(self.decode, generators=generators, sampling=sampling, progress=progress)
         return init_audio.render(self.dmae, z, decode)
 
     def sample_count(self, seconds: float | None, init_audio: Any) -> int:
@@ -220,18 +220,6 @@ class Mousai:
         sampling = replace(sampling, tcld_steps=steps)
         replacement = init_audio.latent_replacement(x_0, stride)
         return self.latents(prompts, init_audio.samples, generators, sampling, replacement, progress)
-
-    def decode(
-        self,
-        z: Latent,
-        generators: Sequence[torch.Generator],
-        sampling: Sampling | None = None,
-        length: int | None = None,
-        replacement: Replacement | None = None,
-        progress: bool = False,
-    ) -> Iterator[Part]:
-        """Stage 1 alone: z [n, 32, steps] -> parts of w, `length` samples in all, a generator an item."""
-        return codec.decode(self.dmae, z, sampling or self.sampling(), generators, length, replacement, progress)
 
 
 def as_prompts(prompts: Any) -> list[str]:

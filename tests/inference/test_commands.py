@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from mousai import cli
 from mousai.inference import commands
-from mousai.inference.audio import read_audio
+from mousai.inference.audio import integrated_loudness, read_audio
 from mousai.inference.editing import EDGE
 from mousai.inference.metadata import read_metadata
 
@@ -192,7 +192,6 @@ def test_a_file_that_is_no_sound_is_refused_before_anything_is_loaded(content, s
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
-@pytest.mark.system
 def test_starting_imports_nothing_heavy_that_generating_does_not_need():
     code = (
         "import sys\nfrom mousai.inference import commands\nfrom mousai.small.profiles import CPU\n"

@@ -167,7 +167,8 @@ def test_in_the_cross_fade_new_and_old_are_one_where_no_gap_is(stack, w):
     init_audio = InitAudio(w, ((24_000, 34_000),))
 
     def recording(z, length, replacement):
-        parts = stack.decode(z, as_generators(0, 1), stack.sampling(dmae_steps=2), length, replacement)
+        sampling = stack.sampling(dmae_steps=2)
+        parts = codec.decode(stack.dmae, z, sampling, as_generators(0, 1), length, replacement)
         decoded.append(torch.cat([*parts], dim=-1))
         yield decoded[0]
 
