@@ -16,12 +16,15 @@ class Stand(panel.Mousai):
     """In place of the whole stack: keeps what it was asked for; a louder sound for a larger seed."""
 
     def __init__(self):
-        self.profile, self.asked = SMOKE, []
+        self.profile = SMOKE
+        self.asked = []
 
-    def generate(self, prompts, seconds, seed=0, **settings):
-        if not prompts[0]:
+    def generate(self, prompts, seconds, seed, sampling, progress):
+        if not prompts:
             raise ValueError("a prompt is empty: say what to play")
-        self.asked.append({"prompts": prompts, "seconds": seconds, "seed": seed} | settings)
+        assert progress
+        steps = (sampling.tcld_steps, sampling.dmae_steps)
+        self.asked.append(Settings(prompts, seconds, seed, sampling.guidance.scale, *steps))
         return torch.full((1, 2, round(seconds * RATE)), 0.1 * (1 + seed))
 
 
@@ -44,11 +47,11 @@ def test_the_panel_begins_with_the_profiles_own_settings():
 
 
 def test_what_stands_in_the_fields_is_what_is_generated(own):
-    for name, value in vars(Settings("Pop, 1 of 4", 1.5, 7, 2.5, 9, 4)).items():
+    settings = Settings("Pop, 1 of 4", 1.5, 7, 2.5, 9, 4)
+    for name, value in vars(settings).items():
         own.fields[name].value = value
     assert press(own, "Generate") == "1.5 s from seed 7"
-    settings = {"guidance": 2.5, "tcld_steps": 9, "dmae_steps": 4}
-    assert own.model.asked == [{"prompts": ["Pop, 1 of 4"], "seconds": 1.5, "seed": 7, "progress": True} | settings]
+    assert own.model.asked == [settings]
 
 
 def test_save_keeps_the_last_sound_by_its_name(own, home):
@@ -68,7 +71,8 @@ def test_before_a_sound_there_is_nothing_to_save(own, home):
 
 def test_what_is_refused_is_said_in_a_line_and_the_last_sound_stays(own):
     press(own, "Generate")
-    before, own.fields["prompt"].value = own.w, ""
+    before = own.w
+    own.fields["prompt"].value = ""
     assert press(own, "Generate") == "a prompt is empty: say what to play"
     assert own.w is before
 
