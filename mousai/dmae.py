@@ -88,7 +88,7 @@ class DMAE(nn.Module):
         self.unet = UNet(config.unet)
         self.encoder = MagnitudeEncoder(config.encoder)
 
-    def forward(self, w: Wave, generator: torch.Generator, step: int = 0) -> Float[Tensor, ""]:
+    def forward(self, w: Wave, generator: torch.Generator) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop]: the mean of (v_hat - v)^2."""
         z = self.encode_crop(w)
         eps = gaussian_like(w, generator)

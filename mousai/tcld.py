@@ -27,7 +27,7 @@ class TCLD(nn.Module):
         self.null_embedding = nn.Parameter(torch.randn(config.text.tokens, config.text.features))
         self.register_buffer("latent_std", torch.ones(()))
 
-    def forward(self, z: Latent, embedding: Embedding, generator: torch.Generator, step: int = 0) -> Float[Tensor, ""]:
+    def forward(self, z: Latent, embedding: Embedding, generator: torch.Generator) -> Float[Tensor, ""]:
         """Training loss on latents z [batch, 32, window] with the embeddings of their captions.
 
         With probability 0.1 the null embedding replaces an item's text, which trains the unconditional net alongside.
