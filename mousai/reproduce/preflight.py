@@ -141,7 +141,8 @@ def make_dmae() -> None:
     from mousai.training.export import export_weights
     from mousai.training.setup import train_dmae
 
-    export_weights(A100_REHEARSAL, "dmae", *train_dmae(workspace(A100_REHEARSAL, os.environ)))
+    model, history = train_dmae(workspace(A100_REHEARSAL, os.environ))
+    export_weights(A100_REHEARSAL, "dmae", model, history)
 
 
 def make_tcld() -> None:
@@ -152,7 +153,8 @@ def make_tcld() -> None:
     from mousai.training.setup import train_tcld
 
     space = workspace(A100_REHEARSAL, os.environ)
-    export_weights(A100_REHEARSAL, "tcld", *train_tcld(space, load_dmae(A100_REHEARSAL)))
+    model, history = train_tcld(space, load_dmae(A100_REHEARSAL))
+    export_weights(A100_REHEARSAL, "tcld", model, history)
 
 
 MAKERS = {"t5": make_t5, "laion": make_laion, "dmae": make_dmae, "tcld": make_tcld}
