@@ -23,6 +23,7 @@ from mousai.cli.reports import listen, report, reproduce, verify
 from mousai.cli.sets import data
 from mousai.cli.training import bench, fetch, import_weights, plan, train
 
+USAGE = 2  # exit codes
 INTERRUPTED = 130
 HELP = "Moûsai: text to music in two diffusion stages."
 
@@ -53,24 +54,31 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a name may hold any bytes
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: work is saved, kernels are stopped
-    try:
-        code, problem = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0, ""
-    except TyperException as error:
-        code, problem = 2, error.format_message()
-        if "Invalid value" not in problem:
-            problem = f"{problem.rstrip('.')}: see mousai --help"
-    except OSError as error:
-        code, problem = 2, of_the_system(error)
-    except (ValueError, ImportError) as error:
-        code, problem = 2, str(error)
-    except (KeyboardInterrupt, typer.Abort):
-        code, problem = INTERRUPTED, ""
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code, silently
-        trained = arguments[:1] == ["train"] and "in-domain" not in arguments
-        problem = "interrupted"
-        if trained:
-            again = arguments if "--resume" in arguments else [*arguments, "--resume"]
-            problem = f"interrupted: what was trained is kept, go on with `mousai {shlex.join(again)}`"
+    code, problem = run(arguments)
     if problem:
         print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def run(arguments: list[str]) -> tuple[int, str]:
+    """The exit code of a command, and what went wrong; empty where nothing did."""
+    try:
+        code = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0
+    except TyperException as error:
+        message = error.format_message()
+        return USAGE, message if "Invalid value" in message else f"{message.rstrip('.')}: see mousai --help"
+    except OSError as error:
+        return USAGE, of_the_system(error)
+    except (ValueError, ImportError) as error:
+        return USAGE, str(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    return code, interruption(arguments) if code == INTERRUPTED else ""  # typer turns Ctrl-C into this code, silently
+
+
+def interruption(arguments: list[str]) -> str:
+    """What to say after Ctrl-C; of a training the whole command that goes on with it."""
+    if arguments[:1] != ["train"] or "in-domain" in arguments:
+        return "interrupted"
+    again = arguments if "--resume" in arguments else [*arguments, "--resume"]
+    return f"interrupted: what was trained is kept, go on with `mousai {shlex.join(again)}`"

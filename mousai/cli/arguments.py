@@ -81,16 +81,21 @@ def alone(context: typer.Context, *allowed: str) -> None:
             raise typer.BadParameter(f"'--again' takes all from the file: leave {parameter.opts[0]!r} out")
 
 
-COUNT, SEED = partial(number, kind=int, low=1, high=10**9), partial(number, kind=int, low=0, high=2**63 - 1)
+COUNT = partial(number, kind=int, low=1, high=10**9)
+SEED = partial(number, kind=int, low=0, high=2**63 - 1)
+SEEDS = seeds
 FEW = partial(number, kind=int, low=1, high=100)
-SECONDS, SCALE = partial(number, kind=float, low=0.001, high=3600), partial(number, kind=float, low=-1000, high=1000)
-SEEDS, TIME = seeds, partial(number, kind=float, low=0, high=3600)
+SECONDS = partial(number, kind=float, low=0.001, high=3600)
+TIME = partial(number, kind=float, low=0, high=3600)
+MINUTES = partial(number, kind=float, low=0.001, high=100_000)
+SCALE = partial(number, kind=float, low=-1000, high=1000)
 SHARE = partial(number, kind=float, low=0, high=1)
 MEGABYTES = partial(number, kind=int, low=1, high=100_000)
-EFFICIENCY, LARGE = partial(number, kind=float, low=0.01, high=1), partial(number, kind=float, low=0.1, high=10**6)
-MINUTES = partial(number, kind=float, low=0.001, high=100_000)
+EFFICIENCY = partial(number, kind=float, low=0.01, high=1)
+LARGE = partial(number, kind=float, low=0.1, high=10**6)
 RESULT = partial(writable, endings=(".json",))
-SOUND, WEIGHTS = partial(writable, endings=ENDINGS), partial(writable, endings=(".safetensors",))
+SOUND = partial(writable, endings=ENDINGS)
+WEIGHTS = partial(writable, endings=(".safetensors",))
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 

@@ -44,8 +44,7 @@ def weights_file() -> Path:
         return cached_file(error)
     sizes = {file.rfilename: file.size for file in files}
     name = tensor_file(list(sizes))
-    size = "size unknown" if sizes[name] is None else f"{sizes[name] / 1e6:,.0f} MB"
-    print(f"{REPOSITORY}/{name}: {size}, revision {REVISION[:8]}", file=sys.stderr)
+    print(f"{REPOSITORY}/{name}: {(sizes[name] or 0) / 1e6:,.0f} MB, revision {REVISION[:8]}", file=sys.stderr)
     try:
         return Path(hf_hub_download(REPOSITORY, name, revision=REVISION))
     except UNREACHABLE as error:

@@ -31,7 +31,7 @@ def export_weights(
     kept, and "hours_in_all" counts its hours too. `notes`: more entries, empty ones are left out.
     """
     loss = history["loss"].to_numpy()
-    hours = float(history["seconds"].sum()) / 3600
+    hours = float(np.sum(history["seconds"].to_numpy())) / 3600
     earlier = (start or {}).get("hours_in_all", (start or {}).get("hours", 0))
     train = getattr(profile, f"{name}_train")
     options = ("" if start is None else " --start FILE") + " --checkpointing" * train.checkpointing

@@ -83,9 +83,9 @@ def spectrum(x_0: Signal) -> Float[Tensor, "channels frequencies"]:
 
 
 def wiener(x: Signal, sigma: Level, power: Float[Tensor, "channels frequencies"]) -> Signal:
-    """v_hat of the best linear stationary answer: at each frequency E[v | x] = alpha beta (1 - S) / (alpha^2 S + beta^2) x.
+    """v_hat of the best linear stationary answer: alpha beta (1 - S) / (alpha^2 S + beta^2) times x at each frequency.
 
-    S is the clean signal's power there, the noise's is 1.
+    S is the clean signal's power there; the noise's is 1.
     """
     alpha, beta = alpha_beta(sigma)
     gain = alpha * beta * (1 - power) / (alpha**2 * power + beta**2)
