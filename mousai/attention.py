@@ -16,7 +16,7 @@ class Attention(nn.Module):
 
     No positions, no biases, no feed-forward layer. Text positions whose vector is all zeros are padding and masked; the
     authors mask nothing, so where their way is wanted the encoder's states of padding are passed on
-    (`TextConfig.paper_exact`). `paper_exact` writes out the matrix of all pairs, as their code does, to the same result.
+    (`TextConfig.paper_exact`). `paper_exact` writes out the matrix of all pairs, as their code does: the same result.
     """
 
     def __init__(

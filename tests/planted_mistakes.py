@@ -105,7 +105,7 @@ MISTAKES = [
     Mistake("small/preconditioning.py", "frames of a latent step beside those of the others",
             ".permute(0, 3, 2, 1)", ".permute(0, 2, 3, 1)"),
     Mistake("small/preconditioning.py", "g counted twice",
-            "torch.exp(2 * log_g) + FLOOR", "torch.exp(4 * log_g) + FLOOR"),
+            "        g_2 = torch.exp(2 * log_g) + FLOOR", "        g_2 = torch.exp(4 * log_g) + FLOOR"),
     Mistake("small/preconditioning.py", "the envelope not told to the net inside",
             "c_in * bands + self.tell((log_g + 3) / 2)", "c_in * bands + 0 * self.tell((log_g + 3) / 2)"),
     Mistake("small/preconditioning.py", "z itself kept from the reader's last layer",

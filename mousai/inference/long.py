@@ -95,7 +95,7 @@ def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:
 
 
 def window_size(dmae: DMAE) -> int:
-    """Samples of a window: a whole pass up to 87 s, as the authors do it; what a small net was trained on is shorter."""
+    """Samples of a window: up to 87 s a whole pass, as the authors do it; a small net was trained on less."""
     return dmae.config.crop if isinstance(dmae, SmallDMAE) else max(dmae.config.crop, WHOLE)
 
 

@@ -53,10 +53,10 @@ def test_the_probe_answers_on_this_machine():
 
 def test_float32_leaves_a_gpu_no_shortcut_and_fast_does():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    for precision in ("fast", "float32"):
-        set_gpu_precision(precision)
+    for name in ("fast", "float32"):
+        set_gpu_precision(name)
         flags = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-        assert flags == ((precision == "fast"),) * 2
-        assert torch.backends.cudnn.deterministic == (precision == "float32")
+        assert flags == ((name == "fast"),) * 2
+        assert torch.backends.cudnn.deterministic == (name == "float32")
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
     torch.backends.cudnn.deterministic = False

@@ -95,7 +95,9 @@ def test_a_missing_tensor_is_named(snapshot, narrow, tmp_path):
 
 
 def test_without_cache_and_network_it_says_so_in_one_line(snapshot, narrow, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file of tensors there|not in the cache, and HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file of tensors there|not in the cache, and HF_HUB_OFFLINE is set"
+    ):
         fetch_dmae(tmp_path / "out", narrow)
     (snapshot / "config.json").unlink()
     (snapshot / "dmae1d.py").unlink()
