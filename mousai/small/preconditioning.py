@@ -89,6 +89,12 @@ class Envelope(nn.Module):
             c_skip, c_out = alpha * beta * (1 - g_2) * c_in**2, g_2.sqrt() * c_in
             return self.synthesise(c_skip * bands + c_out * f_x)
 
+    def c_out(self, sigma: Level, log_g: Bands) -> Bands:
+        """Standard deviation of v given x_sigma, a number a band and frame: it scales the network's answer."""
+        alpha, beta = alpha_beta(sigma)
+        g_2 = torch.exp(2 * log_g) + FLOOR
+        return (g_2 / (alpha**2 * g_2 + beta**2)).sqrt()
+
     def analyse(self, x: Wave) -> Bands:
         """Lapped cosine transform (MDCT, sine window), around the ends: orthonormal, so white noise stays white.
 

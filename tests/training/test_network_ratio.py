@@ -1,0 +1,95 @@
+"""Take it away and see: a network that does nothing is told from one that does."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mousai.small.dmae import SmallDMAE
+from mousai.small.profiles import CPU, SMOKE
+from mousai.small.stages import load_dmae, load_tcld
+from mousai.training.network_ratio import (
+    SIGMAS,
+    dmae_network_ratio,
+    linear_ratio,
+    spectrum,
+    tcld_network_ratio,
+    wiener,
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def coloured(items: int, length: int) -> torch.Tensor:
+    """Gaussian, stationary around the ends, of a smooth spectrum."""
+    noise = torch.randn(items, 2, length, generator=generator(1), dtype=torch.float64)
+    frequency = torch.linspace(0, 1, length // 2 + 1, dtype=torch.float64)
+    return torch.fft.irfft(torch.fft.rfft(noise) * 2 / (1 + 20 * frequency), n=length)
+
+
+class Unchanged(torch.nn.Module):
+    """A U-Net that returns its input: the residual that stage 1 adds is then 0."""
+
+    def forward(self, x, sigma, latent=None, embedding=None):
+        return x
+
+
+@pytest.fixture(scope="module")
+def small() -> SmallDMAE:
+    torch.manual_seed(0)
+    return SmallDMAE(SMOKE.dmae).eval()
+
+
+def crops(dmae) -> torch.Tensor:
+    return 0.1 * torch.randn(2, 2, dmae.config.crop, generator=generator())
+
+
+def test_a_network_that_returns_its_input_has_ratio_one(small):
+    small.unet = Unchanged()
+    for ratio in dmae_network_ratio(small, crops(small), generator()).values():
+        assert ratio == pytest.approx(1, abs=1e-6)
+
+
+def test_a_network_that_does_something_has_not():
+    torch.manual_seed(0)
+    found = dmae_network_ratio(SmallDMAE(SMOKE.dmae).eval(), 0.1 * torch.randn(2, 2, SMOKE.dmae.crop), generator())
+    assert list(found) == list(SIGMAS)
+    assert min(abs(ratio - 1) for ratio in found.values()) > 1e-4
+
+
+def test_the_linear_answer_is_the_best_linear_one():
+    x_0 = coloured(64, 512)
+    power = spectrum(x_0)
+    level = torch.full((64,), 0.5, dtype=torch.float64)
+    best = lambda x, sigma: wiener(x, sigma, power)  # noqa: E731
+    assert_close(linear_ratio(best, x_0, generator(), (0.5,))[0.5], 1.0)
+    for factor in (0.9, 1.1):
+        off = lambda x, sigma: factor * wiener(x, sigma, power)  # noqa: B023, E731
+        assert linear_ratio(off, x_0, generator(), (0.5,))[0.5] > 1.001
+    assert wiener(x_0, level, power).shape == x_0.shape
+
+
+def test_white_noise_leaves_nothing_to_any_network():
+    x_0 = torch.randn(256, 2, 64, generator=generator(1), dtype=torch.float64)
+    zero = linear_ratio(lambda x, sigma: torch.zeros_like(x), x_0, generator(), (0.3, 0.5, 0.9))
+    for ratio in zero.values():
+        assert ratio == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.integration
+def test_the_shipped_stage_2_does_something():
+    """On latents of its own kind: those it samples itself, with the text they were sampled for."""
+    tcld = load_tcld(CPU)
+    embedding = 0.1 * torch.randn(2, CPU.tcld.text.tokens, CPU.tcld.text.features, generator=generator())
+    z = tcld.sample(embedding, tcld.window, 10, 1.0, generator())
+    found = tcld_network_ratio(tcld, z, embedding, generator())
+    assert max(found[sigma] for sigma in (0.3, 0.5, 0.7)) < 0.9
+
+
+def test_the_shipped_stage_1_is_measured_as_it_is():
+    """It is 1.000 at every level, because its U-Net learned to answer zero. New weights must turn this test round."""
+    dmae = load_dmae(CPU)
+    found = dmae_network_ratio(dmae, crops(dmae), generator(), (0.3, 0.7))
+    for ratio in found.values():
+        assert ratio == pytest.approx(1, abs=0.01)
