@@ -27,7 +27,7 @@ from mousai.small.stages import weights_path
 
 BATCH = 4  # clips made at a time, which bounds memory
 NOISE_RMS = 0.1
-AFTER_SAMPLING = ("polish", "phase_share", "magnitude_contrast")  # fields of stage 1's configuration
+AFTER_SAMPLING = ("polish", "phase_share", "magnitude_contrast")  # fields of the small stage 1
 
 
 class Prompt(NamedTuple):
@@ -65,6 +65,11 @@ class ClipSet:
     def titles(self) -> list[str]:
         """The tune of each clip: the groups that `bootstrap` resamples as a whole."""
         return [prompt.title for prompt in self.prompts]
+
+    def of_genres(self, genres: Sequence[str]) -> "ClipSet":
+        """The clips of these genres: a test piece may have one that no training piece has."""
+        picks = [i for i, prompt in enumerate(self.prompts) if prompt.genre in genres]
+        return replace(self, prompts=[self.prompts[i] for i in picks], load=lambda i: self.load(picks[i]))
 
     def first(self, n: int) -> "ClipSet":
         """The first n clips, or all where there are fewer."""
@@ -174,7 +179,7 @@ def model_context(work: Workspace, names: tuple[str, ...]) -> dict:
             train = f"mousai train {path.stem} --profile {profile.name}"
             raise FileNotFoundError(f"no weights at {path}: train them with `{train}`")
     hashes = {f"{name}_sha256": sha256(path) for name, path in paths.items()}
-    after = {name: getattr(profile.dmae, name) for name in AFTER_SAMPLING}
+    after = {name: getattr(profile.dmae, name) for name in AFTER_SAMPLING if hasattr(profile.dmae, name)}
     return hashes | after | {"crop": profile.tcld.crop, "device": choose_device(work.device).type}
 
 
