@@ -13,7 +13,7 @@ from helpers.lessons import ANSWER, NAMES, NOTEBOOKS, NUMBERED, answers, blocks,
 from mousai.reproduce.execute import declared
 
 lesson = pytest.mark.parametrize("name", NAMES)
-REVISED = ("01_v_diffusion", "02_ddim")  # every figure has its conclusion, the end its findings
+REVISED = [name for name in NAMES if name[:2] not in ("09", "10", "11")]  # conclusions after figures, findings
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
 
 
@@ -91,7 +91,7 @@ def test_it_begins_with_its_parameters_all_scalars_and_ends_with_its_report(name
 @lesson
 def test_its_cells_are_short_and_prose_stands_between_them(name):
     code, prose = cells(name, "code"), cells(name, "markdown")
-    assert median(len([line for line in source.splitlines() if line.strip()]) for source in code) <= 9
+    assert median(len([line for line in source.splitlines() if line.strip()]) for source in code) <= 10
     assert len(prose) / len(code) >= 0.4
 
 
