@@ -29,16 +29,23 @@ POWER = 4.0  # of the picture's values, to amplitudes
 
 
 def systems(work: Workspace) -> dict[str, ClipSet]:
-    """System -> its clips: ours, real test music, ours without text; Griffin-Lim from z where there is a magnitude
-    head, and Riffusion where its weights are in the cache.
+    """System -> its clips of the data set's genres: ours, real test music, ours without text; Griffin-Lim from z where
+    there is a magnitude head, and Riffusion where its weights are in the cache.
+
+    Raises ValueError where the data set has no genres.
     """
+    genres = work.data.genres
+    if not genres:
+        raise ValueError(
+            f"{work.root}: no training piece has a genre: import it again with `--genre NAME`, or with tags"
+        )
     sets = {"ours": generated_set(work), "real": real_set(work)}
     sets["unconditional"] = generated_set(work, unconditional=True)
     if has_magnitude_head(work.profile.dmae):
         sets["griffin_lim_from_z"] = griffin_lim_set(work)
     if not riffusion_missing():
         sets["riffusion"] = riffusion_set(work)
-    return sets
+    return {name: clips.of_genres(genres) for name, clips in sets.items()}
 
 
 def riffusion_folder() -> Path | None:

@@ -388,6 +388,7 @@ def test_no_music_at_all_and_no_usable_music_are_one_clear_line(music):
         run(music)
 
 
+@pytest.mark.system
 def test_the_command_makes_a_data_set_that_training_reads(music, capsys):
     for i in range(12):
         write(music / f"artist {i}" / "a.wav", tone(12, 8_000, pitch=300 + 10 * i), 8_000)

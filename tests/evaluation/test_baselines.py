@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -135,6 +136,7 @@ def test_the_models_are_ours_and_real_music_and_the_baselines_that_there_are(mon
         fake = lambda *words, name=name, **named: ClipSet(name, [], lambda i: torch.zeros(2, 1), named)  # noqa: E731
         monkeypatch.setattr(baselines, name, fake)
     work = Workspace(PROFILES[profile], tmp_path, tmp_path)
+    work.__dict__["data"] = SimpleNamespace(genres=("Pop",))
     sets = baselines.systems(work)
     assert (sets["unconditional"].name, sets["unconditional"].context) == ("generated_set", {"unconditional": True})
     named = ["unconditional"] + ["griffin_lim_from_z"] * (profile == "smoke") + ["riffusion"] * cached

@@ -64,6 +64,6 @@ def test_in_domain_loss_is_the_same_with_sounds_and_texts_exchanged():
 def test_a_texts_states_are_the_mean_over_its_own_tokens():
     encoder = load_text_encoder(in_domain.TEXT)
     alone, *_ = in_domain.text_states(encoder, ["Pop", "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"])
-    words = len(encoder.tokenizer("Pop")["input_ids"])
+    words = len(encoder.tokenizer(["Pop"])["input_ids"][0])
     assert_close(alone, encoder(["Pop"])[0, :words].mean(dim=0), atol=1e-5, rtol=1e-5)
     assert words == 3

@@ -4,13 +4,15 @@ from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from helpers.clips import clip_set
 from numpy.testing import assert_allclose
 
 from mousai.config import GENRES
-from mousai.evaluation import real, samples
+from mousai.data.records import read_manifest, write_manifest
+from mousai.evaluation import real, samples, segment_tags
 
 
 def test_prompts_ask_for_every_genre_and_segment_equally_and_only_for_test_tunes(with_genres):
@@ -127,3 +129,48 @@ def test_clips_taken_in_turn_come_from_as_many_pieces_as_there_are_and_every_seg
     originals, others = real.original_set(work), real.other_set(work)
     assert len(originals) == len(others) == work.profile.evaluation.reconstructions
     assert not set(originals.titles) & set(others.titles)
+
+
+# Own music
+
+
+def changed(work, **fields) -> None:
+    """The made-up data set with other fields in every record."""
+    path = work.root / "manifest.jsonl"
+    write_manifest([replace(record, **fields) for record in read_manifest(path)], path)
+
+
+def test_genres_and_segments_come_from_the_data(work):
+    changed(work, genre="Classical", chunks=3)
+    assert work.data.genres == ("Classical",)
+    prompts = samples.evaluation_prompts(work, per_genre=6)
+    assert {prompt.genre for prompt in prompts} == {"Classical"}
+    assert Counter(prompt.k for prompt in prompts) == {1: 2, 2: 2, 3: 2}
+    assert prompts[0].text.endswith("of 3")
+
+
+def test_a_set_without_genres_has_prompts_without_one(work):
+    changed(work, genre="")
+    assert work.data.genres == ()
+    assert {prompt.text.count(",") for prompt in samples.evaluation_prompts(work, per_genre=2)} == {4}
+    assert len(real.original_set(work)) > 0
+
+
+def test_without_a_test_split_nothing_is_evaluated_and_one_line_says_so(work):
+    changed(work, split="train")
+    for make in (samples.evaluation_prompts, real.real_set, real.original_set, samples.noise_set):
+        with pytest.raises(ValueError, match="no piece is in the test split, so nothing can be evaluated"):
+            make(work)
+
+
+def test_what_is_computed_from_a_data_set_is_not_kept_for_another_in_its_place(work):
+    first = segment_tags.train_slopes(work)
+    changed(work, title="Another", chunks=2)
+    again = segment_tags.train_slopes(replace(work))
+    assert not np.array_equal(first, again) and again[:, 0].max() == 2
+
+
+def test_clips_of_some_genres_keep_their_sounds():
+    clips = clip_set(torch.arange(4.0)[:, None, None].expand(4, 2, 4), ["Pop", "Jazz", "Pop", "Metal"])
+    some = clips.of_genres(["Metal", "Jazz"])
+    assert some.genres == ["Jazz", "Metal"] and [float(some[i][0, 0]) for i in range(2)] == [1, 3]
