@@ -75,7 +75,9 @@ ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_proc
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+@pytest.mark.parametrize(
+    "launcher", [TORCHRUN, pytest.param(ACCELERATE, marks=pytest.mark.full)], ids=["torchrun", "accelerate"]
+)
 def test_the_command_trains_in_two_processes_and_one_writes(launcher, tiny_data, home, tmp_path):
     train = ["-m", "mousai", "train", "dmae", "--profile", "smoke", "--steps", "2", "--device", "cpu"]
     kept = {**os.environ, "OMP_NUM_THREADS": "1", "MOUSAI_DATA": str(tiny_data), "HF_HUB_OFFLINE": "1"}
