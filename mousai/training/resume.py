@@ -105,8 +105,8 @@ def plan_run(run: Run, steps: int | None, usual: int) -> dict:
             how = f"with --start {begun['file']}" if begun else "without --start"
             raise ValueError(f"{run.folder}: the run was begun {how}: leave --start out, or choose another --out")
         start = begun
-    steps = steps or before.get("steps", usual)
-    return {"steps": steps, "schedule_steps": before.get("schedule_steps", steps), "start": start}
+    planned = before.get("steps", steps or usual)
+    return {"steps": steps or planned, "schedule_steps": before.get("schedule_steps", planned), "start": start}
 
 
 def save_run(folder: Path, state: TrainingState) -> None:
