@@ -23,6 +23,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
         "09_time_and_memory",
     ),
     "11_play": (),
+    "12_small_models": (DATA,),
 }
 
 
