@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 import torch
 
-from mousai.shapes import Wave
+from mousai.shapes import Part, Wave
 from mousai.spectrogram import log_mel_l1
 
 RATE = 48_000
@@ -21,7 +21,7 @@ QUIET = 1e-10  # of power: silence is -100 dB
 Measure = Callable[[np.ndarray, np.ndarray], float]  # (clip, original), each [2, time]
 
 
-def reconstruction_measures(w: Wave, original: Wave) -> dict[str, np.ndarray]:
+def reconstruction_measures(w: Wave, original: Part) -> dict[str, np.ndarray]:
     """Every measure of w against the original it belongs to, [batch] each; both [batch, 2, time] at 48 kHz.
 
     logmel_l1, mrstft (mean |log magnitude| difference at windows of 512, 4,096 and 16,384 samples, which the encoder

@@ -5,7 +5,7 @@ without it is, in stage 1 of the small profiles, the closed formula that precond
 variance head; everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own spectrum.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,47 @@ def dmae_network_ratio(
         return envelope.analyse(v_hat - v) / c_out, envelope.analyse(formula - v) / c_out
 
     return ratios(errors, dmae.to_signal(w), generator, sigmas)
+
+
+@torch.no_grad()
+def condition_ratios(
+    dmae: SmallDMAE, w: Wave, groups: Sequence[str], generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+) -> dict[str, float]:
+    """How stage 1 uses z, by its two ways apart: the loss with another clip's z over the loss with its own.
+
+    "inject": the U-Net is given the other z, the variance head its own. "head": the reverse. "both": the other for both.
+    Means over the noise levels. Clips are exchanged within equal `groups` (segment tags, say), so that loudness does
+    not pass for content. Raises ValueError where a group has one clip alone, or there is no variance head.
+    """
+    z = dmae.encode_crop(w)
+    other = z[exchanged(groups)]
+    x_0 = dmae.to_signal(w)
+    log_g = dmae.log_envelope(z)
+    log_g_other = dmae.log_envelope(other)
+    if log_g is None or log_g_other is None:
+        raise ValueError("this stage 1 has no variance head: its z acts through inject alone, use `linear_ratio`")
+    ways = {"own": (z, log_g), "inject": (other, log_g), "head": (z, log_g_other), "both": (other, log_g_other)}
+    losses = dict.fromkeys(ways, 0.0)
+    for sigma in sigmas:
+        eps = gaussian_like(x_0, generator)
+        level = x_0.new_full((len(x_0),), sigma)
+        x = add_noise(x_0, eps, level)
+        v = v_target(x_0, eps, level)
+        for name, (latent, envelope) in ways.items():
+            losses[name] += (dmae.net(x, level, latent, envelope) - v).square().mean().item()
+    return {name: loss / losses["own"] for name, loss in losses.items() if name != "own"}
+
+
+def exchanged(groups: Sequence[str]) -> list[int]:
+    """For each position the next one of the same group, around. Raises ValueError where a group has one alone."""
+    order = list(range(len(groups)))
+    for group in set(groups):
+        members = [i for i, name in enumerate(groups) if name == group]
+        if len(members) < 2:
+            raise ValueError(f"group {group!r} has one clip alone, nothing can be exchanged: take more clips")
+        for i, following in zip(members, members[1:] + members[:1], strict=True):
+            order[i] = following
+    return order
 
 
 @torch.no_grad()

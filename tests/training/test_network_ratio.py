@@ -9,7 +9,9 @@ from mousai.small.profiles import CPU, SMOKE
 from mousai.small.stages import load_dmae, load_tcld
 from mousai.training.network_ratio import (
     SIGMAS,
+    condition_ratios,
     dmae_network_ratio,
+    exchanged,
     linear_ratio,
     spectrum,
     tcld_network_ratio,
@@ -93,3 +95,26 @@ def test_the_shipped_stage_1_is_measured_as_it_is():
     found = dmae_network_ratio(dmae, crops(dmae), generator(), (0.3, 0.7))
     for ratio in found.values():
         assert ratio == pytest.approx(1, abs=0.01)
+
+
+def test_the_two_ways_of_z_are_measured_apart():
+    torch.manual_seed(0)
+    small = SmallDMAE(SMOKE.dmae).eval()
+    w = (
+        0.1
+        * torch.randn(4, 2, SMOKE.dmae.crop, generator=generator(1))
+        * torch.tensor([1.0, 0.1, 1.0, 0.01])[:, None, None]
+    )
+    tags = ["1 of 2", "2 of 2", "1 of 2", "2 of 2"]
+    found = condition_ratios(small, w, tags, generator())
+    assert set(found) == {"inject", "head", "both"}
+    small.unet = Unchanged()
+    alone = condition_ratios(small, w, tags, generator())
+    assert alone["inject"] == 1.0
+    assert alone["head"] == alone["both"] != 1.0
+
+
+def test_clips_are_exchanged_within_their_group():
+    assert exchanged(["a", "b", "a", "b", "a"]) == [2, 3, 4, 1, 0]
+    with pytest.raises(ValueError, match="one clip alone"):
+        exchanged(["a", "b", "a"])
