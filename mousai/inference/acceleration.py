@@ -6,7 +6,7 @@ with the original, so it is to be made anew when the original was trained on.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,9 +92,9 @@ class AcceleratedLevel(nn.Module):
         super().__init__()
         self.factor = level.factor
         self.down = accelerated(level.down, kind)
-        self.items_down = nn.ModuleList(AcceleratedGroup(group, kind, unet) for group in level.items_down)
+        self.items_down = nn.ModuleList(AcceleratedGroup(cast(Group, item), kind, unet) for item in level.items_down)
         self.inner = AcceleratedLevel(level.inner, kind, unet) if level.inner is not None else None
-        self.items_up = nn.ModuleList(AcceleratedGroup(group, kind, unet) for group in level.items_up)
+        self.items_up = nn.ModuleList(AcceleratedGroup(cast(Group, item), kind, unet) for item in level.items_up)
         self.up = accelerated(level.up, kind)
         self.skip = registered(accelerated(level.skip, kind), unet.level_layers)
 
@@ -119,8 +119,11 @@ class AcceleratedGroup(nn.Module):
         self.resnet = accelerated(group.resnet, kind)
         self.modulation = registered(accelerated(group.modulation.linear, kind), unet.level_layers)
         self.inject = None if group.inject is None else accelerated(group.inject.conv, kind)
-        self.self_attention = nn.ModuleList(AcceleratedAttention(part, kind) for part in group.self_attention)
-        cross = [AcceleratedAttention(part, kind) for part in group.cross_attention]
+        own, cross = (
+            [AcceleratedAttention(cast(Attention, part), kind) for part in parts]
+            for parts in (group.self_attention, group.cross_attention)
+        )
+        self.self_attention = nn.ModuleList(own)
         self.cross_attention = nn.ModuleList(cross)
         self.texts = [registered(part, unet.cross_attentions) for part in cross]
 
@@ -133,7 +136,7 @@ class AcceleratedGroup(nn.Module):
             upsampled = latent.mT.repeat_interleave(y.shape[1] // latent.shape[-1], dim=1).to(y)
             y = y + self.inject(torch.cat([y, upsampled], dim=-1).mT).mT
         for attention in self.self_attention:
-            y = attention(y, *attention.keys_values(y))
+            y = attention(y, *cast(AcceleratedAttention, attention).keys_values(y))
         for attention, number in zip(self.cross_attention, self.texts, strict=True):
             y = attention(y, *text[number])
         return y.mT
