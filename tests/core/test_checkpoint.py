@@ -21,7 +21,7 @@ from mousai.unet import count_parameters
 @pytest.fixture
 def shipped(tiny, tmp_path, monkeypatch):
     """Both stages of the tiny profile where the package's weights would be; returns the path of stage 1's."""
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name, *_: tmp_path / f"{name}.safetensors")
     torch.manual_seed(0)
     tcld = new_tcld(tiny)
     tcld.latent_std.fill_(0.123456789)
