@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from mousai.inference import codec
 from mousai.inference.editing import EDGE, FADE, InitAudio, continuation, inpainting, variation
+from mousai.inference.long import Run, decode
 from mousai.inference.pipeline import Mousai, as_generators
 from mousai.inference.sampling import Sampling
 
@@ -53,7 +54,7 @@ def test_at_noise_level_0_a_sound_is_its_reconstruction_to_the_bit(stack, quick,
     """Within a chunk, which is encoded at once; several prompts are the same sound, up to rounding in a batch."""
     begin = variation(w[:, :30_001], 0.0)
     z = stack.dmae.encode(w[None, :, :30_001])
-    alone = stack.dmae.decode(z, 1, torch.Generator().manual_seed(4), 30_001)
+    alone = decode(stack.dmae, z, Run(1, stack.profile.sampling.sampler), torch.Generator().manual_seed(4), 30_001)
     assert torch.equal(stack.generate("metal", seed=4, init_audio=begin, sampling=quick), alone)
     both = stack.generate(["metal", "pop"], seed=4, init_audio=begin, sampling=quick)
     assert_close(both, alone.expand(2, -1, -1), atol=1e-6, rtol=0)
