@@ -53,7 +53,7 @@ def condition_ratios(
 ) -> dict[str, float]:
     """How stage 1 uses z, by its two ways apart: the loss with another clip's z over the loss with its own.
 
-    "inject": the U-Net is given the other z, the variance head its own. "head": the reverse. "both": the other for both.
+    "inject": the U-Net is given the other z, the variance head its own. "head": the reverse. "both": both the other.
     Means over the noise levels. Clips are exchanged within equal `groups` (segment tags, say), so that loudness does
     not pass for content. Raises ValueError where a group has one clip alone, or there is no variance head.
     """

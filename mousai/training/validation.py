@@ -6,6 +6,7 @@ Items, noise and levels are the same every time and in every run of a profile, s
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,45 +31,47 @@ from mousai.small.config import pretrain_steps
 from mousai.spectrogram import log_mel
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
+from mousai.training.network_ratio import SIGMAS, dmae_network_ratio, tcld_network_ratio
 from mousai.training.setup import open_latents
 
-SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 ITEMS = 16  # crops, or chunks, of the valid split
 CLIP = 2**18  # samples that are decoded of what stage 2 samples: 5.46 s
 IGNORED = 1.02  # a smaller shuffled-conditioning loss ratio, in the mean over sigma >= 0.5, is warned of
+NOTHING = 0.999  # a larger network ratio, in the mean over the noise levels, is warned of
 SATURATED = 0.5  # a larger share of the latent beyond 0.99 is warned of
 
 Net = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_sigma, sigma, condition) -> v_hat
-HeldOut = Callable[..., tuple[Tensor, Tensor, Net]]  # model -> x_0 and condition of every item, and what predicts v
-Clip = Callable[..., list[Tensor]]  # model -> waves [1, 2, time]: the original where there is one, then the model's
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured of one stage; each function takes the averaged model.
+
+    held_out: x_0 and condition of every item, and what predicts v. clip: waves [1, 2, time], the original where there
+    is one, then the model's. network_ratio: noise level -> loss with the network over that of the best answer without
+    it. `condition` is "latent" or "text". Until step `quiet` nothing is trained that uses the condition.
+    """
+
+    condition: str
+    held_out: Callable[..., tuple[Tensor, Tensor, Net]]
+    clip: Callable[..., list[Tensor]]
+    network_ratio: Callable[..., dict[float, float]]
+    quiet: int = 0
 
 
 class Validation:
     """The callback of `fit`. All it writes lies below `folder`; `row` is what it measured last.
 
-    validation.csv (step, sigma, loss, shuffled: the loss with another item's condition), the same in tensorboard/;
-    clips/STEP.ogg and .png; best.safetensors, the averaged weights of the lowest mean loss. With `resume` the rows of
-    earlier steps stay, else they are dropped. `condition`: its name, "latent" or "text". In the first `pretraining`
-    steps nothing that uses the condition is trained.
+    validation.csv (step, sigma, loss, shuffled: the loss with another item's condition, network_ratio), the same in
+    tensorboard/; clips/STEP.ogg and .png; best.safetensors, the averaged weights of the lowest mean loss. With `resume`
+    the rows of earlier steps stay, else they are dropped.
     """
 
-    def __init__(
-        self,
-        profile: Profile,
-        folder: Path,
-        resume: bool,
-        condition: str,
-        held_out: HeldOut,
-        clip: Clip,
-        pretraining: int = 0,
-    ):
+    def __init__(self, profile: Profile, folder: Path, resume: bool, subject: Subject):
         self.profile = profile
         self.folder = folder
         self.resume = resume
-        self.condition = condition
-        self.held_out = held_out
-        self.clip = clip
-        self.pretraining = pretraining
+        self.subject = subject
         self.row: dict[str, float] = {}
         self.writer = None
         path = folder / "validation.csv"
@@ -78,14 +81,17 @@ class Validation:
     @torch.no_grad()
     def __call__(self, step: int, model: nn.Module) -> None:
         """Measure, write, print and warn; `model` is the averaged one, in eval mode, after `step` steps."""
-        x_0, condition, net = self.held_out(model)
+        x_0, condition, net = self.subject.held_out(model)
         losses = [{"step": step, "sigma": sigma, **self.losses(net, x_0, condition, sigma)} for sigma in SIGMAS]
+        without = self.subject.network_ratio(model)
+        losses = [{**row, "network_ratio": without[row["sigma"]]} for row in losses]
         rows = pd.DataFrame(losses)
         noisy = rows[rows.sigma >= 0.5]
         self.row = {
             "step": step,
             "loss": rows.loss.mean(),
             "ratio": (noisy.shuffled / noisy.loss).mean(),
+            "network_ratio": rows.network_ratio.mean(),
             "saturated": (condition.abs() > 0.99).float().mean().item(),
         }
         self.table = self.table[self.table.step < step]
@@ -126,29 +132,33 @@ class Validation:
             purge = self.row["step"] if self.resume else 0
             self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=purge)
         for row in rows.to_dict("records"):
-            for name in ("loss", "shuffled"):
+            for name in ("loss", "shuffled", "network_ratio"):
                 self.writer.add_scalar(f"{name}/{row['sigma']}", row[name], row["step"])
         self.writer.flush()
 
     def write_clip(self, model: nn.Module) -> None:
         """The first item as the model makes it, as sound and as a log-mel spectrogram."""
-        waves = self.clip(model)
+        waves = self.subject.clip(model)
         path = self.folder / "clips" / f"{self.row['step']}.ogg"
         write_audio(waves[-1][0], path, self.profile.sample_rate)
         draw(waves, path.with_suffix(".png"), self.profile.sample_rate)
 
     def summary(self) -> str:
-        """The mean loss, the loss at every level, and the shuffled-conditioning loss ratio."""
+        """Mean loss, the loss at every level, the shuffled-conditioning loss ratio, and what the network is worth."""
         levels = ", ".join(f"{row['sigma']}: {row['loss']:.4f}" for row in self.last())
-        ratio = f"{self.condition} shuffled x{self.row['ratio']:.2f}"
-        return f"validation loss {self.row['loss']:.4f} (sigma {levels}), {ratio}"
+        ratio = f"{self.subject.condition} shuffled x{self.row['ratio']:.2f}"
+        worth = ", ".join(f"{row['network_ratio']:.3f}" for row in self.last())
+        return f"validation loss {self.row['loss']:.4f} (sigma {levels}), {ratio}, over the loss without it: {worth}"
 
     def warnings(self) -> list[str]:
         """What to look into before more time is spent, a line each."""
         found = []
-        if self.row["step"] > self.pretraining and self.row["ratio"] < IGNORED:
-            found.append(f"the {self.condition} is ignored: a shuffled one costs only x{self.row['ratio']:.2f}")
-        if self.condition == "latent" and self.row["saturated"] > SATURATED:  # text is not bounded by tanh
+        if self.row["step"] > self.subject.quiet and self.row["network_ratio"] > NOTHING:
+            worth = f"{self.row['network_ratio']:.3f} of the loss without it"
+            found.append(f"the network does nothing yet: {worth}; stop and think where this stays")
+        if self.row["step"] > self.subject.quiet and self.row["ratio"] < IGNORED:
+            found.append(f"the {self.subject.condition} is ignored: a shuffled one costs only x{self.row['ratio']:.2f}")
+        if self.subject.condition == "latent" and self.row["saturated"] > SATURATED:  # text is not bounded by tanh
             found.append(f"the latent is saturated: {100 * self.row['saturated']:.0f} % of it beyond 0.99")
         return found
 
@@ -165,8 +175,11 @@ def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Val
         z = model.encode_crop(w[:1])
         return [w[:1], model.decode(z, profile.sampling.dmae_steps, generator(profile))]
 
-    pretraining = pretrain_steps(profile.dmae)
-    return Validation(profile, folder, resume, "latent", held_out, clip, pretraining)
+    def network_ratio(model: DMAE) -> dict[float, float]:
+        return dmae_network_ratio(model, w, generator(profile))
+
+    quiet = pretrain_steps(profile.dmae) + profile.dmae_train.steps // 10
+    return Validation(profile, folder, resume, Subject("latent", held_out, clip, network_ratio, quiet))
 
 
 def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = False) -> Validation:
@@ -191,7 +204,11 @@ def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = F
         sampled = model.sample(embedding[:1], model.window, settings.tcld_steps, settings.guidance, noise)
         return [dmae.decode(sampled[..., : CLIP // profile.dmae.latent_stride], settings.dmae_steps, noise)]
 
-    return Validation(profile, folder, resume, "text", held_out, clip)
+    def network_ratio(model: TCLD) -> dict[float, float]:
+        return tcld_network_ratio(model, z, embedding, generator(profile))
+
+    quiet = profile.tcld_train.steps // 10
+    return Validation(profile, folder, resume, Subject("text", held_out, clip, network_ratio, quiet))
 
 
 def generator(profile: Profile) -> torch.Generator:

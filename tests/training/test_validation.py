@@ -1,5 +1,6 @@
 """Validation in training: the same measure every time, written down, and without a trace in the training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mousai.text import load_text_encoder
 from mousai.training import setup, validation
 from mousai.training.resume import Run
 from mousai.training.setup import encode_split, train_dmae
-from mousai.training.validation import SIGMAS, Validation, dmae_validation, draw, tcld_validation
+from mousai.training.validation import SIGMAS, Subject, Validation, dmae_validation, draw, tcld_validation
 
 CPU = torch.device("cpu")
 
@@ -48,10 +49,12 @@ def items() -> torch.Tensor:
     return 0.1 * torch.randn(3, 2, 2048, generator=torch.Generator().manual_seed(1))
 
 
-def of_knows(tiny, run: Path, resume: bool = False, told=lambda x_0: x_0, **named) -> Validation:
+def of_knows(tiny, run: Path, resume: bool = False, told=lambda x_0: x_0, quiet: int = 0, worth=0.5) -> Validation:
     """Of a `Knows`, with `told` of x_0 as the condition."""
     held_out = lambda model: (items(), told(items()), model.net)  # noqa: E731
-    return Validation(tiny, run, resume, "latent", held_out, lambda model: [items()[:1]], **named)
+    ratio = lambda model: dict.fromkeys(SIGMAS, worth)  # noqa: E731
+    subject = Subject("latent", held_out, lambda model: [items()[:1]], ratio, quiet)
+    return Validation(tiny, run, resume, subject)
 
 
 def after(tiny, run: Path, errors: list[float], resume: bool = False, first: int = 1) -> Validation:
@@ -69,7 +72,7 @@ def table(run: Path) -> pd.DataFrame:
 def test_the_loss_at_every_level_is_the_velocity_error_with_the_items_own_condition(tiny, tmp_path):
     after(tiny, tmp_path, [0.5])
     rows = table(tmp_path)
-    assert rows.columns.tolist() == ["step", "sigma", "loss", "shuffled"]
+    assert rows.columns.tolist() == ["step", "sigma", "loss", "shuffled", "network_ratio"]
     assert rows.sigma.tolist() == list(SIGMAS) and set(rows.step) == {1}
     assert_close(rows.loss.tolist(), [0.25] * len(SIGMAS), atol=1e-5, rtol=0)
 
@@ -134,7 +137,9 @@ def test_tensorboard_shows_the_tables_numbers(tiny, tmp_path):
     after(tiny, tmp_path, [0.5, 0.1])
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     rows = table(tmp_path)
-    assert set(events.Tags()["scalars"]) == {f"{name}/{sigma}" for name in ("loss", "shuffled") for sigma in SIGMAS}
+    assert set(events.Tags()["scalars"]) == {
+        f"{name}/{sigma}" for name in ("loss", "shuffled", "network_ratio") for sigma in SIGMAS
+    }
     for name in ("loss", "shuffled"):
         for sigma in SIGMAS:
             shown = events.Scalars(f"{name}/{sigma}")
@@ -150,13 +155,13 @@ def lines(seen: Validation, step: int, error: float, capsys) -> list[str]:
     measured, *warned = capsys.readouterr().err.splitlines()
     row = seen.row
     assert measured.startswith(f"step {step}: validation loss {row['loss']:.4f} (sigma 0.1: ")
-    assert measured.endswith(f"), {seen.condition} shuffled x{row['ratio']:.2f}")
+    assert f"), {seen.subject.condition} shuffled x{row['ratio']:.2f}, over the loss without it: 0.500" in measured
     return warned
 
 
-def test_a_condition_that_makes_no_difference_is_said_in_a_line_once_something_could_hear_it(tiny, tmp_path, capsys):
+def test_a_condition_that_makes_no_difference_is_said_in_a_line_once_it_is_trained(tiny, tmp_path, capsys):
     same = lambda x_0: x_0[:1].expand_as(x_0)  # noqa: E731
-    seen = of_knows(tiny, tmp_path, told=same, pretraining=10)
+    seen = of_knows(tiny, tmp_path, told=same, quiet=10)
     assert lines(seen, 10, 0.5, capsys) == []
     assert lines(seen, 11, 0.5, capsys) == ["step 11: the latent is ignored: a shuffled one costs only x1.00"]
     assert lines(of_knows(tiny, tmp_path), 11, 0.0, capsys) == []
@@ -166,7 +171,7 @@ def test_a_latent_at_its_limits_is_said_in_a_line_and_a_text_is_not(tiny, tmp_pa
     seen = of_knows(tiny, tmp_path, told=lambda x_0: 5 + 50 * x_0)
     [line] = [line for line in lines(seen, 1, 0.0, capsys) if "saturated" in line]
     assert line.startswith("step 1: the latent is saturated: ") and line.endswith(" % of it beyond 0.99")
-    seen.condition = "text"
+    seen.subject = replace(seen.subject, condition="text")
     assert not [line for line in lines(seen, 2, 0.0, capsys) if "saturated" in line]
 
 
@@ -179,10 +184,10 @@ def test_stage_ones_clip_is_the_first_crop_through_the_latent_heard_and_seen(tin
     wave, rate = soundfile.read(tmp_path / "clips" / "7.ogg")
     assert (rate, wave.shape) == (48_000, (tiny.dmae.crop, 2))
     assert (tmp_path / "clips" / "7.png").read_bytes()[1:4] == b"PNG"
-    original, made = seen.clip(model)
+    original, made = seen.subject.clip(model)
     z = model.encode_crop(original)
     assert_close(made, model.decode(z, tiny.sampling.dmae_steps, torch.Generator().manual_seed(tiny.seed)))
-    x_0, told, _ = seen.held_out(model)
+    x_0, told, _ = seen.subject.held_out(model)
     assert_close(x_0[:1], model.to_signal(original))
     assert_close(told[:1], z, atol=1e-5, rtol=1e-5)
 
@@ -200,7 +205,7 @@ def test_stage_two_is_validated_on_latents_beside_their_own_prompts(tiny, tiny_d
     tcld.latent_std.fill_(0.5)
     seen = tcld_validation(space, dmae, tmp_path)
     seen(3, tcld)
-    x_0, told, _ = seen.held_out(tcld)
+    x_0, told, _ = seen.subject.held_out(tcld)
     latents, encoder = encode_split(space, dmae, "valid"), load_text_encoder(tiny.tcld.text, CPU)
     [record] = [record for record in read_manifest(tiny_data / "manifest.jsonl") if record.split == "valid"]
     for z, embedding in zip(x_0, told, strict=True):
@@ -235,3 +240,22 @@ def test_nothing_half_written_is_left_beside_what_it_wrote(tiny, tmp_path):
         "validation.csv",
     ]
     assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["1.ogg", "1.png"]
+
+
+def test_a_network_that_does_nothing_is_warned_of_after_the_quiet_steps(tiny, tmp_path, capsys):
+    seen = of_knows(tiny, tmp_path, quiet=10, worth=1.0)
+    seen(10, Knows(0.1))
+    assert "does nothing" not in capsys.readouterr().err
+    seen(11, Knows(0.1))
+    assert "the network does nothing yet: 1.000" in capsys.readouterr().err
+    of_knows(tiny, tmp_path, worth=0.9)(12, Knows(0.1))
+    said = capsys.readouterr().err
+    assert "does nothing" not in said and "over the loss without it: 0.900" in said
+
+
+def test_both_stages_say_what_their_network_is_worth(tiny, space, tmp_path):
+    torch.manual_seed(0)
+    dmae = new_dmae(tiny.dmae).eval()
+    seen = dmae_validation(space, tmp_path)
+    seen(1, dmae)
+    assert len({row["network_ratio"] for row in seen.last()}) > 1
