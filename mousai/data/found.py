@@ -107,7 +107,8 @@ def import_one(job: Job) -> dict[str, object]:
                 cut = copy_chunks(job.file, temporary, job.chunk, 1 / cut.peak)
             check_cut(cut, job.chunk)
     except Skipped as reason:
-        return {"skipped": str(reason)} | ({"seconds": reason.seconds} if isinstance(reason, Short) else {})
+        skipped: dict[str, object] = {"skipped": str(reason)}
+        return skipped | ({"seconds": reason.seconds} if isinstance(reason, Short) else {})
     record = tagged(job)
     about = as_fields(record) | {"samples": cut.kept * job.chunk, "chunks": cut.kept, "sha256": sha256(path)}
     return {"record": about, "notes": notes(cut), "split": job.told.get("split", "")}

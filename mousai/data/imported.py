@@ -162,7 +162,7 @@ def summed_up(entries: list[dict], refused: Reasons, out: Path, wanted: Wanted) 
         notes += [(entry["file"], note) for note in entry.get("notes", [])]
         split = entry.get("split", "").casefold()
         if split:
-            given[record.id] = ALIASES.get(split, split)
+            given[record.id] = ALIASES.get(split) or split
     write_table([("file", "reason"), *skipped], out / "skipped.csv")
     write_table([("file", "note"), *notes], out / "notes.csv")
     if not records:

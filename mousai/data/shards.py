@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tarfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -146,6 +147,9 @@ class Shards:
     def __getitem__(self, i: int) -> tuple[Record, int, Sound]:
         """(record, k, float32 [2, samples])."""
         return *self.about(i), self.crop(i, 0, self.samples)
+
+    def __iter__(self) -> Iterator[tuple[Record, int, Sound]]:
+        return (self[i] for i in range(len(self)))
 
     def about(self, i: int) -> tuple[Record, int]:
         """What chunk i is: k of the record's n. Raises ValueError where its text does not say so."""

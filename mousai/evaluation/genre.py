@@ -55,4 +55,4 @@ def accuracy_ratio(decoded: np.ndarray, original: np.ndarray) -> float:
 def zero_shot_genres(model: InDomain, clips: ClipSet, genres: Sequence[str]) -> list[str]:
     """Zero-shot classification: of each clip the genre whose name's vector is nearest in angle."""
     nearest = model.embed_clips(clips) @ model.embed_text(list(genres)).numpy().T
-    return [genres[i] for i in nearest.argmax(axis=1)]
+    return [genres[int(i)] for i in nearest.argmax(axis=1)]

@@ -13,12 +13,12 @@ from torchaudio.functional import griffinlim
 
 from mousai.config import DMAEConfig
 from mousai.data.dataset import Workspace
-from mousai.dmae import DMAE
 from mousai.evaluation.real import original_set
 from mousai.evaluation.samples import ClipSet, cached, model_context
 from mousai.inference.precision import choose_device
 from mousai.shapes import Wave
 from mousai.small.config import has_magnitude_head
+from mousai.small.dmae import SmallDMAE
 from mousai.small.pca import fit_pca, folded, unfolded
 from mousai.small.stages import load_dmae
 
@@ -38,7 +38,7 @@ def pca_griffin_lim(w: Wave, pca: PCA, config: DMAEConfig, iterations: int = ITE
 
 
 @torch.no_grad()
-def griffin_lim_from_z(dmae: DMAE, w: Wave, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
+def griffin_lim_from_z(dmae: SmallDMAE, w: Wave, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
     """w -> z -> the magnitudes that stage 1's magnitude head predicts -> waveform by Griffin-Lim, no diffusion."""
     device = next(dmae.parameters()).device
     parts = [dmae.read_magnitude(dmae.encode(part.to(device))).cpu() for part in w.split(4)]
@@ -97,11 +97,13 @@ def griffin_lim_set(work: Workspace) -> ClipSet:
         raise ValueError(f"profile {profile.name}: its stage 1 has no magnitude head for Griffin-Lim to start from")
     real = original_set(work)
     context = model_context(work, ("dmae",)) | {"iterations": ITERATIONS, "seed": profile.seed}
-    loaded: list[DMAE] = []
+    loaded: list[SmallDMAE] = []
 
     def make(indices: list[int]) -> Tensor:
         if not loaded:
-            loaded.append(load_dmae(profile, choose_device(work.device)))
+            dmae = load_dmae(profile, choose_device(work.device))
+            assert isinstance(dmae, SmallDMAE)  # by its magnitude head, above
+            loaded.append(dmae)
         return griffin_lim_from_z(loaded[0], torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
 
     return cached(work, "griffin_lim_from_z", real.prompts, make, context)

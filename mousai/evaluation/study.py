@@ -24,7 +24,8 @@ def variants(profile: Profile) -> dict[str, Profile]:
 
     Nothing is polished after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
     """
-    chosen = (profile if isinstance(profile.dmae, SmallDMAEConfig) else CPU).dmae
+    chosen = profile.dmae if isinstance(profile.dmae, SmallDMAEConfig) else CPU.dmae
+    assert isinstance(chosen, SmallDMAEConfig)
     unet = replace(chosen.unet, channels=tuple(width // 32 * 8 for width in chosen.unet.channels))
     base = replace(chosen, crop=chosen.crop // 2, polish=0, unet=unet)
     rows = {"as the profile": base} | changes(base)
