@@ -1,22 +1,13 @@
-"""One change at a time (ours). Notebook 04 measures in short runs what makes a small DMAE learn, and what each piece of
-the polish does; notebook 08 what self-attention is for in stage 2.
-"""
+"""One change at a time (ours): the profiles of short runs, whose results tell what each part of a network is worth."""
 
 from dataclasses import replace
 
-import torch
-
 from mousai.config import EncoderConfig, Profile
-from mousai.evaluation.structure import level_db, side_over_mid
-from mousai.shapes import Wave
 from mousai.small.config import SmallDMAEConfig
-from mousai.small.dmae import SmallDMAE
 from mousai.small.profiles import CPU
-from mousai.spectrogram import log_mel_l1
 from mousai.training.setup import shortened
 
 RATES = (0.2, 5.0)  # learning rates, over the profile's
-PLAIN = {"phase_share": 0.0, "magnitude_contrast": 1.0}  # of the polish, all but its steps
 
 
 def variants(profile: Profile) -> dict[str, Profile]:
@@ -66,32 +57,6 @@ def short(profile: Profile, dmae: SmallDMAEConfig, rate: float = 1.0) -> Profile
     """The profile with this stage 1, for a run of `study_steps`."""
     train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
     return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)
-
-
-@torch.no_grad()
-def polish_ladder(model: SmallDMAE, w: Wave, sampled: Wave) -> dict[str, dict[str, float]]:
-    """Row -> measures: clips [batch, 2, time] decoded without polish, then polished, one more of its fields a row.
-
-    The last row is w itself. Level in decibels over w's.
-    """
-    config, rows = model.config, {"as sampled": sampled}
-    for i, name in enumerate(["polished", *PLAIN] if config.polish else []):
-        model.config = replace(config, **dict(list(PLAIN.items())[i:]))
-        rows[f"and {name}" if i else name] = repolished(model, w, sampled)
-    model.config = config
-    rms = [y.square().mean((1, 2)).sqrt().numpy() for y in (*rows.values(), w)]
-    levels = [level_db(own, rms[-1]) for own in rms]
-    return {
-        row: {"log-mel L1": log_mel_l1(y, w).mean().item(), "level (dB)": level, "side over mid": side_over_mid(y)}
-        for (row, y), level in zip({**rows, "original": w}.items(), levels, strict=True)
-    }
-
-
-def repolished(model: SmallDMAE, w: Wave, sampled: Wave) -> Wave:
-    """What was sampled from w's own z, polished as the model's configuration says; four clips at a time."""
-    place, parts = next(model.parameters()).device, zip(sampled.split(4), w.split(4), strict=True)
-    polish = lambda y, x: torch.cat([*model.polished([y.to(place)], model.encode(x.to(place)))], dim=-1)  # noqa: E731
-    return torch.cat([polish(y, x).cpu() for y, x in parts])
 
 
 def with_and_without_attention(profile: Profile) -> dict[str, Profile]:
