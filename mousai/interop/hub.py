@@ -96,8 +96,8 @@ def built(kind: Any, value: Any, name: str) -> Any:
     """`value`, as JSON gave it, as a `kind`: dataclass, tuple, number or text. ValueError names the field at fault."""
     if is_dataclass(kind):
         if isinstance(value, dict):  # of the paper's kind, or of a small profile's
-            names = [(each, {field.name for field in fields(each)}) for each in (kind, *kind.__subclasses__())]  # type: ignore[attr-defined]
-            kind = next((each for each, own in names if own == value.keys()), kind)
+            kinds = (kind, *kind.__subclasses__())  # type: ignore[attr-defined]
+            kind = min(kinds, key=lambda each: len({field.name for field in fields(each)} ^ value.keys()))
         wrong = sorted(value.keys() ^ {field.name for field in fields(kind)}) if isinstance(value, dict) else value
         if wrong or not isinstance(value, dict):
             raise ValueError(f"{name}: missing or unknown {wrong!r}")

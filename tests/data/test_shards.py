@@ -7,7 +7,7 @@ import os
 import signal
 import tarfile
 import tracemalloc
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from mousai.data import packing
 from mousai.data.clips import Chunks, RandomCrops, ShardCrops
 from mousai.data.dataset import DataSet, workspace
 from mousai.data.packing import Job, write_shard, write_shards
-from mousai.data.records import Manifest, Record, read_manifest
+from mousai.data.records import Manifest, Record, as_fields, read_manifest
 from mousai.data.shards import WINDOW, Epochs, Index, Shard, Shards, read_index, write_index
 from mousai.data.sound import write_flac
 from mousai.small.profiles import PROFILES
@@ -47,7 +47,7 @@ def shards(tiny, tiny_data, tmp_path) -> Path:
 def used(shards, monkeypatch) -> Path:
     """Those as the data set in use."""
     monkeypatch.setenv("MOUSAI_DATA", str(shards))
-    monkeypatch.setattr(stages, "PCA_CROPS", 4)
+    monkeypatch.setattr(setup, "PCA_CROPS", 4)
     return shards
 
 
@@ -69,7 +69,7 @@ def test_another_library_reads_the_same_records(tiny, tiny_data, shards):
     expected = list(DataSet(tiny_data).chunks("train"))
     for sample, (record, k, wave) in zip(found, expected, strict=True):
         told = json.loads(sample["json"])
-        assert told.pop("k") == k and told == asdict(record)
+        assert told.pop("k") == k and told == as_fields(record)
         sound, rate = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
         assert rate == 48_000
         assert_close(sound.T, wave, atol=0, rtol=0)

@@ -13,19 +13,19 @@ os.environ |= {"HF_HUB_CACHE": sys.argv[1], "HF_HUB_OFFLINE": "1"}  # before any
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from mousai.evaluation import clap
+from mousai.evaluation import clap, laion
 from mousai.reproduce.preflight import WORDS, make_laion
 
 
 def main() -> None:
-    before = clap.laion_missing()
+    before = laion.laion_missing()
     make_laion()
-    judge, path = clap.LaionClap(), Path(try_to_load_from_cache(*clap.LAION))
-    mine, file = judge.model.model.state_dict(), clap.laion_state(path)
+    judge, path = laion.LaionClap(), Path(try_to_load_from_cache(*laion.LAION))
+    mine, file = judge.model.model.state_dict(), laion.laion_state(path)
     w = 0.1 * torch.randn(2, 2, 12 * 48_000, generator=torch.Generator().manual_seed(0))
     runs = [clap.clap_score(judge, w, WORDS[:2]) for _ in range(2)]
     said = {
-        "missing": [before is not None, clap.laion_missing()],
+        "missing": [before is not None, laion.laion_missing()],
         "loaded": all(torch.equal(mine[name], tensor) for name, tensor in file.items()),
         "scores": runs[0].tolist(),
         "same": torch.equal(*runs),

@@ -24,6 +24,7 @@ from mousai.interop.authors import (
     tcld_to_authors,
 )
 from mousai.small import stages as small_stages
+from mousai.small.config import SmallDMAEConfig, SmallUNetConfig
 from mousai.small.profiles import PROFILES
 from mousai.small.stages import load_dmae, load_tcld, new_tcld
 from mousai.text import load_text_encoder
@@ -175,7 +176,9 @@ def test_a_missing_and_an_unexpected_tensor_of_a_file_are_named(tmp_path, paper,
 def importing(paper, tmp_path, home, monkeypatch):
     """Run `mousai import-weights` on a state dict; returns the exit code. --profile a100 means the small networks."""
     monkeypatch.setitem(PROFILES, "a100", paper[0])
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: tmp_path / "a100" / f"{name}.safetensors")
+    monkeypatch.setattr(
+        small_stages, "weights_path", lambda profile, name, *_: tmp_path / "a100" / f"{name}.safetensors"
+    )
 
     def run(state: dict, *words: str) -> int | str | None:
         torch.save(state, tmp_path / "theirs.bin")
@@ -225,7 +228,7 @@ def test_the_card_says_from_which_file_and_whose_licence(tmp_path, paper, import
 
 def test_elsewhere_the_line_says_where_the_profile_looks(tmp_path, paper, importing, monkeypatch, capsys):
     monkeypatch.setattr(
-        small_stages, "weights_path", lambda profile, name: tmp_path / "package" / f"{name}.safetensors"
+        small_stages, "weights_path", lambda profile, name, *_: tmp_path / "package" / f"{name}.safetensors"
     )
     assert importing(paper[1]["dmae"]) == 0
     assert f"--profile a100 loads what is in {tmp_path / 'package'}: use that as --out" in capsys.readouterr().out
@@ -265,6 +268,7 @@ def test_a_departure_in_how_weights_start_does_not_matter(paper):
     """The DCT start and the first skip scale are where training begins, not what the net computes."""
     profile, states = paper
     ours = dmae_from_authors(states["dmae"], profile.dmae)
-    config = replace(profile.dmae, dct_start=True, unet=replace(profile.dmae.unet, skip_start=0.5))
+    unet = SmallUNetConfig(**vars(profile.dmae.unet) | {"skip_start": 0.5})
+    config = SmallDMAEConfig(**vars(profile.dmae) | {"dct_start": True, "unet": unet})
     assert_close(dmae_from_authors(states["dmae"], config), ours, **EXACT)
     assert_close(dmae_to_authors(ours, config), dict(states["dmae"]), **EXACT)

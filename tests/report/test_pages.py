@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,10 +22,15 @@ from mousai.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/PLANTED.md", "reports/cpu/README.md"]
-PAGES += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("mousai/weights/*/README.md"))]
+PAGES += [
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("docs/*.md", "notebooks/README.md", "mousai/weights/*/README.md")
+    for path in sorted(ROOT.glob(pattern))
+]
 NOTEBOOKS = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)|(?:href|src)=\"([^\"]+)\"")
+SCRIPTED = re.compile(r"\S*/mousai [^;&|#\n]*")  # a call in a script, to its end
 ELSEWHERE = {"conda", "apt-get", "git", "hf", "docker"}  # programs of others, which need not be on this machine
 page = pytest.mark.parametrize("name", [*PAGES, *NOTEBOOKS])
 
@@ -62,19 +68,22 @@ def test_links_lead_to_files_and_headings_that_are_there(name):
 
 def test_an_anchor_is_what_the_web_makes_of_a_heading():
     assert "where-we-differ-from-the-paper-and-why" in anchors("README.md")
-    assert "map-of-mousai" in anchors("README.md")
+    assert {"map-of-mousai", "exactly-the-papers-models"} <= anchors("docs/architecture.md")
 
 
 # Commands.
 
 
 def shell(name: str) -> list[list[str]]:
-    """Every line of the page's shell blocks, in words, without comments and settings such as `NAME=value`."""
+    """Every line of the page's shell blocks, in words, without comments and settings such as `NAME=value`.
+
+    A block of bash is a script: of it, every call of mousai.
+    """
     lines = [
         line
         for kind, block in FENCE.findall(text_of(name))
         if kind in ("", "sh", "bash")
-        for line in block.splitlines()
+        for line in (SCRIPTED.findall(block) if kind == "bash" else block.splitlines())
     ]
     split = [shlex.split(line, comments=True) for line in lines]
     return [words[sum("=" in word for word in words[:1]) :] for words in split if words]
@@ -102,8 +111,11 @@ def check(words: list[str], folder: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
         ran = subprocess.run(["make", "-n", *rest], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
-    elif "mousai" in (Path(program).name, *rest):
+    elif program not in ELSEWHERE and "mousai" in (Path(program).name, *rest):
         command, left = mousai(words[[Path(word).name for word in words].index("mousai") + 1 :])
+        for option, word in pairwise(left):
+            if option == "--weights":
+                (folder / word).mkdir(parents=True, exist_ok=True)
         for word in left:  # what is to be read is there
             if Path(word).suffix or word.startswith("~"):
                 (folder / word).parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +136,17 @@ def test_every_command_of_a_page_is_one_that_there_is(name, tmp_path, monkeypatc
         check(words, tmp_path)
 
 
+@pytest.mark.system
+def test_a_script_of_a_page_is_one_that_bash_can_read():
+    scripts = [block for name in PAGES for kind, block in FENCE.findall(text_of(name)) if kind == "bash"]
+    assert len(scripts) >= 2
+    for script in scripts:
+        assert SCRIPTED.search(script), script
+        ran = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.system
 @page
 def test_every_command_in_the_prose_is_one_that_there_is(name, tmp_path):
     for words in spans(name):
@@ -135,6 +158,7 @@ def test_every_command_in_the_prose_is_one_that_there_is(name, tmp_path):
             assert {word.partition("=")[0] for word in left if word.startswith("--")} <= known, words
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("line", "error"),
     [

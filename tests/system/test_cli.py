@@ -24,7 +24,7 @@ from mousai.training import loop
 
 BAD = [
     (["reproduce", "--profile", "huge"], "'--profile': 'huge' is not one of 'smoke', 'cpu', 'a100'"),
-    (["reproduce", "--only", "06,12"], "unknown notebook '12': choose from 00,"),
+    (["reproduce", "--only", "06,13"], "unknown notebook '13': choose from 00,"),
     (["reproduce", "--from", "4"], "unknown notebook '4': choose from 00,"),
     (["reproduce", "--only", "01", "--from", "05"], "no notebook is left"),
     (["reproduce", "--fast"], "No such option: --fast"),
@@ -183,7 +183,7 @@ def test_generate_writes_exactly_the_samples_asked_for(tmp_path, monkeypatch, ca
 def test_train_runs_both_stages_in_a_row_and_says_where_the_weights_are(tiny, tiny_data, tmp_path, monkeypatch, capsys):
     package = tmp_path / "package"
     monkeypatch.setitem(PROFILES, "smoke", tiny)
-    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name: package / f"{name}.safetensors")
+    monkeypatch.setattr(small_stages, "weights_path", lambda profile, name, *_: package / f"{name}.safetensors")
     stage1 = ["--weights", str(package)]
     runs = [
         ["dmae", "--ship"],
