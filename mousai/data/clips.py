@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mousai.data.records import Record, Sound, as_fields, load_chunk, load_crop
-from mousai.data.shards import Epochs, Shards
+from mousai.data.shards import Epochs, Shards, located
 from mousai.shapes import Wave
 
 
@@ -65,11 +65,8 @@ class Chunks:
 
     def about(self, i: int) -> tuple[Record, int]:
         """(record, k) of chunk i."""
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        piece = int(np.searchsorted(self.ends, i, "right"))
-        record = self.records[piece]
-        return record, int(i - self.ends[piece] + record.chunks + 1)
+        piece, number = located(self.ends, i)
+        return self.records[piece], number + 1
 
     def __getitem__(self, i: int) -> tuple[Record, int, Sound]:
         """(record, k, float32 [2, samples // chunks])."""

@@ -17,8 +17,6 @@ from mousai.evaluation.real import real_set, reconstruction_set
 from mousai.evaluation.samples import ClipSet, generated_set, noise_set, shuffled, silence_set
 from mousai.evaluation.statistics import bootstrap
 
-ROWS = ("generated", "shuffled", "unconditional", "noise", "silence", "reconstruction", "real")
-
 
 @runtime_checkable
 class AudioText(Protocol):

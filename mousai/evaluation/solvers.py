@@ -108,12 +108,12 @@ def rows(
 
     The first solver is the reference of the others.
     """
-    real_vectors = embedded(embedding, real)
+    real_vectors = embedding.embed_audio(real).numpy()
     found: dict[str, dict] = {}
     vectors: list[np.ndarray] = []
     for solver in progress_bar(solvers, "solvers"):
         w = make(solver)
-        vectors.append(embedded(embedding, w))
+        vectors.append(embedding.embed_audio(w).numpy())
         row = {
             "distance": distance_row(vectors[-1], real_vectors),
             "from_reference": frechet_distance(vectors[-1], vectors[0]),
@@ -131,8 +131,3 @@ def rows(
 def within(row: dict[str, float], reference: dict[str, float]) -> bool:
     """Whether the value is in the reference's interval."""
     return reference["low"] <= row["value"] <= reference["high"]
-
-
-def embedded(embedding: InDomain, w: Wave) -> np.ndarray:
-    """The model's vectors of clips."""
-    return torch.cat([embedding.embed_audio(clip[None]) for clip in w]).cpu().numpy()

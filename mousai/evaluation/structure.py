@@ -13,8 +13,6 @@ from torch import Tensor
 from mousai.evaluation.statistics import bootstrap, bootstrap_pair
 from mousai.shapes import Latent
 
-MEASURES = ("rms", "mean_abs")
-
 
 def amplitude(w: Tensor) -> tuple[float, float]:
     """(root mean square, mean |x|) of one clip w [2, time], in the unit of its samples, full scale 1."""
