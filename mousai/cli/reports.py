@@ -44,7 +44,7 @@ def reproduce(
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
-    """Draw the report again from its results, in seconds; with the committed one, what README and weights say of it."""
+    """Draw the report again from its results, in seconds; with the committed one, docs and weights too."""
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
@@ -55,7 +55,7 @@ def report(profile: Profile = "cpu", out: Folder = None) -> None:
     page = build(out or ROOT / "reports" / profile, profile)
     print(page)
     if page.parent == ROOT / "reports" / "cpu":
-        front_page(page.parent, profile, ROOT / "README.md")
+        front_page(page.parent, profile, ROOT / "docs" / "reproduction.md")
         write_cards(Results.read(page.parent, profile), weights_path(get_profile(profile), "dmae").parent)
 
 

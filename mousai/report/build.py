@@ -50,7 +50,7 @@ def build(out: str | Path, profile: str) -> Path:
 
 
 def front_page(out: Path, profile: str, page: Path) -> None:
-    """Redraw the rows that ran between the two marks of the repository's README."""
+    """Redraw the rows that ran between the two marks of docs/reproduction.md."""
     results = Results.read(out, profile)
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, mark, tail = rest.partition(END)
