@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mousai.diffusion import Net, add_noise, alpha_beta, gaussian_like, noise_levels, predict_x0_eps, v_target
+from mousai.diffusion import Net, add_noise, alpha_beta, noise_levels, predict_x0_eps, v_target
 from mousai.progress import progress_bar
 from mousai.shapes import Level, Signal
 
@@ -101,27 +101,6 @@ class Heun(SamplerState):
         else:
             self.begin = None
             self.step += 1
-
-
-class NoisyDDIM(SamplerState):
-    """DDIM with fresh noise in each step (Song et al. 2021): eta 0 is DDIM, 1 as much as DDPM's.
-
-    The share of eps_hat that is replaced has standard deviation eta beta'/beta sqrt(1 - (alpha/alpha')^2).
-    """
-
-    def __init__(self, x: Signal, steps: int, start: float = 1.0, *, eta: float, generator: torch.Generator):
-        super().__init__(x, steps, start)
-        self.eta = eta
-        self.generator = generator
-
-    def advance(self, v_hat: Signal) -> None:
-        x_0_hat, eps_hat = predict_x0_eps(self.x, v_hat, self.sigma)
-        alpha, beta = alpha_beta(self.sigma)
-        alpha_next, beta_next = alpha_beta(self.level_at(self.step + 1))
-        fresh = self.eta * beta_next / beta * (1 - (alpha / alpha_next) ** 2).clamp_min(0).sqrt()
-        kept = (beta_next**2 - fresh**2).clamp_min(0).sqrt()
-        self.x = alpha_next * x_0_hat + kept * eps_hat + fresh * gaussian_like(self.x, self.generator)
-        self.step += 1
 
 
 SAMPLERS: dict[str, type[SamplerState]] = {"ddim": DDIM, "multistep": Multistep, "heun": Heun}

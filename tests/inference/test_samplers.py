@@ -1,13 +1,11 @@
 """Every sampler on a case with an exact answer; what guidance can do beside its scale."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mousai.diffusion import add_noise, alpha_beta, ddim, guidance, predict_x0_eps, v_target
-from mousai.inference.samplers import SAMPLERS, Guidance, NoisyDDIM, get_sampler, rescaled, sample, v_towards
+from mousai.inference.samplers import SAMPLERS, Guidance, get_sampler, rescaled, sample, v_towards
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 EPS = torch.ones(1, 1, 1, dtype=torch.float64)
@@ -71,15 +69,6 @@ def test_samplers_call_the_net_as_often_as_they_say_and_in_one_step_are_ddim(nam
 def test_the_sampler_ddim_is_the_plain_loop(draws, start):
     eps, net = draws[1], lambda x, s: x.sin() * s[:, None, None]
     assert torch.equal(sample(net, SAMPLERS["ddim"](eps, 5, start)), ddim(net, eps, 5, start))
-
-
-def test_ddim_with_noise_is_ddim_at_eta_0_and_keeps_the_distribution_at_eta_1():
-    eps = torch.randn(20_000, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    still, moved = (partial(NoisyDDIM, eta=eta, generator=torch.Generator().manual_seed(1)) for eta in (0.0, 1.0))
-    assert_close(sample(gaussian_net(0.5), still(eps, 7)), ddim(gaussian_net(0.5), eps, 7), **EXACT)
-    x_0 = sample(gaussian_net(0.5), moved(eps, 200))
-    assert abs(x_0.std().item() - 0.5) < 0.01
-    assert abs(torch.corrcoef(torch.stack([x_0.flatten(), eps.flatten()]))[0, 1].item()) < 0.1
 
 
 def test_an_unknown_sampler_is_refused_by_name():
