@@ -6,21 +6,21 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 FULL = 2**20  # a disk with fewer bytes left is full
 
 
-def runs_dir() -> Path:
+def runs_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """Where data, checkpoints and logs live: `MOUSAI_HOME`, else `runs/` beside the package."""
-    return Path(os.environ.get("MOUSAI_HOME") or Path(__file__).resolve().parent.parent / "runs")
+    return Path(environment.get("MOUSAI_HOME") or Path(__file__).resolve().parent.parent / "runs")
 
 
-def user_data_root() -> Path | None:
+def user_data_root(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The user's own data set, a folder of `mousai data import` or `data shards`: `MOUSAI_DATA`, or None."""
-    named = os.environ.get("MOUSAI_DATA")
+    named = environment.get("MOUSAI_DATA")
     return Path(named).resolve() if named else None
 
 

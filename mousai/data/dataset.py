@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import mousai
 from mousai.config import Profile
 from mousai.data.clips import Chunks, RandomCrops, ShardCrops
 from mousai.data.embedded import embedded_root
 from mousai.data.lengths import fits_encoder
 from mousai.data.records import SPLITS, Fits, Manifest
 from mousai.data.shards import INDEX, Shards, read_index, sharded
+from mousai.files import runs_dir, user_data_root
 from mousai.shapes import Wave
 
 MANIFEST = "manifest.jsonl"
@@ -129,11 +129,8 @@ class Workspace:
 def workspace(profile: Profile, environment: Mapping[str, str], device: str | None = None) -> Workspace:
     """The workspace that these environment variables name.
 
-    MOUSAI_HOME: the folder for all that is made, else `runs/` beside the package. MOUSAI_DATA: a data set of the user's
-    own, else the embedded one of the profile.
+    The folder for all that is made is `runs_dir`; the data set is the user's own, else the embedded one of the profile.
     """
-    beside = Path(mousai.__file__).resolve().parent.parent / "runs"
-    runs = Path(environment.get("MOUSAI_HOME") or beside)
-    own = environment.get("MOUSAI_DATA")
-    root = Path(own).resolve() if own else embedded_root(profile, runs)
+    runs = runs_dir(environment)
+    root = user_data_root(environment) or embedded_root(profile, runs)
     return Workspace(profile, root, runs, device or None)
