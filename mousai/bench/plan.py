@@ -22,6 +22,7 @@ from mousai.bench.paper_size import STAGES, build
 from mousai.config import Profile, TrainConfig
 from mousai.small.profiles import get_profile
 from mousai.training.activation_checkpointing import activation_checkpointing
+from mousai.training.setup import with_training
 from mousai.unet import count_parameters
 
 KEPT_FREE = 0.1  # of a GPU's memory, for CUDA's context, cuDNN's workspaces, fragmentation [ours]
@@ -55,12 +56,6 @@ def training(profile: Profile, stage: str) -> TrainConfig:
     return getattr(profile, f"{stage}_train")
 
 
-def trained(profile: Profile, **settings: object) -> Profile:
-    """The profile with both stages' training changed alike; a setting that is None stays as it is."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    return replace(profile, **{f"{stage}_train": replace(training(profile, stage), **given) for stage in STAGES})
-
-
 def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = None) -> str:
     """All that `mousai plan` prints: for each stage a table, then disk, then what is assumed.
 
@@ -72,7 +67,7 @@ def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = No
         kind = "bfloat16 over float32 weights" if config.precision == "auto" else "float32"
         title = f"{stage}: batch {config.batch}, {kind}, {config.steps:,} steps"
         columns = {
-            f"{word} checkpointing": column(stage, trained(profile, checkpointing=on), gpu, efficiency)
+            f"{word} checkpointing": column(stage, with_training(profile, checkpointing=on), gpu, efficiency)
             for word, on in (("without", False), ("with", True))
         }
         tables.append(f"{title}\n\n{pd.DataFrame(columns).to_markdown()}")

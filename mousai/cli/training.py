@@ -58,10 +58,11 @@ def train(
     from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile
     from mousai.small.stages import weights_path
-    from mousai.training.command import summary, train_stage, with_checkpointing
+    from mousai.training.command import summary, train_stage
     from mousai.training.resume import Run
+    from mousai.training.setup import with_training
 
-    chosen = with_checkpointing(get_profile(profile)) if checkpointing else get_profile(profile)
+    chosen = with_training(get_profile(profile), checkpointing=checkpointing or None)
     space = workspace(chosen, os.environ, device)
     folder = out.with_suffix("") if out else space.runs / "training" / f"{profile}-{model}"
     name = model.replace("-", "_")
@@ -134,9 +135,10 @@ def plan(
     """Estimate what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
     from mousai.bench import plan as planned
     from mousai.small.profiles import get_profile
+    from mousai.training.setup import with_training
 
     kind = {"float32": "float32", "bfloat16": "auto", None: None}[precision]
-    chosen = planned.trained(get_profile(profile), batch=batch, precision=kind)
+    chosen = with_training(get_profile(profile), batch=batch, precision=kind)
     print(planned.plan(chosen, planned.gpu_of(gpu, memory, tflops), efficiency, hours))
 
 

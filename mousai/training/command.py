@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mousai.config import Profile
 from mousai.data.dataset import Workspace
 from mousai.inference.codec import encoder_hash
 from mousai.inference.precision import choose_device
@@ -56,15 +55,6 @@ def train_stage(
     }
     export_weights(space.profile, stage, model, history, path, start["card"] if start else None, notes)
     return history
-
-
-def with_checkpointing(profile: Profile) -> Profile:
-    """The profile with activation checkpointing in both stages."""
-    return replace(
-        profile,
-        dmae_train=replace(profile.dmae_train, checkpointing=True),
-        tcld_train=replace(profile.tcld_train, checkpointing=True),
-    )
 
 
 def summary(path: Path, history: pd.DataFrame) -> str:

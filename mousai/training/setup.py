@@ -80,6 +80,13 @@ def train_tcld(
     return fit(model, batches, config, plan["steps"], profile.seed, device, run)  # type: ignore[return-value]
 
 
+def with_training(profile: Profile, **settings: object) -> Profile:
+    """The profile with both stages' training changed alike; a setting that is None stays as it is."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    dmae_train = replace(profile.dmae_train, **given)  # type: ignore[arg-type]
+    return replace(profile, dmae_train=dmae_train, tcld_train=replace(profile.tcld_train, **given))  # type: ignore[arg-type]
+
+
 def scheduled(profile: Profile, plan: dict) -> Profile:
     """The profile with the schedule of a plan of `plan_run`."""
     if plan["start"] is not None:

@@ -12,6 +12,7 @@ from mousai.cli import main
 from mousai.config import A100
 from mousai.small.profiles import SMOKE
 from mousai.text import load_text_encoder
+from mousai.training.setup import with_training
 from mousai.unet import count_parameters
 
 
@@ -33,12 +34,12 @@ def known(monkeypatch) -> None:
 )
 def test_a_batch_is_taken_in_as_few_equal_pieces_as_fit(known, gb, most, said):
     """A tenth of the memory is kept free; the small weights take 0.01 GB."""
-    rows = plan.column("dmae", plan.trained(SMOKE, batch=32, precision="auto"), GPU(gb, {"float32": 1.0}), 0.5)
+    rows = plan.column("dmae", with_training(SMOKE, batch=32, precision="auto"), GPU(gb, {"float32": 1.0}), 0.5)
     assert (rows["largest batch that fits"], rows["a batch of 32 as"]) == (str(most), said)
 
 
 def test_days_are_steps_over_what_a_share_of_the_peak_computes(known):
-    profile = plan.trained(SMOKE, batch=40, precision="auto", steps=86_400)
+    profile = with_training(SMOKE, batch=40, precision="auto", steps=86_400)
     rows = plan.column("dmae", profile, GPU(10, {"float32": 1.0}), 0.5)
     assert rows["GFLOP a step"] == "1,000" and rows["steps a day (days), float32"] == "43,200 (2.0)"
 
@@ -83,7 +84,7 @@ def test_the_text_encoder_is_as_large_as_it_is_said_to_be():
 
 def test_stage_one_and_the_text_encoder_are_beside_stage_two(known):
     rows = {
-        stage: plan.column(stage, plan.trained(SMOKE, precision="auto"), plan.GPUS["a100-40gb"], 0.5)
+        stage: plan.column(stage, with_training(SMOKE, precision="auto"), plan.GPUS["a100-40gb"], 0.5)
         for stage in ("dmae", "tcld")
     }
     sizes = plan.weights_gb(SMOKE)
@@ -97,7 +98,7 @@ def test_another_gpu_is_its_memory_and_its_peak():
 
 
 def test_a_setting_that_is_not_given_stays():
-    changed = plan.trained(A100, batch=7, precision=None)
+    changed = with_training(A100, batch=7, precision=None)
     assert changed.dmae_train == replace(A100.dmae_train, batch=7)
     assert changed.tcld_train == replace(A100.tcld_train, batch=7)
 
@@ -106,7 +107,7 @@ def test_a_setting_that_is_not_given_stays():
 def test_operations_are_those_of_every_pass_and_checkpointing_adds_less_than_one_of_three(stage):
     dmae, tcld, _ = sized("cpu")
     narrow = replace(A100, dmae=dmae, tcld=tcld)
-    kept, again = (plan.flop_per_item(stage, plan.trained(narrow, checkpointing=on)) for on in (False, True))
+    kept, again = (plan.flop_per_item(stage, with_training(narrow, checkpointing=on)) for on in (False, True))
     assert 1.1 < again / kept < 4 / 3
 
 

@@ -28,10 +28,17 @@ from mousai.small.profiles import PROFILES, SMOKE
 from mousai.small.stages import new_dmae, new_tcld
 from mousai.spectrogram import magnitude
 from mousai.training import setup
-from mousai.training.command import with_checkpointing
 from mousai.training.export import export_weights
 from mousai.training.resume import Run
-from mousai.training.setup import caption_batches, encode_split, open_latents, shortened, train_dmae, train_tcld
+from mousai.training.setup import (
+    caption_batches,
+    encode_split,
+    open_latents,
+    shortened,
+    train_dmae,
+    train_tcld,
+    with_training,
+)
 
 
 @pytest.fixture
@@ -337,7 +344,7 @@ def test_stage_two_drops_titles_as_often_as_the_profile_says(tiny, numbered, rea
 def test_the_card_says_what_was_switched_on(tiny, tmp_path):
     history, path = pd.DataFrame({"loss": [1.0], "seconds": [1.0]}), tmp_path / "tcld.safetensors"
     plain = export_weights(tiny, "tcld", new_tcld(tiny), history, path)
-    other = export_weights(with_checkpointing(tiny), "tcld", new_tcld(tiny), history, path)
+    other = export_weights(with_training(tiny, checkpointing=True), "tcld", new_tcld(tiny), history, path)
     assert plain["checkpointing"] is False and "checkp" not in plain["command"]
     assert other["checkpointing"] is True and other["command"].endswith(" --steps 1 --checkpointing --ship")
 
