@@ -5,6 +5,7 @@ down and inverted, its fourth power the amplitude, Griffin-Lim, mono, peak at 1.
 """
 
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,12 @@ def riffusion_set(work: Workspace) -> ClipSet:
     profile = work.profile
     context |= {"crop": profile.tcld.crop, "seed": profile.seed, "device": choose_device(work.device).type}
     prompts = prompts_of_all_seeds(work)
-    loaded: list[Riffusion] = []
+    riffusion = cache(lambda: Riffusion(work.device))  # only where a clip is missing
 
     def make(indices: list[int]) -> Tensor:
-        if not loaded:
-            loaded.append(Riffusion(work.device))
         seconds = profile.tcld.crop / profile.sample_rate
         seed = 1000 * profile.seed + indices[0]
-        return loaded[0].generate([prompts[i].text for i in indices], seconds, seed)
+        return riffusion().generate([prompts[i].text for i in indices], seconds, seed)
 
     return cached(work, "riffusion", prompts, make, context)
 

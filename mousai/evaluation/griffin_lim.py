@@ -4,6 +4,8 @@ PCA + Griffin-Lim: PCA of the log magnitude to as many numbers as the latent has
 better adds nothing. Griffin-Lim from z: the magnitude that stage 1's magnitude head predicts from z, then Griffin-Lim.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -72,12 +74,10 @@ def pca_set(work: Workspace) -> ClipSet:
     real, profile, config = original_set(work), work.profile, work.profile.dmae
     context = {"crop": profile.tcld.crop, "n_fft": config.n_fft, "hop": config.hop, "iterations": ITERATIONS}
     context |= {"directions": config.encoder.latent_channels, "pca_crops": PCA_CROPS, "seed": profile.seed}
-    fitted: list[PCA] = []
+    pca = cache(lambda: fit_pca(training_crops(work), config, profile.seed))  # only where a clip is missing
 
     def make(indices: list[int]) -> Tensor:
-        if not fitted:
-            fitted.append(fit_pca(training_crops(work), config, profile.seed))
-        return pca_griffin_lim(torch.stack([real[i] for i in indices]), fitted[0], config)
+        return pca_griffin_lim(torch.stack([real[i] for i in indices]), pca(), config)
 
     return cached(work, "pca_griffin_lim", real.prompts, make, context)
 
@@ -97,13 +97,11 @@ def griffin_lim_set(work: Workspace) -> ClipSet:
         raise ValueError(f"profile {profile.name}: its stage 1 has no magnitude head for Griffin-Lim to start from")
     real = original_set(work)
     context = model_context(work, ("dmae",)) | {"iterations": ITERATIONS, "seed": profile.seed}
-    loaded: list[SmallDMAE] = []
+    dmae = cache(lambda: load_dmae(profile, choose_device(work.device)))  # only where a clip is missing
 
     def make(indices: list[int]) -> Tensor:
-        if not loaded:
-            dmae = load_dmae(profile, choose_device(work.device))
-            assert isinstance(dmae, SmallDMAE)  # by its magnitude head, above
-            loaded.append(dmae)
-        return griffin_lim_from_z(loaded[0], torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
+        model = dmae()
+        assert isinstance(model, SmallDMAE)  # by its magnitude head, above
+        return griffin_lim_from_z(model, torch.stack([real[i] for i in indices]), ITERATIONS, profile.seed)
 
     return cached(work, "griffin_lim_from_z", real.prompts, make, context)

@@ -1,13 +1,13 @@
 """Real music of the test split as clips: the ceiling of each metric, and what stage 1 reconstructs."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from mousai.data.dataset import Workspace
 from mousai.data.records import Record, load_chunk
-from mousai.dmae import DMAE
 from mousai.evaluation.samples import ClipSet, as_prompt, cached, held_out, model_context
 from mousai.inference.long import Run, decode
 from mousai.inference.precision import choose_device
@@ -85,12 +85,10 @@ def reconstruction_set(work: Workspace) -> ClipSet:
     real, profile = original_set(work), work.profile
     steps, sampler = profile.sampling.dmae_steps, profile.sampling.sampler
     context = model_context(work, ("dmae",)) | {"dmae_steps": steps, "sampler": sampler, "seed": profile.seed}
-    loaded: list[DMAE] = []
+    load = cache(lambda: load_dmae(profile, choose_device(work.device)))  # only where a clip is missing
 
     def make(indices: list[int]) -> Tensor:
-        if not loaded:
-            loaded.append(load_dmae(profile, choose_device(work.device)))
-        dmae = loaded[0]
+        dmae = load()
         w = torch.stack([real[i] for i in indices]).to(next(dmae.parameters()).device)
         generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
         return decode(dmae, dmae.encode(w), Run(steps, sampler), generator, w.shape[-1])

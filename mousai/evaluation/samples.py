@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,16 +129,14 @@ def generated_set(work: Workspace, unconditional: bool = False, per_genre: int |
     name = "unconditional" if unconditional else "generated"
     sampling = asdict(profile.sampling) | ({"guidance": 0.0} if unconditional else {})
     context = model_context(work, ("dmae", "tcld")) | sampling | {"seed": profile.seed}
-    loaded: list[Mousai] = []
+    model = cache(lambda: Mousai.load(profile, work.device).optimized_for_cpu())  # only where a clip is missing
 
     def make(indices: list[int]) -> Tensor:
-        if not loaded:
-            loaded.append(Mousai.load(profile, work.device).optimized_for_cpu())
         texts = [prompts[i].text for i in indices]
         seconds = profile.tcld.crop / profile.sample_rate
         seeds = [1000 * profile.seed + i for i in indices]
-        how = loaded[0].sampling(guidance=sampling["guidance"])
-        return torch.cat([*loaded[0].stream(texts, seconds, seeds, how)], dim=-1)
+        how = model().sampling(guidance=sampling["guidance"])
+        return torch.cat([*model().stream(texts, seconds, seeds, how)], dim=-1)
 
     return cached(work, name, prompts, make, context)
 
