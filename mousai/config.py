@@ -166,7 +166,7 @@ class EvaluationConfig:
     real_clips: int = 1000  # clips of the test split as the ceiling
     structure_samples: int = 1000  # Figure 6 [A]
     repeats: int = 5  # Table 3: runs timed
-    study_steps: int = 1000  # of each short run in notebook 04's study
+    study_steps: int = 1000  # of each short run in notebook 12's study
     attention_steps: int = 20_000  # of each of notebook 08's two runs
     in_domain_steps: int = 2000  # training steps of the in-domain audio-text model
     solver_clips: int = 100  # notebook 09: clips a solver makes in each stage

@@ -28,12 +28,9 @@ def laion_missing() -> str | None:
     """None where LAION-CLAP can be loaded without a network, else one line: what to fetch and where it goes."""
     if all(isinstance(try_to_load_from_cache(repo, file), str) for repo, file in LAION_FILES):
         return None
-    fetch = " && ".join([f"hf download {' '.join(LAION)}"] + [f"hf download {repo}" for repo in _tokenizers()])
+    tokenizers = dict.fromkeys(repo for repo, _ in LAION_FILES[1:])
+    fetch = " && ".join(f"hf download {what}" for what in (" ".join(LAION), *tokenizers))
     return f"LAION-CLAP is not in the Hugging Face cache (HF_HOME): fetch it once with `{fetch}`, then run this again"
-
-
-def _tokenizers() -> list[str]:
-    return list(dict.fromkeys(repo for repo, _ in LAION_FILES[1:]))
 
 
 class LaionClap:
