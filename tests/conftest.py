@@ -136,7 +136,7 @@ def tiny() -> Profile:
         SMOKE.dmae,
         crop=2**14,
         encoder_pretrain_steps=2,
-        polish=0,
+        refinement_steps=0,
         unet=replace(SMOKE.dmae.unet, channels=(16,) * 4, features=32),
     )
     dmae = replace(dmae, encoder=replace(dmae.encoder, channels=16))

@@ -10,7 +10,7 @@ from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
 
 
 def unet_arguments(config: UNetConfig) -> dict:
-    """What both of their models are told about the U-Net."""
+    """What both of their models need to know about the U-Net."""
     return {
         "channels": list(config.channels),
         "factors": list(config.factors),

@@ -148,7 +148,7 @@ def bench(
     against: Annotated[Rivals, typer.Option(metavar="NAMES", help="authors, or authors,riffusion.")] = "authors",
     out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
 ) -> None:
-    """Time ours against the authors' packages: same weights, same steps, turn about; compare what they give."""
+    """Time ours against the authors' packages: same weights, same steps, interleaved; compare what they give."""
     from mousai.bench import bench
 
     bench.show(bench.bench(size, repeats, against), out)

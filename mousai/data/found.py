@@ -31,7 +31,7 @@ YEAR = r"(?<!\d)(1[5-9]\d\d|20\d\d)(?=(?:0[1-9]|1[0-2])[0-3]\d(?!\d)|(?:0[1-9]|1
 class Job:
     """One file to be read, below `source`, into the folder `out`.
 
-    told: what a list says of it. fill: what stands in for tags that are missing. by_folder: whether folders name artist
+    listed: what a list says of it. fill: what stands in for missing tags. by_folder: whether folders name artist
     and album.
     """
 
@@ -39,7 +39,7 @@ class Job:
     source: Path
     out: Path
     chunk: int
-    told: Row
+    listed: Row
     fill: Row
     by_folder: bool
 
@@ -60,7 +60,7 @@ class Job:
             state = [about.st_size, about.st_mtime_ns]
         except OSError:  # gone since it was listed
             state = []
-        asked = [self.chunk, sorted(self.told.items()), sorted(self.fill.items()), self.by_folder]
+        asked = [self.chunk, sorted(self.listed.items()), sorted(self.fill.items()), self.by_folder]
         return hashlib.sha256(json.dumps([self.id, state, asked]).encode()).hexdigest()[:16]
 
 
@@ -111,7 +111,7 @@ def import_one(job: Job) -> dict[str, object]:
         return skipped | ({"seconds": reason.seconds} if isinstance(reason, Short) else {})
     record = tagged(job)
     about = as_fields(record) | {"samples": cut.kept * job.chunk, "chunks": cut.kept, "sha256": sha256(path)}
-    return {"record": about, "notes": notes(cut), "split": job.told.get("split", "")}
+    return {"record": about, "notes": notes(cut), "split": job.listed.get("split", "")}
 
 
 @dataclass
@@ -185,7 +185,7 @@ def tagged(job: Job) -> Record:
     Samples, chunks, hash and split are not known yet.
     """
     tags = {name: list(texts) for name, texts in read_tags(job.file).items()}
-    tags |= {name: [clean(text)] for name, text in job.told.items() if clean(text)}
+    tags |= {name: [clean(text)] for name, text in job.listed.items() if clean(text)}
     folders = [clean(part) for part in Path(job.place).parent.parts] if job.by_folder else []
     defaults = {"artist": job.fill["artist"] or (folders[0] if folders else ""), "genre": job.fill["genre"]}
     defaults |= {"album": folders[1] if len(folders) > 1 else ""}

@@ -87,26 +87,26 @@ def import_music(source: Path, out: Path, wanted: Wanted, jobs: int = 2) -> Impo
     there is no music, where a list or an archive points outside of its folder (nothing of it is used then), or where
     the manifest that is there was edited; `NothingFits` where every file is shorter than a chunk.
     """
-    told: dict[Path, Row] | None = None
+    listed: dict[Path, Row] | None = None
     refused: Reasons = []
     if source.is_file() and source.suffix.lower() in KINDS:
         catalogue = read_catalogue(source, wanted.audio or source.parent)
-        told, refused, source = catalogue.files, catalogue.refused, wanted.audio or source.parent
-        if not told:
+        listed, refused, source = catalogue.files, catalogue.refused, wanted.audio or source.parent
+        if not listed:
             where = f", the first: {': '.join(refused[0])}" if refused else ""
             raise ValueError(f"{source}: none of the listed files is there{where}")
     elif source.is_dir():
-        told, refused = music_files(source, out)
+        listed, refused = music_files(source, out)
     with one_writer(out):
         check_manifest(out)
-        if told is None:
+        if listed is None:
             source = unpacked(source, out / "unpacked")
-            told, refused = music_files(source, out)
+            listed, refused = music_files(source, out)
         remove_temporary(out / "audio")
         (out / "audio").mkdir(exist_ok=True)
-        by_folder = "artist" not in {tag for row in told.values() for tag in row}
+        by_folder = "artist" not in {tag for row in listed.values() for tag in row}
         fill = {"genre": wanted.genre, "artist": wanted.artist}
-        files = [Job(file, source, out, wanted.chunk, row, fill, by_folder) for file, row in told.items()]
+        files = [Job(file, source, out, wanted.chunk, row, fill, by_folder) for file, row in listed.items()]
         return summed_up(read_all(files, out, jobs), refused, out, wanted)
 
 

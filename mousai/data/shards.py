@@ -62,9 +62,9 @@ def read_index(root: Path) -> Index:
     """The index of a folder of shards, a stranger's perhaps. Raises ValueError unless it can be meant."""
     path = root / INDEX
     try:
-        told = json.loads(path.read_bytes())
-        splits = {split: [Shard(**shard) for shard in told["splits"][split]] for split in SPLITS}
-        index = Index(told["source"], told["samples"], splits)
+        content = json.loads(path.read_bytes())
+        splits = {split: [Shard(**shard) for shard in content["splits"][split]] for split in SPLITS}
+        index = Index(content["source"], content["samples"], splits)
     except (ValueError, KeyError, TypeError, RecursionError) as error:  # not JSON; other names; brackets in brackets
         raise ValueError(f"{path}: not an index of shards: {MEND}") from error
     if wrong := implausible(index):

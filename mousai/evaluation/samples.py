@@ -28,7 +28,7 @@ from mousai.small.stages import weights_path
 
 BATCH = 4  # clips made at a time, which bounds memory
 NOISE_RMS = 0.1
-AFTER_SAMPLING = ("polish", "phase_share", "magnitude_contrast")  # fields of the small stage 1
+AFTER_SAMPLING = ("refinement_steps", "phase_share", "magnitude_contrast")  # fields of the small stage 1
 
 
 class Prompt(NamedTuple):

@@ -13,12 +13,12 @@ RATES = (0.2, 5.0)  # learning rates, over the profile's
 def variants(profile: Profile) -> dict[str, Profile]:
     """Name -> profile of a short run; the first is the profile's own choice, with a thinner net and shorter crops.
 
-    Nothing is polished after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
+    Nothing is refined after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
     """
     chosen = profile.dmae if isinstance(profile.dmae, SmallDMAEConfig) else CPU.dmae
     assert isinstance(chosen, SmallDMAEConfig)
     unet = replace(chosen.unet, channels=tuple(width // 32 * 8 for width in chosen.unet.channels))
-    base = replace(chosen, crop=chosen.crop // 2, polish=0, unet=unet)
+    base = replace(chosen, crop=chosen.crop // 2, refinement_steps=0, unet=unet)
     rows = {"as the profile": base} | changes(base)
     named = {name: short(profile, dmae) for name, dmae in rows.items()}
     return named | {f"learning rate x {rate:g}": short(profile, base, rate) for rate in RATES}
@@ -63,6 +63,6 @@ def with_and_without_attention(profile: Profile) -> dict[str, Profile]:
     """Two thin nets of stage 2 that differ in self-attention alone, without text: it could tell both ends the same."""
     unet = profile.tcld.unet
     thin = replace(unet, channels=tuple(width // 2 for width in unet.channels))
-    deaf = replace(thin, attentions=(0,) * len(thin.channels))
-    nets = {"attention": thin, "no_attention": deaf}
+    without = replace(thin, attentions=(0,) * len(thin.channels))
+    nets = {"attention": thin, "no_attention": without}
     return {name: replace(profile, tcld=replace(profile.tcld, mask_share=1.0, unet=net)) for name, net in nets.items()}

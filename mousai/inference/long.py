@@ -83,7 +83,7 @@ def stream(
     get_sampler(run.sampler)
     z, length = dmae.padded(z, length)
     waves = diffused(dmae, z, run, generator, replacement)
-    return first_samples(dmae.polished(waves, z) if isinstance(dmae, SmallDMAE) else waves, length)
+    return first_samples(dmae.refine(waves, z) if isinstance(dmae, SmallDMAE) else waves, length)
 
 
 def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:

@@ -152,7 +152,7 @@ def check_no_departures(config: DMAEConfig) -> None:
             name: getattr(part, name, getattr(plain_part, name)) != getattr(plain_part, name)
             for part, plain_part, names in (
                 (config.encoder, SmallEncoderConfig(), ("log_floor", "norm_before_tanh", "pca_start")),
-                (config, paper, ("wave_scale", "preemphasis", "readout_weight", "envelope_bands", "polish")),
+                (config, paper, ("wave_scale", "preemphasis", "readout_weight", "envelope_bands", "refinement_steps")),
                 (config.unet, SmallUNetConfig(1, (), (), (), (), ()), ("inject_everywhere",)),
             )
             for name in names

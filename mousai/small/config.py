@@ -43,7 +43,7 @@ class SmallDMAEConfig(DMAEConfig):
     encoder_pretrain_steps: int = 0  # train only encoder and magnitude head first, so that the U-Net finds a useful z
     freeze_encoder: bool = False  # it learns in the pre-training only, so that latents stay what stage 2 learnt
     magnitude_contrast: float = 1.0  # stretches the predicted log about its mean in time, because a mean is too even
-    polish: int = 0  # steps of Griffin-Lim refinement after sampling, towards the magnitude predicted from z
+    refinement_steps: int = 0  # steps of Griffin-Lim refinement after sampling, towards the magnitude predicted from z
     phase_share: float = 0.0  # stereo phase coupling: of the other channel in each one's phase
     noisy_share: float = 0.0  # share of items with sigma = sqrt(u), where only z knows the spectrum
 

@@ -118,12 +118,12 @@ class SmallDMAE(DMAE):
         log_g = self.log_envelope(z)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
         x_0 = ddim(lambda x, sigma: self.net(x, sigma, z, log_g), eps, steps)
-        return torch.cat([*self.polished([self.to_wave(x_0)], z)], dim=-1)[..., :length]
+        return torch.cat([*self.refine([self.to_wave(x_0)], z)], dim=-1)[..., :length]
 
     @torch.no_grad()
-    def polished(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:
-        """The parts of a wave, refined towards the magnitude that z predicts, `polish` times."""
-        if not self.config.polish:
+    def refine(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:
+        """The parts of a wave, refined towards the magnitude that z predicts, `refinement_steps` times."""
+        if not self.config.refinement_steps:
             yield from waves
             return
         yield from refined(waves, self.magnitude_reader(z), z.shape[-1] * self.config.latent_stride, self.config)
@@ -141,13 +141,13 @@ class SmallDMAE(DMAE):
         if reader is None:
             raise ValueError("this stage 1 has no reader: set `readout_weight` or `envelope_bands`")
         with torch.autocast(z.device.type, enabled=False):
-            told = reader.inside(z)
-            mean = reader.magnitude(told.mean(-1, keepdim=True)).mean(-1, keepdim=True)  # linear, so of all frames
+            hidden = reader.inside(z)
+            mean = reader.magnitude(hidden.mean(-1, keepdim=True)).mean(-1, keepdim=True)  # linear, so of all frames
 
         def read(a: int, b: int) -> Magnitude:
             first = a // frames
             with torch.autocast(z.device.type, enabled=False):
-                log_m = reader.magnitude(told[..., first : -(-b // frames)])[..., a - frames * first :][..., : b - a]
+                log_m = reader.magnitude(hidden[..., first : -(-b // frames)])[..., a - frames * first :][..., : b - a]
                 return linear_magnitude(torch.lerp(mean, log_m, self.config.magnitude_contrast), READ_FLOOR)
 
         return read

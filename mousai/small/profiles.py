@@ -34,7 +34,7 @@ CPU = Profile(
         ),
         encoder=SmallEncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
         wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, encoder_pretrain_steps=2400,
-        freeze_encoder=True, magnitude_contrast=1.03, polish=2, phase_share=0.1,
+        freeze_encoder=True, magnitude_contrast=1.03, refinement_steps=2, phase_share=0.1,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,

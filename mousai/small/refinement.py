@@ -25,12 +25,12 @@ def with_magnitude(w: Wave, m_w: Magnitude, n_fft: int = 1023, hop: int = 256) -
 def refined(
     waves: Iterable[Part], magnitudes: Callable[[int, int], Magnitude], total: int, config: SmallDMAEConfig
 ) -> Iterator[Part]:
-    """The same wave, `total` samples in parts from left to right, with `polish` steps of refinement.
+    """The same wave, `total` samples in parts from left to right, with `refinement_steps` steps of refinement.
 
     `magnitudes`: (a, b) -> frames [a, b) of the magnitude to reach. Memory is for a few parts.
     """
     hop = config.hop
-    margin = -(-config.n_fft * config.polish // hop) * hop  # as far as one sample influences another
+    margin = -(-config.n_fft * config.refinement_steps // hop) * hop  # as far as one sample influences another
     start = 0  # of the part to give next
     first = 0  # of `held`, the wave from sample `first` on
     held = None
@@ -53,6 +53,6 @@ def refined_part(w: Wave, m_w: Magnitude, config: SmallDMAEConfig) -> Wave:
     Two channels whose phases part lose each other's notes in the mono mix, so each takes a share of the other's.
     """
     with torch.autocast(w.device.type, enabled=False):
-        for _ in range(config.polish):
+        for _ in range(config.refinement_steps):
             w = with_magnitude(w + config.phase_share * w.flip(1), m_w, config.n_fft, config.hop)
     return w

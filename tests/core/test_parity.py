@@ -261,7 +261,13 @@ def test_a_missing_and_an_unexpected_tensor_are_named():
 
 
 def test_a_profile_that_departs_from_the_paper_is_refused_by_name():
-    beside = {"wave_scale": 2.0, "preemphasis": 0.9, "readout_weight": 0.5, "envelope_bands": 128, "polish": 2}
+    beside = {
+        "wave_scale": 2.0,
+        "preemphasis": 0.9,
+        "readout_weight": 0.5,
+        "envelope_bands": 128,
+        "refinement_steps": 2,
+    }
     encoder = SmallEncoderConfig(log_floor=1e-3, norm_before_tanh=True, pca_start=True)
     unet = SmallUNetConfig(**{**vars(A100.dmae.unet), "inject_everywhere": True})
     names = ["log_floor", "norm_before_tanh", "pca_start", *beside]

@@ -97,7 +97,7 @@ def test_clips_are_made_anew_where_weights_or_what_is_done_after_sampling_change
     with pytest.raises(FileNotFoundError, match="mousai train dmae"):
         samples.model_context(work, ("dmae",))
     path.write_bytes(b"one")
-    changed = [{"polish": 9}, {"phase_share": 0.9}, {"magnitude_contrast": 9.0}]
+    changed = [{"refinement_steps": 9}, {"phase_share": 0.9}, {"magnitude_contrast": 9.0}]
     profiles = [replace(work.profile, dmae=replace(work.profile.dmae, **change)) for change in changed]
     others = [replace(work, profile=profile) for profile in profiles]
     contexts = [samples.model_context(one, ("dmae",)) for one in (work, *others)]

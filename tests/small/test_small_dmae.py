@@ -165,34 +165,34 @@ def test_the_paper_asks_nothing_of_a_reader(plain):
 def told(tiny, monkeypatch) -> tuple[SmallDMAE, torch.Tensor]:
     """A model whose reader always tells the magnitude of one waveform exactly, and that waveform."""
     torch.manual_seed(0)
-    plain = replace(tiny.dmae, magnitude_contrast=1.0, phase_share=0.0, polish=1)
+    plain = replace(tiny.dmae, magnitude_contrast=1.0, phase_share=0.0, refinement_steps=1)
     model, w = SmallDMAE(plain).eval(), noise(1, 2, 16 * 1024)
     log_m = log_magnitude(magnitude(w), READ_FLOOR)
     reads(model, log_m, monkeypatch)
     return model, w
 
 
-def polished(model: SmallDMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    return torch.cat([*model.polished([w], z)], dim=-1)
+def refined(model: SmallDMAE, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    return torch.cat([*model.refine([w], z)], dim=-1)
 
 
-def test_polishing_brings_the_magnitude_the_nearer_the_longer(told):
+def test_refinement_brings_the_magnitude_the_nearer_the_longer(told):
     model, w = told
     distances = []
     for steps in (0, 1, 4):
-        model.config = replace(model.config, polish=steps)
-        made = polished(model, noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16))
+        model.config = replace(model.config, refinement_steps=steps)
+        made = refined(model, noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16))
         distances.append((magnitude(made) - magnitude(w)).norm().item())
     assert distances == sorted(distances, reverse=True) and distances[1] < 0.7 * distances[0]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_polishing_keeps_the_phase(told, sign):
+def test_refinement_keeps_the_phase(told, sign):
     """What has the right magnitude stays as it is, sign and all; twice as loud, it comes back to its size."""
     model, w = told
     z = noise(1, 32, 16)
-    assert_close(polished(model, sign * w, z), sign * w, atol=1e-2, rtol=0)
-    assert_close(polished(model, 2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
+    assert_close(refined(model, sign * w, z), sign * w, atol=1e-2, rtol=0)
+    assert_close(refined(model, 2 * sign * w, z), sign * w, atol=1e-2, rtol=0)
 
 
 def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
     start, agree, apart = noise(1, 2, 16 * 1024, seed=3), [], []
     for share in (0.0, 0.5):
         model.config = replace(model.config, phase_share=share)
-        made = polished(model, start, noise(1, 32, 16))
+        made = refined(model, start, noise(1, 32, 16))
         agree.append(torch.corrcoef(made[0])[0, 1].item())
         apart.append((magnitude(made) - magnitude(w)).norm().item())
     assert abs(agree[0]) < 0.05 and agree[1] > 0.3
@@ -216,14 +216,14 @@ def test_a_share_of_the_other_channel_keeps_left_and_right_together(told):
     assert_close(made, with_magnitude(start + start.flip(1) / 2, magnitude(w)), atol=1e-3, rtol=1e-3)
 
 
-def test_a_long_sound_is_polished_in_parts_as_it_is_in_one(told, monkeypatch):
+def test_a_long_sound_is_refined_in_parts_as_it_is_in_one(told, monkeypatch):
     model = told[0]
-    model.config = replace(model.config, polish=3, phase_share=0.1)
+    model.config = replace(model.config, refinement_steps=3, phase_share=0.1)
     start, z = noise(1, 2, 16 * 1024, seed=3), noise(1, 32, 16)
-    whole = polished(model, start, z)
+    whole = refined(model, start, z)
     monkeypatch.setattr(refinement, "PART", 5 * 1024)
-    assert_close(polished(model, start, z), whole, **CLOSE)
-    assert_close(torch.cat([*model.polished(start.split(700, dim=-1), z)], dim=-1), whole, **CLOSE)
+    assert_close(refined(model, start, z), whole, **CLOSE)
+    assert_close(torch.cat([*model.refine(start.split(700, dim=-1), z)], dim=-1), whole, **CLOSE)
 
 
 def test_magnitudes_read_in_parts_are_those_read_at_once(tiny):
@@ -235,21 +235,21 @@ def test_magnitudes_read_in_parts_are_those_read_at_once(tiny):
         assert_close(read(a, b), whole[..., a:b], **CLOSE)
 
 
-@pytest.mark.parametrize("polish", [0, 1, 2])
-def test_decoding_ends_with_as_many_steps_of_polish_as_the_profile_says(told, polish):
+@pytest.mark.parametrize("refinement_steps", [0, 1, 2])
+def test_decoding_ends_with_as_many_steps_of_refinement_as_the_profile_says(told, refinement_steps):
     model, w = told
     z, eps = noise(1, 32, 16).tanh(), noise(1, 2, 16 * 1024, seed=5)
     expected = model.to_wave(ddim(lambda x, sigma: model.net(x, sigma, z), eps, 2)).detach()
-    for _ in range(polish):
+    for _ in range(refinement_steps):
         expected = with_magnitude(expected, magnitude(w))
-    model.config = replace(model.config, polish=polish)
+    model.config = replace(model.config, refinement_steps=refinement_steps)
     assert_close(model.decode(z, 2, torch.Generator().manual_seed(5)), expected, atol=1e-2, rtol=1e-2)
 
 
-def test_polish_without_a_reader_is_refused(plain):
-    model = SmallDMAE(replace(plain, polish=1))
+def test_refinement_without_a_head_is_refused(plain):
+    model = SmallDMAE(replace(plain, refinement_steps=1))
     with pytest.raises(ValueError, match="no reader: set `readout_weight`"):
-        polished(model, noise(1, 2, 2048), noise(1, 32, 2))
+        refined(model, noise(1, 2, 2048), noise(1, 32, 2))
 
 
 def test_levels_are_uniform_and_the_noisy_share_leans_to_one(plain):

@@ -406,7 +406,7 @@ def test_a_shortened_run_keeps_two_thirds_for_the_diffusion(tiny):
 def test_the_study_changes_one_thing_at_a_time(tiny):
     rows = variants(tiny)
     base = rows["as the profile"]
-    assert (base.dmae.polish, base.dmae.crop) == (0, tiny.dmae.crop // 2)
+    assert (base.dmae.refinement_steps, base.dmae.crop) == (0, tiny.dmae.crop // 2)
     assert rows["no pre-emphasis"] == replace(base, dmae=replace(base.dmae, preemphasis=0.0))
     assert rows["patches, random start"].dmae.envelope_bands is None
 
