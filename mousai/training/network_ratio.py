@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mousai.diffusion import add_noise, alpha_beta, gaussian_like, v_target
 from mousai.dmae import DMAE
+from mousai.inference.long import to_signal
 from mousai.shapes import Embedding, Latent, Level, Signal, Wave
 from mousai.small.dmae import SmallDMAE
 from mousai.tcld import TCLD
@@ -32,8 +33,7 @@ def dmae_network_ratio(
     """
     z = dmae.encode_crop(w)
     if not isinstance(dmae, SmallDMAE) or dmae.envelope is None:
-        x_0 = dmae.to_signal(w) if isinstance(dmae, SmallDMAE) else w
-        return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), x_0, generator, sigmas)
+        return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), to_signal(dmae, w), generator, sigmas)
     envelope = dmae.envelope
     log_g = dmae.log_envelope(z)
     assert log_g is not None
