@@ -17,6 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 _HOME = None if os.environ.get("MOUSAI_HOME") else tempfile.TemporaryDirectory(prefix="mousai-tests-")
 if _HOME is not None:
     os.environ["MOUSAI_HOME"] = _HOME.name
+# librosa's compiled functions are cached beside its source: two processes that fill one cache at once can crash.
+_COMPILED = tempfile.TemporaryDirectory(prefix="mousai-numba-")
+os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
 
 import helpers.typecheck  # noqa: E402, F401 (the hook below finds it by name)
 from jaxtyping import install_import_hook  # noqa: E402
