@@ -140,7 +140,7 @@ def tiny() -> Profile:
         crop=2**14,
         encoder_pretrain_steps=2,
         refinement_steps=0,
-        unet=replace(SMOKE.dmae.unet, channels=(16,) * 4, features=32),
+        unet=replace(SMOKE.dmae.unet, channels=(16, 16), features=32),
     )
     dmae = replace(dmae, encoder=replace(dmae.encoder, channels=16))
     unet = replace(SMOKE.tcld.unet, channels=(16, 16, 16), features=32, head_features=8)

@@ -25,8 +25,8 @@ def variants(profile: Profile) -> dict[str, Profile]:
 
 
 def changes(base: SmallDMAEConfig) -> dict[str, SmallDMAEConfig]:
-    """One field of `base` changed in each; patches instead of lapped windows need a net of another shape."""
-    fresh, patches = replace(base.encoder, pca_start=False), in_patches(base)
+    """One field of `base` changed in each; patches instead of bands need a net of another shape."""
+    fresh = replace(base.encoder, pca_start=False)
 
     def encoder(config: EncoderConfig) -> SmallDMAEConfig:
         return replace(base, encoder=config)
@@ -34,13 +34,9 @@ def changes(base: SmallDMAEConfig) -> dict[str, SmallDMAEConfig]:
     return {
         "level of the waveform: raw": replace(base, wave_scale=1.0),
         "no pre-emphasis": replace(base, preemphasis=0.0),
-        "no warm start": replace(base, encoder_pretrain_steps=0, freeze_encoder=False),
         "no PCA start": encoder(fresh),
-        "no PCA start, norm before tanh": encoder(replace(fresh, norm_before_tanh=True)),
         "no PCA start, linear magnitude": encoder(replace(fresh, log_floor=None)),
-        "half of the levels noisier": replace(base, noisy_share=0.5),
-        "patches, DCT start": replace(patches, dct_start=True),
-        "patches, random start": patches,
+        "patches, trained together": in_patches(base),
     }
 
 
@@ -48,9 +44,9 @@ def in_patches(base: SmallDMAEConfig) -> SmallDMAEConfig:
     """The paper's front end, 64 samples without overlap, and five depths below it."""
     unet = replace(
         base.unet, in_channels=128, channels=(max(base.unet.channels),) * 5, factors=(1, 2, 2, 2, 2), items=(1,) * 5,
-        attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4,
+        attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4, inject_channels=base.encoder.latent_channels,
     )  # fmt: skip
-    return replace(base, envelope_bands=None, patch=64, patch_channels=128, unet=unet)
+    return replace(base, octaves=None, patch=64, patch_channels=128, unet=unet)
 
 
 def short(profile: Profile, dmae: SmallDMAEConfig, rate: float = 1.0) -> Profile:

@@ -20,7 +20,7 @@ from mousai.inference.samplers import Guidance, get_sampler, rescaled, sample
 from mousai.inference.windows import Replacement, Span, Windows, blended, noise_in_chunks, sample_in_chunks
 from mousai.progress import progress_bar
 from mousai.shapes import Embedding, Latent, Level, Part, Wave, to_stride
-from mousai.small.dmae import SmallDMAE
+from mousai.small.dmae import Condition, SmallDMAE
 from mousai.tcld import TCLD
 
 SAMPLES_TOGETHER = 2**18  # that go through stage 1's net at once; of a small net's crops, four
@@ -112,15 +112,14 @@ def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement
         model = at_levels(dmae, noise_levels(run.steps, known.start).to(z))
 
     @lru_cache(run.steps + windows.together + 2)  # no more windows are on their way at once
-    def condition(a: int, b: int) -> tuple[Tensor, ...]:
-        part = z[..., a // stride : b // stride]
-        log_g = model.log_envelope(part) if isinstance(model, SmallDMAE) else None
-        return (part,) if log_g is None else (part, log_g)
+    def condition(a: int, b: int) -> Condition | None:
+        return model.condition(z[..., a // stride : b // stride]) if isinstance(model, SmallDMAE) else None
 
     def predict(x: Wave, sigma: Level, spans: Sequence[Span]) -> Wave:
         with torch.no_grad(), autocast(run.precision, z.device):
-            conditions = zip(*(condition(*span) for span in spans), strict=True)
-            return model.net(x, sigma, *(torch.cat(parts) for parts in conditions))
+            parts = torch.cat([z[..., a // stride : b // stride] for a, b in spans])
+            conditions = [found for found in (condition(*span) for span in spans) if found is not None]
+            return model.net(x, sigma, parts, Condition.join(conditions)) if conditions else model.net(x, sigma, parts)
 
     def begin(a: int, b: int):
         return get_sampler(run.sampler)(noise(a, b), run.steps, known.start)

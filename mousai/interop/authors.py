@@ -19,7 +19,7 @@ from mousai.checkpoint import check_shapes, save_weights
 from mousai.config import DMAEConfig, EncoderConfig, Profile, TCLDConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.files import sha256
-from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetConfig
+from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig
 from mousai.tcld import TCLD
 
 State = dict[str, Tensor]
@@ -151,9 +151,8 @@ def check_no_departures(config: DMAEConfig) -> None:
         {
             name: getattr(part, name, getattr(plain_part, name)) != getattr(plain_part, name)
             for part, plain_part, names in (
-                (config.encoder, SmallEncoderConfig(), ("log_floor", "norm_before_tanh", "pca_start")),
-                (config, paper, ("wave_scale", "preemphasis", "readout_weight", "envelope_bands", "refinement_steps")),
-                (config.unet, SmallUNetConfig(1, (), (), (), (), ()), ("inject_everywhere",)),
+                (config.encoder, SmallEncoderConfig(), ("log_floor", "pca_start")),
+                (config, paper, ("wave_scale", "preemphasis", "octaves", "refinement_steps")),
             )
             for name in names
         }

@@ -1,6 +1,7 @@
 """Stage 1 as a few million parameters learn it: `DMAE` with the departures of `SmallDMAEConfig` (ours)."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,56 +9,102 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.functional import lfilter, preemphasis
 
-from mousai.diffusion import ddim, diffusion_loss, gaussian_like
+from mousai.diffusion import add_noise, ddim, diffusion_loss, gaussian_like, v_target
 from mousai.dmae import DMAE, PatchFrontEnd
 from mousai.shapes import Latent, Level, Magnitude, Part, Wave
+from mousai.small.band_groups import BandGroups, Groups, network_answer, network_input
 from mousai.small.config import SmallDMAEConfig, SmallUNetConfig
-from mousai.small.encoder import SmallEncoder, linear_magnitude, log_magnitude, start_from_dct
-from mousai.small.preconditioning import Bands, Envelope, Reader
+from mousai.small.encoder import SmallEncoder, linear_magnitude, log_magnitude
+from mousai.small.head import MagnitudeHead
+from mousai.small.octaves import Bands, Octaves
+from mousai.small.preconditioning import negative_log_likelihood, scales
 from mousai.small.refinement import refined
 from mousai.spectrogram import magnitude
 from mousai.unet import NetLevel, UNet
 
-READ_FLOOR = 1e-3  # of the magnitudes predicted from z, as in the log-mel spectrogram
+MAGNITUDE_FLOOR = 1e-3  # of the magnitudes predicted from z, as in the log-mel spectrogram
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a step needs of z, computed once for all steps of a run."""
+
+    log_g: Bands  # by the magnitude head
+    injected: list[Groups]  # into the U-Net, octave by octave
+
+    @staticmethod
+    def join(parts: "list[Condition]") -> "Condition":
+        """Those of several windows, one after another along the batch."""
+        log_g = [torch.cat(octave) for octave in zip(*(part.log_g for part in parts), strict=True)]
+        injected = [torch.cat(octave) for octave in zip(*(part.injected for part in parts), strict=True)]
+        return Condition(log_g, injected)
 
 
 class SmallDMAE(DMAE):
     """Stage 1 of the small profiles.
 
-    What is diffused is `to_signal(w)`, pre-emphasised and scaled. With `envelope_bands` the U-Net works on MDCT bands
-    and is preconditioned with the envelope that the magnitude head (`reader`) predicts from z; else on patches.
+    What is diffused is `to_signal(w)`, pre-emphasised and scaled. With `octaves` the U-Net works on groups of bands and
+    is preconditioned with the variance that the magnitude head predicts from z; else on patches, as the paper's.
     """
 
     config: SmallDMAEConfig
-    front: Any  # None where the U-Net works on MDCT bands
-    envelope: Envelope | None
-    reader: Reader | None
+    front: Any  # None where the U-Net works on bands
+    head: Any  # None where it works on patches
+    groups: Any
 
     def __init__(self, config: SmallDMAEConfig):
         nn.Module.__init__(self)  # not DMAE's: the parts and the order of their random numbers are others
-        bands = config.envelope_bands
         self.config = config
-        self.front = None if bands else PatchFrontEnd(config.patch, config.patch_channels)
-        self.envelope = Envelope(bands) if bands else None
-        self.reader = new_reader(config) if bands or config.readout_weight else None
+        self.front = self.head = self.groups = None
+        if config.octaves is None:
+            self.front = PatchFrontEnd(config.patch, config.patch_channels)
+        else:
+            check_groups(config)
+            self.octaves = Octaves(config.octaves, config.octave_units)
+            frames = config.latent_stride // config.hop
+            channels, width, rates = config.encoder.latent_channels, config.head_width, config.octave_rates
+            self.head = MagnitudeHead(channels, width, rates, config.encoder.in_channels, frames)
+            self.groups = BandGroups(
+                channels + width,
+                rates,
+                config.group_bands,
+                config.halo_bands,
+                config.context_channels,
+                config.group_features,
+            )
         self.unet = UNet(config.unet)
         self.encoder = SmallEncoder(config.encoder)
         start_skips(self.unet)
-        if config.dct_start and self.front is not None:
-            start_from_dct(self.front)
+        if self.groups is not None:
+            start_quietly(self.unet)
 
-    def net(self, x: Wave, sigma: Level, z: Latent, log_g: Bands | None = None) -> Wave:
-        """v_hat of the diffused signal x. `log_g`: by `log_envelope`, where the same z comes again and again."""
-        log_g = self.log_envelope(z) if log_g is None else log_g
-        if self.envelope is None or log_g is None:
+    def net(self, x: Wave, sigma: Level, z: Latent, condition: Condition | None = None) -> Wave:
+        """v_hat of the diffused signal x. `condition`: of the same z, where it comes again and again."""
+        if self.head is None:
             return super().net(x, sigma, z)
-        return self.envelope.precondition(lambda y: self.unet(y, sigma, z) - y, x, sigma, log_g)
+        condition = condition or self.condition(z)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would drown quiet bands in loud ones' rounding
+            v_hat = []
+            for i, octave in enumerate(self.octaves.analyse(x)):
+                c_skip, c_out, c_in = scales(condition.log_g[i], sigma)
+                f = self.groups.join(self.network(self.groups.split(c_in * octave), sigma, condition.injected[i]))
+                v_hat.append(c_skip * octave + c_out * f)
+            return self.octaves.synthesise(v_hat)
 
-    def log_envelope(self, z: Latent) -> Bands | None:
-        """The log of the envelope that z predicts; None where nothing is preconditioned with one."""
-        if self.envelope is None or self.reader is None:
+    def network(self, groups: Groups, sigma: Level, injected: Groups) -> Groups:
+        """f, the U-Net's answer for groups of noisy bands of unit size: [batch, groups, numbers, frames]."""
+        x = network_input(groups).flatten(0, 1)
+        change = self.unet(x, sigma.repeat_interleave(groups.shape[1]), latent=injected.flatten(0, 1)) - x
+        return network_answer(change.to(groups).unflatten(0, groups.shape[:2]), groups)
+
+    def condition(self, z: Latent, injected: Latent | None = None) -> Condition | None:
+        """What `net` needs of z; None on patches. `injected`: another z for the network, the head keeping this one."""
+        if self.head is None:
             return None
-        return self.reader.log_envelope(self.reader.inside(z)).to(z)
+        with torch.autocast(z.device.type, enabled=False):
+            h = self.head.hidden(z)
+            log_g = self.head.log_g(h)
+            return Condition(log_g, self.groups.latents(log_g, h if injected is None else self.head.hidden(injected)))
 
     def to_signal(self, w: Wave) -> Wave:
         """What is diffused: w, pre-emphasised and scaled."""
@@ -77,47 +124,73 @@ class SmallDMAE(DMAE):
             return lfilter(w, w.new_tensor([1.0, -p]), w.new_tensor([1.0, 0.0]), clamp=False)
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
-        """Training loss on crops w [batch, 2, crop]: (v_hat - v)^2, plus the magnitude head's.
+        """Training loss on crops w [batch, 2, crop].
 
-        Before `encoder_pretrain_steps` the head's alone; with `freeze_encoder` the encoder learns only there.
+        On bands: before `encoder_pretrain_steps` that of encoder and head; then they are fixed, and it is the U-Net's.
+        """
+        if self.head is None:
+            x_0 = self.to_signal(w)
+            z = self.encode_crop(w)
+            eps = gaussian_like(x_0, generator)
+            sigma = torch.rand(len(w), generator=generator).to(w)
+            return diffusion_loss(lambda x, s: self.net(x, s, z), x_0, eps, sigma).mean()
+        if step < self.config.encoder_pretrain_steps:
+            return self.head_loss(w)
+        return self.network_loss(w, generator)
+
+    def network_loss(self, w: Wave, generator: torch.Generator) -> Float[Tensor, ""]:
+        """(v_hat - v)^2, each band's divided by its c_out^2 (whitened), averaged octave by octave.
+
+        1 says that the network does nothing. Of an octave's groups `groups_drawn` are taken, drawn anew each step.
+        """
+        with torch.no_grad():
+            h = self.head.hidden(self.encode_crop(w))
+            log_g = self.head.log_g(h)
+            octaves = self.octaves.analyse(self.to_signal(w))
+        sigma = torch.rand(len(w), generator=generator).to(w)
+        injected = self.groups.latents(log_g, h)
+        losses = []
+        for i, x_0 in enumerate(octaves):
+            eps = gaussian_like(x_0, generator)
+            x = add_noise(x_0, eps, sigma)
+            c_skip, c_out, c_in = scales(log_g[i], sigma)
+            target = self.groups.split((v_target(x_0, eps, sigma) - c_skip * x) / c_out)
+            drawn = torch.randperm(target.shape[1], generator=generator)[: self.config.groups_drawn].to(w.device)
+            f = self.network(self.groups.split(c_in * x)[:, drawn], sigma, injected[i][:, drawn])
+            losses.append((self.groups.join(f) - self.groups.join(target[:, drawn])).square().mean())
+        return torch.stack(losses).mean()
+
+    def head_loss(self, w: Wave) -> Float[Tensor, ""]:
+        """What z predicts of each band's variance (likelihood) and of the log magnitude (squared error).
+
+        Both weigh a frequency by the mel scale's density there, since most bins lie where no melody is.
         """
         m_w = magnitude(w, self.config.n_fft, self.config.hop)
         x_0 = self.to_signal(w)
-        warm = self.config.encoder_pretrain_steps
-        with torch.set_grad_enabled(torch.is_grad_enabled() and (step < warm or not self.config.freeze_encoder)):
-            z = self.encoder(m_w).to(x_0)
-        side = self.reader_loss(z, m_w, x_0)
-        if step < warm:
-            return side
-        eps = gaussian_like(x_0, generator)
-        sigma = self.draw_sigma(len(w), generator).to(w)
-        loss = diffusion_loss(lambda x, s: self.net(x, s, z), x_0, eps, sigma).mean()
-        return loss + side
-
-    def reader_loss(self, z: Latent, m_w: Magnitude, x_0: Wave) -> Float[Tensor, ""]:
-        """What z predicts of log magnitude (squared error) and envelope (likelihood), weighted; 0 without a head."""
-        if self.reader is None:
-            return z.new_zeros(())
-        log_g, log_m = self.reader(z)
-        loss = self.config.readout_weight * (log_m - log_magnitude(m_w, READ_FLOOR)).square().mean()
-        if self.envelope is not None:
-            with torch.autocast(z.device.type, enabled=False):
-                loss = loss + self.config.envelope_weight * self.envelope.loss(log_g, x_0)
-        return loss
-
-    def draw_sigma(self, n: int, generator: torch.Generator) -> Level:
-        """sigma ~ U[0, 1]; in `noisy_share` of the items sqrt(U), towards the noisy end."""
-        u = torch.rand(n, generator=generator)
-        noisy = torch.rand(n, generator=generator) < self.config.noisy_share
-        return torch.where(noisy, u.sqrt(), u)
+        h = self.head.hidden(self.encoder(m_w).to(x_0))
+        with torch.autocast(w.device.type, enabled=False):
+            total = count = 0.0
+            octaves = zip(self.octaves.analyse(x_0), self.octaves.analyse(quadrature(x_0)), strict=True)
+            for (band, other), log_g, frequencies in zip(
+                octaves, self.head.log_g(h), self.octaves.frequencies(), strict=True
+            ):
+                # band and quadrature have the same variance: their mean tells it with half the chance
+                loss = negative_log_likelihood((band.square() + other.square()) / 2, log_g)
+                weight = mel_density(frequencies).to(w).repeat(2)[:, None]
+                total = total + (weight * loss).sum()
+                count = count + weight.sum() * len(w) * loss.shape[-1]
+            bins = m_w.shape[1] // 2
+            weight = mel_density(torch.arange(bins) * 48_000 / self.config.n_fft).to(w).repeat(2)[:, None]
+            error = (self.head.magnitude(h) - log_magnitude(m_w, MAGNITUDE_FLOOR)).square()
+            return total / count + self.config.magnitude_weight * (weight * error).mean() / weight.mean()
 
     @torch.no_grad()
     def decode(self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None) -> Wave:
         """As `DMAE.decode`, then back to a waveform, refined."""
         z, length = self.padded(z, length)
-        log_g = self.log_envelope(z)
+        condition = self.condition(z)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
-        x_0 = ddim(lambda x, sigma: self.net(x, sigma, z, log_g), eps, steps)
+        x_0 = ddim(lambda x, sigma: self.net(x, sigma, z, condition), eps, steps)
         return torch.cat([*self.refine([self.to_wave(x_0)], z)], dim=-1)[..., :length]
 
     @torch.no_grad()
@@ -137,27 +210,45 @@ class SmallDMAE(DMAE):
 
     def magnitude_reader(self, z: Latent) -> Callable[[int, int], Magnitude]:
         """(a, b) -> frames [a, b) of `read_magnitude`, which for minutes of music would take gigabytes."""
-        reader, frames = self.reader, self.config.latent_stride // self.config.hop
-        if reader is None:
-            raise ValueError("this stage 1 has no reader: set `readout_weight` or `envelope_bands`")
+        head, frames = self.head, self.config.latent_stride // self.config.hop
+        if head is None:
+            raise ValueError("this stage 1 has no magnitude head: set `octaves`")
         with torch.autocast(z.device.type, enabled=False):
-            hidden = reader.inside(z)
-            mean = reader.magnitude(hidden.mean(-1, keepdim=True)).mean(-1, keepdim=True)  # linear, so of all frames
+            hidden = head.hidden(z)
+            mean = head.magnitude(hidden.mean(-1, keepdim=True)).mean(-1, keepdim=True)  # linear, so of all frames
 
         def read(a: int, b: int) -> Magnitude:
             first = a // frames
             with torch.autocast(z.device.type, enabled=False):
-                log_m = reader.magnitude(hidden[..., first : -(-b // frames)])[..., a - frames * first :][..., : b - a]
-                return linear_magnitude(torch.lerp(mean, log_m, self.config.magnitude_contrast), READ_FLOOR)
+                log_m = head.magnitude(hidden[..., first : -(-b // frames)])[..., a - frames * first :][..., : b - a]
+                return linear_magnitude(torch.lerp(mean, log_m, self.config.magnitude_contrast), MAGNITUDE_FLOOR)
 
         return read
 
 
-def new_reader(config: SmallDMAEConfig) -> Reader:
-    """Predicts from z the envelope in bands, where there are any, and the encoder's magnitudes."""
-    bands, numbers = config.envelope_bands or 0, config.encoder.in_channels
-    frames = (config.latent_stride // bands if bands else 1, config.latent_stride // config.hop)
-    return Reader(config.encoder.latent_channels, config.reader_width, (2 * bands, numbers), frames)
+def check_groups(config: SmallDMAEConfig) -> None:
+    """Raises ValueError where the U-Net's widths, or the octaves' bands, are not those that groups need."""
+    needed = {"in_channels": config.group_inputs, "inject_channels": config.group_injected, "inject_depth": 0}
+    for name, value in needed.items():
+        if getattr(config.unet, name) != value:
+            raise ValueError(f"unet.{name} is {getattr(config.unet, name)}: groups of bands need {value}")
+    octaves = config.octaves or ()
+    if any(bands % config.group_bands for bands, _ in octaves):
+        raise ValueError(f"octaves {octaves}: each needs a multiple of {config.group_bands} bands")
+    if sum(bands * width for bands, width in octaves) != config.octave_units:
+        raise ValueError(f"octaves {octaves}: bands times widths must make {config.octave_units} units")
+
+
+def quadrature(x: Wave) -> Wave:
+    """The same with every frequency a quarter of its period later (Hilbert transform, around the ends)."""
+    spectrum = -1j * torch.fft.rfft(x)
+    spectrum[..., 0] = 0
+    return torch.fft.irfft(spectrum, n=x.shape[-1])
+
+
+def mel_density(frequencies: Float[Tensor, " bands"]) -> Float[Tensor, " bands"]:
+    """d mel / d f of the HTK scale, mel = 2595 log10(1 + f / 700), over its value at 0 Hz."""
+    return 1 / (1 + frequencies / 700)
 
 
 def start_skips(unet: UNet) -> None:
@@ -167,3 +258,10 @@ def start_skips(unet: UNet) -> None:
     for module in unet.modules():
         if isinstance(module, NetLevel):
             nn.init.constant_(module.skip.bias, unet.config.skip_start)
+
+
+@torch.no_grad()
+def start_quietly(unet: UNet) -> None:
+    """The last convolution begins at a tenth, so that the first steps don't have to unlearn noise."""
+    unet.net.up.weight.mul_(0.1)
+    unet.net.up.bias.zero_()  # type: ignore[union-attr]

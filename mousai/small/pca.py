@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mousai.config import DMAEConfig
 from mousai.shapes import Magnitude, Wave
-from mousai.small.dmae import READ_FLOOR, SmallDMAE
+from mousai.small.dmae import MAGNITUDE_FLOOR, SmallDMAE
 from mousai.small.encoder import linear_magnitude, log_magnitude
 from mousai.spectrogram import magnitude
 
@@ -21,7 +21,7 @@ def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
     w's length must be a multiple of the latent stride.
     """
     frames = config.latent_stride // config.hop
-    m = log_magnitude(magnitude(w, config.n_fft, config.hop), READ_FLOOR)
+    m = log_magnitude(magnitude(w, config.n_fft, config.hop), MAGNITUDE_FLOOR)
     return m.unflatten(-1, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
 
 
@@ -29,7 +29,7 @@ def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConf
     """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
     frames = config.latent_stride // config.hop
     m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
-    return linear_magnitude(m, READ_FLOOR)
+    return linear_magnitude(m, MAGNITUDE_FLOOR)
 
 
 def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
@@ -46,14 +46,14 @@ def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
 
 @torch.no_grad()
 def start_from_pca(model: SmallDMAE, w: Wave) -> None:
-    """Set encoder and reader to an inverse pair, the PCA of the log magnitudes of training waveforms w [n, 2, time].
+    """Set encoder and head to an inverse pair, the PCA of the log magnitudes of training waveforms w [n, 2, time].
 
     Its 32 components, each of standard deviation `PCA_SPREAD`, are hardly changed by the tanh. From random weights the
     same network is far behind after thousands of steps. Raises ValueError where the profile has no place for it.
     """
-    straight, reader = model.encoder.straight, model.reader
-    if straight is None or reader is None:
-        raise ValueError("a start from PCA needs `pca_start` and a reader: see `mousai.small.config`")
+    straight = model.encoder.straight
+    if straight is None or model.head is None:
+        raise ValueError("a start from PCA needs `pca_start` and `octaves`: see `mousai.small.config`")
     pca, (channels, inside, frames) = fit_pca(w, model.config), straight.weight.shape
     spread = PCA_SPREAD / np.sqrt(pca.explained_variance_)[:, None]
     analysis, synthesis = (torch.from_numpy(pca.components_ * s).float() for s in (spread, 1 / spread))
@@ -62,7 +62,7 @@ def start_from_pca(model: SmallDMAE, w: Wave) -> None:
     straight.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
     model.encoder.to_out.weight.mul_(0.1)
     model.encoder.to_out.bias.zero_()  # type: ignore[union-attr]
-    head = reader.to_magnitude  # its outputs: number by number, the frames of each together
+    head = model.head.to_magnitude.conv  # its outputs: number by number, the frames of each together
     head.weight.zero_()
     head.weight[:, :channels, 0] = synthesis.view(channels, frames, inside).permute(2, 1, 0).flatten(0, 1)
     head.bias.copy_(mean.view(frames, inside).T.flatten())  # type: ignore[union-attr]

@@ -27,14 +27,14 @@ REHEARSAL = "REHEARSAL"  # in the name of all that is made or used to see that a
 CPU = Profile(
     name="cpu", data=DataConfig(pieces=400, piece_samples=2**21),
     dmae=SmallDMAEConfig(
-        crop=2**16, envelope_bands=512,
+        crop=2**16, octaves=((64, 1), (32, 2), (32, 4), (224, 8)),  # 12 Hz bands below 750 Hz to 94 Hz above 3 kHz
         unet=SmallUNetConfig(
-            in_channels=1024, channels=(304, 368), factors=(1, 2), items=(2, 2), attentions=(0, 0),
-            cross_attentions=(0, 0), inject_depth=1, inject_everywhere=True, features=256, skip_start=0.5,
+            in_channels=128, channels=(128, 128), factors=(1, 2), items=(2, 1), attentions=(0, 0),
+            cross_attentions=(0, 0), inject_depth=0, inject_channels=128, features=256, skip_start=0.5,
         ),
         encoder=SmallEncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
-        wave_scale=40.0, preemphasis=0.97, readout_weight=0.5, reader_width=192, encoder_pretrain_steps=2400,
-        freeze_encoder=True, magnitude_contrast=1.03, refinement_steps=2, phase_share=0.1,
+        wave_scale=40.0, preemphasis=0.97, head_width=192, encoder_pretrain_steps=2400, magnitude_contrast=1.03,
+        phase_share=0.1,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
@@ -45,14 +45,14 @@ CPU = Profile(
         ),
     ),
     dmae_train=TrainConfig(
-        steps=7700, notebook_steps=80, batch=8, lr=8e-4, eps=1e-8, warmup=100, decay=True, schedule_restart=2400,
-        encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
+        steps=6000, notebook_steps=80, batch=8, lr=2.5e-3, betas=(0.9, 0.99), eps=1e-8, ema_beta=0.998, warmup=100,
+        decay=True, schedule_restart=2400, encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
     ),
     tcld_train=TrainConfig(
         steps=5000, notebook_steps=60, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
         max_grad_norm=1.0, precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=3, guidance=3.0, sampler="multistep", dmae_precision="auto"),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=12, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
         seeds=4, reconstructions=80, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
         attention_steps=300, in_domain_steps=800, solver_clips=24,
@@ -64,11 +64,8 @@ SMOKE = replace(
     CPU, name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
     dmae=replace(
-        CPU.dmae, crop=2**15, envelope_bands=128, reader_width=32, encoder_pretrain_steps=4,
-        unet=replace(
-            CPU.dmae.unet, in_channels=256, channels=(32,) * 4, factors=(1, 2, 2, 2), items=(1,) * 4,
-            attentions=(0,) * 4, cross_attentions=(0,) * 4, inject_depth=3, features=64,
-        ),
+        CPU.dmae, crop=2**15, octaves=((32, 1), (16, 2), (48, 4)), octave_units=256, head_width=32,
+        encoder_pretrain_steps=4, unet=replace(CPU.dmae.unet, channels=(32, 32), items=(1, 1), features=64),
         encoder=replace(CPU.dmae.encoder, channels=32, blocks=(1, 1)),
     ),
     tcld=replace(

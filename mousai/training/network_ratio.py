@@ -5,17 +5,19 @@ without it is, in stage 1 of the small profiles, the closed formula that precond
 variance head; everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own spectrum.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mousai.diffusion import add_noise, alpha_beta, gaussian_like, v_target
 from mousai.dmae import DMAE
 from mousai.inference.long import to_signal
 from mousai.shapes import Embedding, Latent, Level, Signal, Wave
 from mousai.small.dmae import SmallDMAE
+from mousai.small.preconditioning import scales
 from mousai.tcld import TCLD
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -24,27 +26,40 @@ Errors = Callable[[Signal, Level, Signal], tuple[Tensor, Tensor]]  # (x_sigma, s
 
 @torch.no_grad()
 def dmae_network_ratio(
-    dmae: DMAE, w: Wave, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+    dmae: DMAE,
+    w: Wave,
+    generator: torch.Generator,
+    sigmas: tuple[float, ...] = SIGMAS,
+    octaves: int | None = None,
 ) -> dict[float, float]:
     """Stage 1 on crops w [batch, 2, crop]: noise level -> ratio.
 
     Where the network is preconditioned in bands, each band's error is divided by that band's c_out (whitened), so that
-    quiet bands count as much as loud ones.
+    quiet bands count as much as loud ones; `octaves`: only the lowest so many, all by default.
     """
     z = dmae.encode_crop(w)
-    if not isinstance(dmae, SmallDMAE) or dmae.envelope is None:
+    condition = dmae.condition(z) if isinstance(dmae, SmallDMAE) else None
+    if not isinstance(dmae, SmallDMAE) or condition is None:
         return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), to_signal(dmae, w), generator, sigmas)
-    envelope = dmae.envelope
-    log_g = dmae.log_envelope(z)
-    assert log_g is not None
+    removed = without_network(dmae)
 
     def errors(x: Wave, sigma: Level, v: Wave) -> tuple[Tensor, Tensor]:
-        c_out = envelope.c_out(sigma, log_g)
-        v_hat = dmae.net(x, sigma, z, log_g)
-        formula = envelope.precondition(torch.zeros_like, x, sigma, log_g)
-        return envelope.analyse(v_hat - v) / c_out, envelope.analyse(formula - v) / c_out
+        c_out = [scales(log_g, sigma).c_out for log_g in condition.log_g][:octaves]
+        whitened = []
+        for model in (dmae, removed):
+            octave_errors = model.octaves.analyse(model.net(x, sigma, z, condition) - v)[:octaves]
+            whitened.append(torch.cat([(e / c).flatten() for e, c in zip(octave_errors, c_out, strict=True)]))
+        return whitened[0], whitened[1]
 
     return ratios(errors, dmae.to_signal(w), generator, sigmas)
+
+
+def without_network(dmae: SmallDMAE) -> SmallDMAE:
+    """A copy whose last convolution is zero, so that the network adds nothing and the closed formula is left."""
+    removed = copy.deepcopy(dmae)
+    nn.init.zeros_(removed.unet.net.up.weight)
+    nn.init.zeros_(removed.unet.net.up.bias)  # type: ignore[arg-type]
+    return removed
 
 
 @torch.no_grad()
@@ -60,19 +75,22 @@ def condition_ratios(
     z = dmae.encode_crop(w)
     other = z[exchanged(groups)]
     x_0 = dmae.to_signal(w)
-    log_g = dmae.log_envelope(z)
-    log_g_other = dmae.log_envelope(other)
-    if log_g is None or log_g_other is None:
+    if dmae.head is None:
         raise ValueError("this stage 1 has no variance head: its z acts through inject alone, use `linear_ratio`")
-    ways = {"own": (z, log_g), "inject": (other, log_g), "head": (z, log_g_other), "both": (other, log_g_other)}
+    ways = {
+        "own": dmae.condition(z),
+        "inject": dmae.condition(z, injected=other),
+        "head": dmae.condition(other, injected=z),
+        "both": dmae.condition(other),
+    }
     losses = dict.fromkeys(ways, 0.0)
     for sigma in sigmas:
         eps = gaussian_like(x_0, generator)
         level = x_0.new_full((len(x_0),), sigma)
         x = add_noise(x_0, eps, level)
         v = v_target(x_0, eps, level)
-        for name, (latent, envelope) in ways.items():
-            losses[name] += (dmae.net(x, level, latent, envelope) - v).square().mean().item()
+        for name, condition in ways.items():
+            losses[name] += (dmae.net(x, level, z, condition) - v).square().mean().item()
     return {name: loss / losses["own"] for name, loss in losses.items() if name != "own"}
 
 

@@ -98,9 +98,9 @@ def test_riffusions_sound_lasts_as_long_as_a_clip():
 
 
 def test_parameters_that_a_step_does_not_reach_are_named():
-    run = paper_size_steps("dmae", SMOKE)  # begins by training encoder and reader alone
+    run = paper_size_steps("dmae", SMOKE)  # begins by training encoder and head alone
     unheard = {name.split(".")[0] for name in run["no_finite_gradient"]}
-    assert unheard == {name.split(".")[0] for name in run["not_moved"]} == {"envelope", "unet"}
+    assert unheard == {name.split(".")[0] for name in run["not_moved"]} == {"groups", "unet"}
 
 
 def test_a_gradient_is_finite_zero_or_not_finite():

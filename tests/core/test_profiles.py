@@ -9,8 +9,8 @@ from transformers import T5Config, T5EncoderModel
 from mousai.config import A100, GENRES, DMAEConfig, EncoderConfig, UNetConfig
 from mousai.dmae import DMAE
 from mousai.inference.precision import choose_device
-from mousai.small.config import SmallEncoderConfig, pretrain_steps
-from mousai.small.dmae import READ_FLOOR
+from mousai.small.config import SmallEncoderConfig, has_magnitude_head, pretrain_steps
+from mousai.small.dmae import MAGNITUDE_FLOOR
 from mousai.small.profiles import PROFILES, get_profile
 from mousai.small.stages import new_dmae, new_tcld
 from mousai.unet import count_parameters
@@ -40,12 +40,12 @@ def test_crops_fit_both_nets_and_windows_fit_their_hops(profile):
 @EVERY
 def test_both_stages_speak_of_the_same_latent_and_text(profile):
     latent = profile.dmae.encoder.latent_channels
-    assert latent == profile.dmae.unet.inject_channels == profile.tcld.unet.in_channels
+    assert latent == profile.tcld.unet.in_channels
     assert profile.tcld.text.features == profile.tcld.unet.embedding_features
     assert profile.dmae.encoder.in_channels == 2 * (profile.dmae.n_fft // 2 + 1)
-    bands = getattr(profile.dmae, "envelope_bands", None)
-    inside = 2 * bands if bands else profile.dmae.patch_channels
-    assert inside == profile.dmae.unet.in_channels
+    small = profile.dmae if has_magnitude_head(profile.dmae) else None
+    assert profile.dmae.unet.in_channels == (small.group_inputs if small else profile.dmae.patch_channels)
+    assert profile.dmae.unet.inject_channels == (small.group_injected if small else latent)
 
 
 @EVERY
@@ -56,7 +56,9 @@ def test_the_latent_is_64_times_smaller_than_the_waveform(profile):
 def test_the_latent_meets_the_unet_where_it_is_injected():
     for profile in PROFILES.values():
         unet = profile.dmae.unet
-        stride = getattr(profile.dmae, "envelope_bands", None) or profile.dmae.patch
+        if has_magnitude_head(profile.dmae):
+            continue  # what is injected is made at the bands' own pace
+        stride = profile.dmae.patch
         for factor in unet.factors[: unet.inject_depth + 1]:
             stride *= factor
         assert stride == profile.dmae.latent_stride
@@ -78,11 +80,13 @@ def test_a_schedule_that_starts_anew_does_so_where_the_warm_start_ends():
         assert profile.dmae_train.schedule_restart in (0, pretrain_steps(profile.dmae))
 
 
-def test_what_begins_as_pca_reads_log_magnitudes_with_the_readers_floor():
-    """Else encoder and reader are no inverse pair."""
+def test_what_begins_as_pca_predicts_log_magnitudes_with_the_heads_floor():
+    """Else encoder and head are no inverse pair."""
     for profile in PROFILES.values():
         encoder = profile.dmae.encoder
-        assert not isinstance(encoder, SmallEncoderConfig) or (encoder.pca_start and encoder.log_floor == READ_FLOOR)
+        assert not isinstance(encoder, SmallEncoderConfig) or (
+            encoder.pca_start and encoder.log_floor == MAGNITUDE_FLOOR
+        )
 
 
 def test_the_papers_857_million_are_both_stages_and_the_text_encoder():

@@ -1,10 +1,11 @@
-"""A small U-Net with every condition, and a decoder that is given the magnitude it reads."""
+"""A small U-Net with every condition, and a decoder that is given the magnitude it predicts."""
 
 import torch
 
 from mousai.config import UNetConfig
 from mousai.dmae import DMAE
-from mousai.small.preconditioning import unfolded
+from mousai.small.dmae import Condition
+from mousai.small.head import frames_in_time
 
 WITH_LATENT = UNetConfig(
     in_channels=4,
@@ -22,12 +23,15 @@ WITH_LATENT = UNetConfig(
 )
 
 
-def reads(model: DMAE, log_m: torch.Tensor, monkeypatch) -> None:
-    """Let its reader read this from any z."""
+def predicts(model: DMAE, log_m: torch.Tensor, monkeypatch) -> None:
+    """Let its head predict this log magnitude from any z."""
     frames, numbers = model.config.latent_stride // model.config.hop, log_m.shape[1]
     folded = log_m.unflatten(2, (-1, frames)).transpose(2, 3).flatten(1, 2)  # a step's frames beside each other
-    log_g = lambda z: z.new_zeros(1, 256, 8 * z.shape[-1])  # noqa: E731
-    monkeypatch.setattr(model, "log_envelope", log_g)
-    monkeypatch.setattr(model.reader, "forward", lambda z: (log_g(z), log_m))
-    monkeypatch.setattr(model.reader, "inside", lambda z: folded)
-    monkeypatch.setattr(model.reader, "magnitude", lambda h: unfolded(h, numbers))
+    rates = model.config.octave_rates
+    flat = [folded.new_zeros(1, 2 * bands, int(rate * folded.shape[-1])) for bands, rate in rates]
+    injected = [
+        folded.new_zeros(1, bands // 16, 128, octave.shape[-1]) for (bands, _), octave in zip(rates, flat, strict=True)
+    ]
+    monkeypatch.setattr(model, "condition", lambda z, injected_z=None: Condition(flat, injected))
+    monkeypatch.setattr(model.head, "hidden", lambda z: folded)
+    monkeypatch.setattr(model.head, "magnitude", lambda h: frames_in_time(h, numbers))

@@ -265,10 +265,10 @@ def test_the_file_that_is_read_is_never_overwritten(tmp_path, paper):
 
 
 def test_a_departure_in_how_weights_start_does_not_matter(paper):
-    """The DCT start and the first skip scale are where training begins, not what the net computes."""
+    """The first skip scale is where training begins, not what the net computes."""
     profile, states = paper
     ours = dmae_from_authors(states["dmae"], profile.dmae)
     unet = SmallUNetConfig(**vars(profile.dmae.unet) | {"skip_start": 0.5})
-    config = SmallDMAEConfig(**vars(profile.dmae) | {"dct_start": True, "unet": unet})
+    config = SmallDMAEConfig(**vars(profile.dmae) | {"unet": unet})
     assert_close(dmae_from_authors(states["dmae"], config), ours, **EXACT)
     assert_close(dmae_to_authors(ours, config), dict(states["dmae"]), **EXACT)

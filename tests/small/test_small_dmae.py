@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers.nets import reads
+from helpers.nets import predicts
 from torch.testing import assert_close
 
-from mousai.diffusion import ddim, diffusion_loss, gaussian_like
-from mousai.dmae import PatchFrontEnd
+from mousai.diffusion import add_noise, ddim, gaussian_like, v_target
 from mousai.small import refinement
-from mousai.small.config import SmallDMAEConfig, SmallUNetConfig
-from mousai.small.dmae import READ_FLOOR, SmallDMAE
-from mousai.small.encoder import SmallEncoder, linear_magnitude, log_magnitude, start_from_dct
+from mousai.small.config import SmallDMAEConfig
+from mousai.small.dmae import MAGNITUDE_FLOOR, SmallDMAE
+from mousai.small.encoder import SmallEncoder, linear_magnitude, log_magnitude
+from mousai.small.preconditioning import scales
 from mousai.small.refinement import with_magnitude
 from mousai.spectrogram import magnitude
-from mousai.unet import Inject, UNet
+from mousai.training.network_ratio import without_network
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -97,7 +97,7 @@ def test_the_way_back_never_clips(plain):
 def test_the_loss_is_the_velocity_error_of_the_diffused_signal_alone(plain, departure):
     model, w = SmallDMAE(replace(plain, **departure)), noise(3, 2, 2048)
     generator, x_0 = torch.Generator().manual_seed(2), model.to_signal(w)
-    eps, sigma = gaussian_like(w, generator), model.draw_sigma(3, generator)
+    eps, sigma = gaussian_like(w, generator), torch.rand(3, generator=generator)
     alpha, beta = torch.cos(torch.pi / 2 * sigma)[:, None, None], torch.sin(torch.pi / 2 * sigma)[:, None, None]
     v_hat = model.net(alpha * x_0 + beta * eps, sigma, model.encode(w))
     expected = (v_hat - (alpha * eps - beta * x_0)).square().mean()
@@ -105,70 +105,108 @@ def test_the_loss_is_the_velocity_error_of_the_diffused_signal_alone(plain, depa
 
 
 def gradients(config: SmallDMAEConfig, step: int) -> tuple[SmallDMAE, set[str]]:
-    """A model after one backward pass at that step, and which of its parts heard of it."""
+    """A model after one backward pass at that step, and which of its parts have a gradient."""
     torch.manual_seed(0)
     model = SmallDMAE(config)
-    model(noise(1, 2, config.crop), torch.Generator().manual_seed(0), step).backward()
+    model(noise(2, 2, config.crop), torch.Generator().manual_seed(0), step).backward()
     return model, {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_before_the_warm_start_ends_encoder_and_reader_alone_are_trained(tiny):
-    model, heard = gradients(tiny.dmae, tiny.dmae.encoder_pretrain_steps - 1)
-    assert heard == {"encoder", "reader"}
-    for part in (model.encoder, model.reader):
+def test_in_the_pre_training_encoder_and_head_alone_are_trained(tiny):
+    model, trained = gradients(tiny.dmae, tiny.dmae.encoder_pretrain_steps - 1)
+    assert trained == {"encoder", "head"}
+    for part in (model.encoder, model.head):
         assert all(parameter.grad.any() for parameter in part.parameters())
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_after_the_warm_start_all_are_trained_but_a_frozen_encoder(tiny, frozen):
-    model, heard = gradients(replace(tiny.dmae, freeze_encoder=frozen), tiny.dmae.encoder_pretrain_steps)
-    assert heard == {"reader", "envelope", "unet"} | (set() if frozen else {"encoder"})
-    assert model.reader.to_magnitude.weight.grad.any()
-    if not frozen:
-        assert all(parameter.grad.any() for parameter in model.encoder.parameters())
+def test_after_it_the_network_alone_is_trained(tiny):
+    model, trained = gradients(tiny.dmae, tiny.dmae.encoder_pretrain_steps)
+    assert trained == {"groups", "unet"}
+    assert all(parameter.grad.any() for parameter in model.groups.to_context.parameters())
 
 
-def test_a_frozen_encoder_changes_no_loss(tiny):
-    losses = []
-    for frozen in (True, False):
-        torch.manual_seed(0)
-        model, w = SmallDMAE(replace(tiny.dmae, freeze_encoder=frozen)), noise(2, 2, tiny.dmae.crop)
-        losses.append([model(w, torch.Generator().manual_seed(1), step).item() for step in (0, 10)])
-    assert losses[0] == losses[1]
-
-
-def test_after_the_warm_start_the_readers_loss_is_added_to_the_velocity_error(tiny):
+def test_the_networks_loss_is_one_where_it_answers_nothing_and_the_head_is_right(tiny, monkeypatch):
+    """The whitened target has unit variance for Gaussian bands of the predicted size."""
     torch.manual_seed(0)
-    model, w = SmallDMAE(tiny.dmae), noise(2, 2, tiny.dmae.crop)
-    generator, x_0, z = torch.Generator().manual_seed(2), model.to_signal(w), model.encode(w)
-    eps, sigma = gaussian_like(w, generator), model.draw_sigma(2, generator)
-    error = diffusion_loss(lambda x, s: model.net(x, s, z), x_0, eps, sigma).mean()
-    side = model(w, torch.Generator().manual_seed(2), step=0)
-    assert side > 0
-    assert_close(model(w, torch.Generator().manual_seed(2)), error + side, **CLOSE)
+    model = SmallDMAE(tiny.dmae)
+    monkeypatch.setattr(model, "network", lambda groups, sigma, injected: torch.zeros_like(groups))
+    w = noise(16, 2, tiny.dmae.crop)
+    bands = model.octaves.analyse(model.to_signal(w))
+    flat = [octave.square().mean(dim=(0, 2), keepdim=True).sqrt().log().expand_as(octave) for octave in bands]
+    monkeypatch.setattr(model.head, "log_g", lambda h: flat)
+    assert_close(model.network_loss(w, torch.Generator().manual_seed(0)).item(), 1.0, atol=0.03, rtol=0)
 
 
-def test_the_readers_loss_is_the_squared_error_of_log_magnitude_and_the_envelopes_each_with_its_weight(tiny):
-    model, w = SmallDMAE(replace(tiny.dmae, readout_weight=2.0, envelope_weight=3.0)), noise(2, 2, tiny.dmae.crop)
-    m_w, x_0, z = magnitude(w), model.to_signal(w), model.encode(w)
-    log_g, log_m = model.reader(z)
-    expected = 2 * (log_m - log_magnitude(m_w, 1e-3)).square().mean() + 3 * model.envelope.loss(log_g, x_0)
-    assert_close(model.reader_loss(z, m_w, x_0), expected, **CLOSE)
+def test_the_networks_loss_is_the_velocity_error_in_units_of_c_out_octave_by_octave(tiny):
+    """With every group drawn it is what `net` leaves of v, band by band."""
+    torch.manual_seed(0)
+    config = replace(tiny.dmae, groups_drawn=99)
+    model, w = SmallDMAE(config), noise(2, 2, config.crop)
+    generator, z = torch.Generator().manual_seed(3), model.encode(w)
+    sigma, losses, condition = torch.rand(2, generator=generator), [], model.condition(z)
+    for i, x_0 in enumerate(model.octaves.analyse(model.to_signal(w))):
+        eps = gaussian_like(x_0, generator)
+        torch.randperm(x_0.shape[1] // 2 // config.group_bands, generator=generator)
+        octaves = [torch.zeros_like(log_g) for log_g in condition.log_g]
+        octaves[i] = add_noise(x_0, eps, sigma)
+        v_hat = model.octaves.analyse(model.net(model.octaves.synthesise(octaves), sigma, z))[i]
+        c_out = scales(condition.log_g[i], sigma).c_out
+        losses.append(((v_hat - v_target(x_0, eps, sigma)) / c_out).square().mean())
+    found = model.network_loss(w, torch.Generator().manual_seed(3))
+    assert_close(found, torch.stack(losses).mean(), atol=1e-4, rtol=1e-4)
 
 
-def test_the_paper_asks_nothing_of_a_reader(plain):
-    model, w = SmallDMAE(plain), noise(1, 2, 2048)
-    assert model.reader_loss(model.encode(w), magnitude(w, 127, 32), w) == 0
+def test_the_heads_loss_is_least_where_it_tells_the_true_sizes(tiny, monkeypatch):
+    torch.manual_seed(0)
+    model, w = SmallDMAE(tiny.dmae), noise(8, 2, tiny.dmae.crop)
+    true = [octave.square().mean(dim=(0, 2), keepdim=True).sqrt().log().expand_as(octave)
+            for octave in model.octaves.analyse(model.to_signal(w))]  # fmt: skip
+    losses = []
+    for change in (-0.3, 0.0, 0.3):
+        monkeypatch.setattr(model.head, "log_g", lambda h, by=change: [octave + by for octave in true])
+        losses.append(model.head_loss(w).item())
+    assert losses[1] == min(losses)
+
+
+def test_with_the_last_convolution_zero_the_formula_alone_is_left(tiny):
+    torch.manual_seed(0)
+    model, w = SmallDMAE(tiny.dmae).eval(), noise(2, 2, tiny.dmae.crop)
+    z, sigma = model.encode(w), torch.tensor([0.3, 0.8])
+    removed = without_network(model)
+    condition = model.condition(z)
+    expected = [
+        scales(log_g, sigma).c_skip * octave
+        for octave, log_g in zip(model.octaves.analyse(w), condition.log_g, strict=True)
+    ]
+    assert_close(removed.net(w, sigma, z), model.octaves.synthesise(expected), **CLOSE)
+    assert (model.net(w, sigma, z) - removed.net(w, sigma, z)).abs().max() > 1e-4
+
+
+def test_another_latent_reaches_the_network_without_changing_the_heads_answer(tiny):
+    model = SmallDMAE(tiny.dmae).eval()
+    z, other = noise(1, 32, 16).tanh(), noise(1, 32, 16, seed=1).tanh()
+    own, mixed = model.condition(z), model.condition(z, injected=other)
+    for a, b in zip(own.log_g, mixed.log_g, strict=True):
+        assert torch.equal(a, b)
+    size, context = 2 * (tiny.dmae.group_bands + 2 * tiny.dmae.halo_bands), tiny.dmae.context_channels
+    for a, b in zip(own.injected, mixed.injected, strict=True):
+        assert (a != b).flatten(3).any(dim=(0, 1, 3))[size : size + context].all()
+        assert torch.equal(a[:, :, :size], b[:, :, :size])
+
+
+def test_on_patches_there_is_no_head(plain):
+    model = SmallDMAE(plain)
+    assert model.head is None and model.condition(noise(1, 8, 4)) is None and model.front is not None
 
 
 @pytest.fixture
 def told(tiny, monkeypatch) -> tuple[SmallDMAE, torch.Tensor]:
-    """A model whose reader always tells the magnitude of one waveform exactly, and that waveform."""
+    """A model whose head always predicts the magnitude of one waveform exactly, and that waveform."""
     torch.manual_seed(0)
     plain = replace(tiny.dmae, magnitude_contrast=1.0, phase_share=0.0, refinement_steps=1)
     model, w = SmallDMAE(plain).eval(), noise(1, 2, 16 * 1024)
-    log_m = log_magnitude(magnitude(w), READ_FLOOR)
-    reads(model, log_m, monkeypatch)
+    log_m = log_magnitude(magnitude(w), MAGNITUDE_FLOOR)
+    predicts(model, log_m, monkeypatch)
     return model, w
 
 
@@ -197,8 +235,8 @@ def test_refinement_keeps_the_phase(told, sign):
 
 def test_contrast_stretches_what_is_read_about_its_mean_over_time(tiny, monkeypatch):
     model = SmallDMAE(replace(tiny.dmae, magnitude_contrast=1.5))
-    reads(model, torch.tensor([[[0.0, 1.0, 2.0, 1.0] * 2, [3.0] * 8]]), monkeypatch)
-    expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5, 1.0] * 2, [3.0] * 8]]), READ_FLOOR)
+    predicts(model, torch.tensor([[[0.0, 1.0, 2.0, 1.0] * 2, [3.0] * 8]]), monkeypatch)
+    expected = linear_magnitude(torch.tensor([[[-0.5, 1.0, 2.5, 1.0] * 2, [3.0] * 8]]), MAGNITUDE_FLOOR)
     assert_close(model.read_magnitude(noise(1, 32, 2)), expected)
 
 
@@ -248,16 +286,8 @@ def test_decoding_ends_with_as_many_steps_of_refinement_as_the_profile_says(told
 
 def test_refinement_without_a_head_is_refused(plain):
     model = SmallDMAE(replace(plain, refinement_steps=1))
-    with pytest.raises(ValueError, match="no reader: set `readout_weight`"):
+    with pytest.raises(ValueError, match="no magnitude head: set `octaves`"):
         refined(model, noise(1, 2, 2048), noise(1, 32, 2))
-
-
-def test_levels_are_uniform_and_the_noisy_share_leans_to_one(plain):
-    uniform = SmallDMAE(plain).draw_sigma(20_000, torch.Generator().manual_seed(0))
-    assert_close(uniform.mean().item(), 1 / 2, atol=0.01, rtol=0)
-    assert_close(uniform.square().mean().item(), 1 / 3, atol=0.01, rtol=0)
-    leaning = SmallDMAE(replace(plain, noisy_share=1.0)).draw_sigma(20_000, torch.Generator().manual_seed(0))
-    assert_close(leaning.mean().item(), 2 / 3, atol=0.01, rtol=0)
 
 
 def test_a_shorter_length_is_the_beginning_of_the_whole(model):
@@ -288,16 +318,6 @@ def test_a_wave_undone_in_parts_is_the_wave(tiny):
     assert_close(torch.cat(parts, dim=-1), whole, **CLOSE)
 
 
-def test_a_latent_can_be_injected_at_every_depth_down_to_its_own(generator):
-    depths = {"channels": (8, 16, 16), "factors": (1, 2, 5), "items": (1, 1, 1), "attentions": (0, 0, 0)}
-    shape = {"inject_depth": 1, "inject_channels": 3, "features": 16}
-    net = UNet(SmallUNetConfig(4, **depths, cross_attentions=(0,) * 3, **shape, inject_everywhere=True))
-    has = [name for name, module in net.named_modules() if isinstance(module, Inject)]
-    assert len(has) == 4 and not any("inner.inner" in name for name in has)
-    net(noise(2, 4, 20), torch.tensor([0.2, 0.9]), noise(2, 3, 10)).sum().backward()
-    assert net.net.items_down[0].inject.conv.weight.grad.any()
-
-
 def test_the_skip_starts_where_the_profile_says(tiny):
     model = SmallDMAE(replace(tiny.dmae, unet=replace(tiny.dmae.unet, skip_start=0.25)))
     assert (model.unet.net.skip.bias == 0.25).all() and (model.unet.net.inner.skip.bias == 0.25).all()
@@ -319,33 +339,14 @@ def test_the_encoders_straight_path_joins_its_net(plain):
     assert_close(encoder(m_w), torch.tanh(0.1 + straight), atol=1e-5, rtol=1e-5)
 
 
-def test_the_norm_before_tanh_gives_every_step_the_same_spread(plain):
-    normed = SmallEncoder(replace(plain.encoder, norm_before_tanh=True))
-    before = normed(noise(2, 128, 64).abs()).atanh()
-    assert_close(before.mean(dim=1), torch.zeros(2, 16), atol=1e-3, rtol=0)
-    assert_close(before.std(dim=1, correction=0), torch.ones(2, 16), atol=1e-2, rtol=0)
-
-
-def dct_front(channels: int) -> PatchFrontEnd:
-    front = PatchFrontEnd(64, channels)
-    start_from_dct(front)
-    return front
-
-
-def test_the_front_end_starts_as_an_exact_inverse_pair():
-    front, w = dct_front(128).double(), noise(2, 2, 640, dtype=torch.float64)
-    assert_close(front.synthesis(front.analysis(w)), w, atol=1e-5, rtol=0)
-    assert_close(front.analysis(w).norm(), w.norm(), atol=1e-5, rtol=1e-5)
-
-
-def test_the_front_ends_channels_start_as_mid_and_side_of_each_band_low_bands_first():
-    front, t = dct_front(128), (torch.arange(640.0) + 0.5) % 64
-    band = torch.cos(torch.pi * 5 * t / 64)
-    for wave, channel in ((torch.stack([band, band]), 10), (torch.stack([band, -band]), 11)):
-        heard = front.analysis(wave[None])[0].abs().mean(dim=1)
-        assert_close(heard / heard[channel], torch.eye(128)[channel], atol=1e-4, rtol=0)
-
-
-def test_a_front_end_that_cannot_be_an_inverse_pair_is_refused_by_number():
-    with pytest.raises(ValueError, match="100 patch channels: an exact inverse pair needs 2 x 64"):
-        dct_front(100)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"halo_bands": 4}, "unet.in_channels is 128: groups of bands need 96"),
+        ({"octaves": ((33, 1), (223, 1))}, "each needs a multiple of 16 bands"),
+        ({"octaves": ((32, 1), (16, 2))}, "bands times widths must make 256 units"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused_by_number(tiny, change, said):
+    with pytest.raises(ValueError, match=said):
+        SmallDMAE(replace(tiny.dmae, **change))

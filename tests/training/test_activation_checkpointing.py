@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def profile(request, tiny, paper_dmae) -> Profile:
     """With every departure on, and with none."""
     if request.param == "tiny":
-        return replace(tiny, dmae=replace(tiny.dmae, freeze_encoder=False))
+        return tiny
     unet = replace(A100.tcld.unet, in_channels=8, channels=(8,) * 6, items=(1,) * 6, features=32, heads=2)
     return replace(A100, dmae=paper_dmae, tcld=replace(A100.tcld, unet=unet, crop=32 * paper_dmae.latent_stride))
 
