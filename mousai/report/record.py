@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
 from mousai.config import Profile
 from mousai.data.dataset import workspace
-from mousai.files import atomic_write, runs_dir, sha256, write_text
+from mousai.files import runs_dir, sha256, write_text
+from mousai.inference.audio import write_audio
 from mousai.inference.precision import choose_device
 from mousai.report.results import FORMAT
 from mousai.small.profiles import get_profile
@@ -120,13 +120,11 @@ class Report:
         Loudness is left as it is: samples beyond -1 and 1 are clipped, and a line says how many.
         """
         rate = self.profile.sample_rate
-        wave = np.atleast_2d(np.asarray(torch.as_tensor(w).detach().cpu().float()))[:, : round(seconds * rate)]
-        clipped = int((np.abs(wave) > 1).sum())
-        if clipped:
-            print(f"{name}: {clipped} of {wave.size} samples were beyond 1 and are clipped")
+        wave = torch.as_tensor(w).detach().cpu().float()[..., : round(seconds * rate)]
         path = self.path("audio", name, ".ogg")
-        with atomic_write(path) as temporary:
-            soundfile.write(temporary, wave.clip(-1, 1).T, rate, format="OGG", subtype="VORBIS")
+        clipped = write_audio(wave, path, rate)
+        if clipped:
+            print(f"{name}: {clipped} of {wave.numel()} samples were beyond 1 and are clipped")
         self.artefacts.append(path)
         return Audio(filename=str(path), embed=True)
 
