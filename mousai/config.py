@@ -171,6 +171,7 @@ class EvaluationConfig:
     in_domain_steps: int = 2000  # training steps of the in-domain audio-text model
     solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
     reference_steps: int = 100  # of the DDIM that solvers are held against [M]
+    equivalence_margin: float = 0.1  # of the distance from that DDIM to its floor; set before anything was measured
 
 
 @dataclass(frozen=True)

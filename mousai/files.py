@@ -24,6 +24,12 @@ def user_data_root(environment: Mapping[str, str] = os.environ) -> Path | None:
     return Path(named).resolve() if named else None
 
 
+def user_weights(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The user's own folder of weights, in place of those the package ships: `MOUSAI_WEIGHTS`, or None."""
+    named = environment.get("MOUSAI_WEIGHTS")
+    return Path(named).resolve() if named else None
+
+
 def sha256(path: Path) -> str:
     """The file's sha256, 64 hexadecimal digits."""
     with path.open("rb") as file:

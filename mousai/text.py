@@ -74,5 +74,7 @@ def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") ->
     except OSError as error:
         name = config.encoder
         mend = "put its files there" if Path(name).is_absolute() else f"fetch it once, `hf download {name}`"
+        if name.startswith("REHEARSAL/"):
+            mend = "the preflight makes it, `mousai reproduce --profile a100 --rehearse`"
         raise FileNotFoundError(f"text encoder {name!r} is not in the local cache: {mend}") from error
     return TextEncoder(config, tokenizer, model).to(device)

@@ -37,6 +37,17 @@ def writable(text: str | Path, endings: tuple[str, ...] = ()) -> Path:
     return path
 
 
+def weights_folder(text: str | Path) -> Path:
+    """A folder of weights, or where those of a repository of the hub lie; only then torch loads."""
+    if Path(text).is_dir():
+        return Path(text)
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(text)):
+        raise typer.BadParameter(f"dir '{text}' does not exist: give a folder of weights, or NAME/OF-IT of a hub")
+    from mousai.interop.hub import fetch
+
+    return fetch(text)
+
+
 def matching(text: str, pattern: str, mend: str) -> str:
     """Words of that pattern."""
     if not re.fullmatch(pattern, text):
@@ -106,7 +117,7 @@ Sampler = Literal["ddim", "multistep", "heun"]
 Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(exists=True, file_okay=False, metavar="DIR", help="Folder of weights; the profile's own."),
+    typer.Option(parser=weights_folder, metavar="DIR", help="Weights: a folder, or a hub's NAME/OF-IT; else ours."),
 ]
 Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]
 Rivals = Literal["authors", "authors,riffusion"]

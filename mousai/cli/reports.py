@@ -1,15 +1,31 @@
 """Commands about the report and the people asked for it: `mousai reproduce | report | verify | listen`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mousai.cli.arguments import FEW, MINUTES, SEED, Device, Folder, Profile, writable
+from mousai.cli.arguments import FEW, MINUTES, SEED, Device, Folder, Profile, Weights, writable
 from mousai.cli.offline import offline
 
 REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; wants --profile a100."
 PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: about 25 minutes, 16 GB."
+
+
+def use_weights(folder: Path | None) -> None:
+    """From here on this process, and the kernels that it starts, use the weights of that folder."""
+    if folder is not None:
+        os.environ["MOUSAI_WEIGHTS"] = str(folder.resolve())
+
+
+def usual_folder(profile: str) -> Path:
+    """Where the report of this profile lies, with the music and the weights in use."""
+    from mousai.data.dataset import workspace
+    from mousai.report.standalone import report_folder
+    from mousai.small.profiles import get_profile
+
+    return report_folder(workspace(get_profile(profile), os.environ))
 
 
 def reproduce(
@@ -18,6 +34,7 @@ def reproduce(
     start: Annotated[str, typer.Option("--from", metavar="04", help="This notebook and the later ones.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Run also what is still good.")] = False,
     out: Folder = None,
+    weights: Weights = None,
     device: Device = "",
     paper_size: Annotated[bool, typer.Option("--paper-size", help=PAPER_SIZE)] = False,
     rehearse: Annotated[bool, typer.Option("--rehearse", help=REHEARSE)] = False,
@@ -36,6 +53,7 @@ def reproduce(
     if rehearse and profile != "a100":
         raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
     profile = "a100-rehearsal" if rehearse else profile
+    use_weights(weights)
     from mousai.reproduce.run import Request
     from mousai.reproduce.run import reproduce as run
 
@@ -48,11 +66,11 @@ def report(profile: Profile = "cpu", out: Folder = None) -> None:
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
-    from mousai.reproduce.run import ROOT
+    from mousai.report.standalone import ROOT
     from mousai.small.profiles import get_profile
     from mousai.small.stages import weights_path
 
-    page = build(out or ROOT / "reports" / profile, profile)
+    page = build(out or usual_folder(profile), profile)
     print(page)
     if page.parent == ROOT / "reports" / "cpu":
         front_page(page.parent, profile, ROOT / "docs" / "reproduction.md")
@@ -66,11 +84,10 @@ def verify(
 ) -> None:
     """Say what of a report differs from its results, its hashes and a second run; exit code 1 where something does."""
     offline(profile)
-    from mousai.reproduce.run import ROOT
     from mousai.reproduce.verify import CHEAP
     from mousai.reproduce.verify import verify as run
 
-    differs = run(out or ROOT / "reports" / profile, profile, () if redraw_only else CHEAP)
+    differs = run(out or usual_folder(profile), profile, () if redraw_only else CHEAP)
     print("\n".join(differs) if differs else "nothing differs")
     raise typer.Exit(1 if differs else 0)
 
@@ -89,6 +106,7 @@ def listen(
     report: Annotated[
         Path | None, typer.Option(parser=writable, metavar="DIR", help="Where the rows go; reports/PROFILE.")
     ] = None,
+    weights: Weights = None,
     device: Device = "",
 ) -> None:
     """Write a blind listening test, one HTML page; with --collect, check the answers and count them."""
@@ -96,6 +114,7 @@ def listen(
         mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")
     offline(profile)
+    use_weights(weights)
     from mousai.files import runs_dir
     from mousai.listening import answers as people
     from mousai.small.profiles import get_profile

@@ -68,6 +68,8 @@ def train(
     name = model.replace("-", "_")
     path = out or folder / f"{name}.safetensors"
     if ship:
+        if os.environ.get("MOUSAI_WEIGHTS"):
+            raise typer.BadParameter("'--ship' replaces the package's weights: unset MOUSAI_WEIGHTS first")
         path = weights_path(chosen, name)
         writable(path.parent)
     if model != "in-domain":

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mousai.checkpoint import save_tensors
 from mousai.data.clips import Chunks
+from mousai.data.locking import one_writer
 from mousai.data.records import Record, Sound
 from mousai.data.shards import Shards, describe, described, located
 from mousai.progress import progress_bar
@@ -82,20 +82,20 @@ def write_latents(
     """Encode what is missing, of `world` processes this one's share; returns how many parts are missing then.
 
     `encoder`: hash of its weights, written into every part. A part that is damaged, or another encoder's, is made anew.
-    Raises ValueError where another process makes the same ones.
+    Where another process makes the same ones, wait for it and use what it made.
     """
     parts = [range(first, min(first + PART, len(chunks))) for first in range(0, len(chunks), PART)]
     paths = [folder / f"{part:06d}.safetensors" for part in range(len(parts))]
-    mine = [part for part in range(rank, len(parts), world) if not whole(paths[part], parts[part], encoder)]
-    if mine:
-        folder.mkdir(parents=True, exist_ok=True)
-        bar = progress_bar(None, name, sum(len(parts[part]) for part in mine), 0, "chunk")
-        try:
-            with bar, FileLock(folder / f".{rank}.lock", timeout=0):
+
+    def missing() -> list[int]:
+        return [part for part in range(rank, len(parts), world) if not whole(paths[part], parts[part], encoder)]
+
+    if missing():
+        with one_writer(folder / f".{rank}"):
+            mine = missing()  # another process may have made them meanwhile
+            with progress_bar(None, name, sum(len(parts[part]) for part in mine), 0, "chunk") as bar:
                 for part in mine:
                     write_part(chunks, parts[part], encode, paths[part], encoder, bar)
-        except Timeout:
-            raise ValueError(f"{folder}: another process makes these latents: wait for it, or end it") from None
     return sum(not path.is_file() for path in paths)
 
 

@@ -6,11 +6,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import current_process
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
+GUARD = 'put what starts it below `if __name__ == "__main__":`'
 WRITER = ".writer.json"  # process id and command line of the one that holds the lock
 
 
@@ -19,8 +21,11 @@ def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock of `folder` for the block; a missing folder is made, and removed if nothing was written to it.
 
     Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
-    raise ValueError instead.
+    raise ValueError instead. Raises RuntimeError in a process that is still importing the script that started it, which
+    would wait for the one that waits for it.
     """
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(f"{folder}: the script that writes there starts itself again: {GUARD}")
     missing = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)

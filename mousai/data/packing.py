@@ -40,8 +40,7 @@ class Job:
 def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Index:
     """The data set as `out`/train-000000.tar and so on, of at most `megabytes` each; returns their index.
 
-    Raises ValueError where `out` holds shards of another data set or size, where another process writes there, or
-    where the data set is shards itself.
+    Raises ValueError where `out` holds shards of another data set or size, or where the data set is shards itself.
     """
     root = data.root
     if data.sharded or out.resolve() == root.resolve():
@@ -52,7 +51,7 @@ def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Ind
     each = min(MOST, max(1, megabytes * 10**6 // (4 * samples)))  # 16-bit stereo: FLAC makes it smaller
     about = " ".join([str(each), *(one.digest() for one in chunks.values())])
     index = Index(hashlib.sha256(about.encode()).hexdigest(), samples, {split: [] for split in SPLITS})
-    with one_writer(out, wait=False):
+    with one_writer(out):
         remove_temporary(out)
         return write_all(chunks, index, each, root, out, jobs)
 

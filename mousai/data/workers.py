@@ -8,6 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from mousai.data.locking import GUARD
+
 AHEAD = 8  # items a process that are begun before their results are asked for
 
 Item = TypeVar("Item")
@@ -84,8 +86,7 @@ def check_start(pool: ProcessPoolExecutor) -> None:
     try:
         pool.submit(int).result()
     except BrokenProcessPool:
-        guard = 'put what starts it below `if __name__ == "__main__":`'
-        raise ValueError(f"no process could start, as each runs your script anew: {guard}, or use one job") from None
+        raise ValueError(f"no process could start, as each runs your script anew: {GUARD}, or use one job") from None
 
 
 def ignore_interrupt() -> None:

@@ -1,11 +1,13 @@
-"""Quality against network evaluations: how few give what DDIM with a hundred a stage gives (ours).
+"""How few network evaluations give what DDIM with a hundred a stage gives: an equivalence test over tunes (ours).
 
-Stage 1 decodes clips of the test split from their own latents: log-mel error and Fréchet distance to the originals.
-Stage 2 generates clips from prompts, decoded in a few steps: Fréchet distance to real music. All start from the same
-noise.
+Stage 1 decodes clips of the test split from their own latents, and each is held against its original. Stage 2 generates
+a clip for each of their prompts, which is held against the prompt and the original's spectrum. A solver is equivalent
+where the interval of its paired difference to the reference lies inside a margin stated beforehand: a share, set in the
+profile, of the distance between the reference and its floor, the same clips held against another clip's target.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,72 +16,163 @@ from torch import Tensor
 
 from mousai.config import Profile
 from mousai.data.dataset import Workspace
-from mousai.evaluation.distance import distance_row, frechet_distance
 from mousai.evaluation.in_domain import InDomain
-from mousai.evaluation.real import original_set, other_set
-from mousai.evaluation.samples import evaluation_prompts
+from mousai.evaluation.real import original_set
+from mousai.evaluation.reconstruction import ltas_db
 from mousai.evaluation.statistics import bootstrap
 from mousai.inference.long import Run, decode
 from mousai.inference.pipeline import Mousai
 from mousai.progress import progress_bar
-from mousai.shapes import Wave
+from mousai.shapes import Part, Wave
 from mousai.spectrogram import log_mel_l1
 
-EXCERPT = 2**17  # samples of a clip, 2.73 s
+EXCERPT = 2**17  # samples of a clip that are compared, 2.73 s
 BATCH = 8
+Errors = dict[str, np.ndarray]  # measure -> one number a clip; lower is better
 
 
 class Solver(NamedTuple):
-    """A sampler and its steps; a step is one network evaluation, two for Heun."""
+    """A sampler, its steps, and which noise it starts from."""
 
     sampler: str
     steps: int
+    seed: int = 0
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations: one a step, for Heun two but in the last step."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
     def __str__(self) -> str:
-        return f"{self.sampler} {self.steps}"
+        return f"{self.sampler} {self.steps}" + f", seed {self.seed}" * (self.seed > 0)
 
 
-def stage_1(work: Workspace, model: Mousai, embedding: InDomain, solvers: list[Solver]) -> dict[str, dict]:
-    """A row for each solver and for the reference: `log_mel` and `distance` with intervals, `from_reference` (the
-    distance between the two solvers' clips), and whether both are within the reference's interval.
+@dataclass(frozen=True)
+class Trial:
+    """Errors of each solver's clips, the reference first, and of the floor; `tunes` names each clip's tune."""
+
+    tunes: Sequence[str]
+    errors: dict[Solver, Errors]
+    floor: Errors
+
+    def margins(self, share: float) -> dict[str, float]:
+        """For each measure, that share of the distance from the reference to its floor."""
+        usual = next(iter(self.errors.values()))
+        return {name: share * float(self.floor[name].mean() - usual[name].mean()) for name in usual}
+
+    def differences(self, share: float) -> dict[Solver, dict[str, dict]]:
+        """For each solver but the reference and each measure: value, low and high of its mean paired difference to the
+        reference (95 %, over whole tunes), the margin, and whether the interval is `inside` it.
+        """
+        margins = self.margins(share)
+        usual, *_ = self.errors.values()
+        found = {}
+        for solver in list(self.errors)[1:]:
+            found[solver] = {}
+            for name, margin in margins.items():
+                value, low, high = bootstrap(self.errors[solver][name] - usual[name], groups=self.tunes)
+                inside = -margin < low and high < margin
+                found[solver][name] = dict(value=value, low=low, high=high, margin=margin, inside=inside)
+        return found
+
+
+class Verdict(NamedTuple):
+    """What a trial says. It counts only where it is sharp: the reference passes from other noise, and the shortest
+    solver that passes fails with half of its steps.
     """
-    clips = original_set(work)
-    n = work.profile.evaluation.solver_clips
-    real = torch.stack([clips[i][:, :EXCERPT] for i in range(min(n, len(clips)))])
+
+    shortest: Solver | None
+    seed_passes: bool
+    half_fails: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.shortest is not None and self.seed_passes and self.half_fails
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"{self.shortest} is equivalent to the reference"
+        if not self.seed_passes:
+            return "undecided: the reference from other noise does not pass, so that more clips are needed"
+        if self.shortest is None:
+            return "no shorter solver is equivalent to the reference"
+        return f"undecided: {self.shortest} passes and so does half of it, or that was not measured"
+
+
+def judge(trial: Trial, share: float) -> Verdict:
+    """The verdict on all solvers of a trial, in which one is the reference from other noise."""
+    passes = {s: all(row["inside"] for row in rows.values()) for s, rows in trial.differences(share).items()}
+    usual = next(iter(trial.errors))
+    again = [solver for solver in passes if solver[:2] == usual[:2]]
+    passing = [solver for solver in passes if passes[solver] and solver not in again]
+    shortest = min(passing, key=lambda solver: solver.nfe, default=None)
+    half = shortest and shortest._replace(steps=shortest.steps // 2)
+    return Verdict(shortest, all(passes[solver] for solver in again), not passes.get(half, True))
+
+
+def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:
+    """`logmel_l1` of each solver's decoding of a clip's own latent, against the clip."""
+    real, _, tunes = originals(work)
     place = next(model.dmae.parameters()).device
     z = torch.cat([model.dmae.encode(w[None].to(place)) for w in real])
 
-    def make(solver: Solver) -> Wave:
-        return decoded(model, z, solver)
+    def errors(w: Wave, shift: int) -> Errors:
+        return {"logmel_l1": log_mel_l1(w, real.roll(shift, 0)).numpy()}
 
-    return rows(make, embedding, [reference(work.profile), *solvers], real, real)
+    return trial(lambda solver: decoded(model, z, solver), errors, tunes, with_reference(work.profile, solvers))
 
 
-def stage_2(
-    work: Workspace, model: Mousai, embedding: InDomain, solvers: list[Solver], decoder: Solver
-) -> dict[str, dict]:
-    """As `stage_1`, without a log-mel error: what a prompt asks for has no original. The guidance is the profile's."""
+def stage_2(work: Workspace, model: Mousai, embedding: InDomain, solvers: Sequence[Solver], decoder: Solver) -> Trial:
+    """Of each solver's clips `text`, 1 - cosine to the prompt, and `ltas_db` to the spectrum of the prompt's own music.
+
+    All are decoded by one `decoder`. The guidance is the profile's.
+    """
     profile = work.profile
     place = next(model.dmae.parameters()).device
-    n = profile.evaluation.solver_clips
-    others = other_set(work)
-    genres = max(1, len(work.data.genres))
-    texts = [prompt.text for prompt in evaluation_prompts(work, -(-n // genres))][:n]
-    real = torch.stack([others[i][:, :EXCERPT] for i in range(len(others))])
+    real, texts, tunes = originals(work)
+    n = len(texts)
+    prompts = embedding.embed_text(texts)
 
     def make(solver: Solver) -> Wave:
+        how = model.sampling(tcld_steps=solver.steps, sampler=solver.sampler)
         z = [
-            model.latents(  # a whole chunk: stage 2's nets are made for no other length
-                texts[i : i + BATCH],
-                profile.tcld.crop,
-                [seeded(j) for j in range(i, min(i + BATCH, n))],
-                model.sampling(tcld_steps=solver.steps, sampler=solver.sampler),
-            )
+            # a whole chunk: stage 2's nets are made for no other length
+            model.latents(texts[i : i + BATCH], profile.tcld.crop, noise_of(solver, i, min(i + BATCH, n)), how)
             for i in range(0, n, BATCH)
         ]
         return decoded(model, torch.cat(z)[..., : EXCERPT // profile.dmae.latent_stride].to(place), decoder)
 
-    return rows(make, embedding, [reference(profile), *solvers], real, None)
+    def errors(w: Wave, shift: int) -> Errors:
+        cosine = (embedding.embed_audio(w) * prompts.roll(shift, 0)).sum(dim=1)
+        pairs = zip(w.numpy(), real.roll(shift, 0).numpy(), strict=True)
+        return {"text": (1 - cosine).numpy(), "ltas_db": np.array([ltas_db(mine, its) for mine, its in pairs])}
+
+    return trial(make, errors, tunes, with_reference(profile, solvers))
+
+
+def trial(
+    make: Callable[[Solver], Wave],
+    errors: Callable[[Wave, int], Errors],
+    tunes: Sequence[str],
+    solvers: Sequence[Solver],
+) -> Trial:
+    """What each solver makes, measured; the first is the reference. errors(w, shift) holds clip i against target
+    i - shift: the floor is a shift of 1.
+    """
+    found = {}
+    floor: Errors = {}
+    for solver in progress_bar(solvers, "solvers"):
+        w = make(solver)
+        found[solver] = errors(w, 0)
+        floor = floor or errors(w, 1)
+    return Trial(tunes, found, floor)
+
+
+def originals(work: Workspace) -> tuple[Part, list[str], list[str]]:
+    """The clips that solvers are measured on [n, 2, EXCERPT], their prompts and their tunes."""
+    clips = original_set(work).first(work.profile.evaluation.solver_clips)
+    w = torch.stack([clips[i][:, :EXCERPT] for i in range(len(clips))])
+    return w, [prompt.text for prompt in clips.prompts], clips.titles
 
 
 def reference(profile: Profile) -> Solver:
@@ -87,47 +180,21 @@ def reference(profile: Profile) -> Solver:
     return Solver("ddim", profile.evaluation.reference_steps)
 
 
+def with_reference(profile: Profile, solvers: Sequence[Solver]) -> list[Solver]:
+    """The reference, the reference from other noise, then the others."""
+    usual = reference(profile)
+    return [usual, usual._replace(seed=1), *solvers]
+
+
 def decoded(model: Mousai, z: Tensor, solver: Solver) -> Wave:
     """Those latents as sound."""
-    batches = [
-        decode(model.dmae, z[i : i + BATCH], Run(solver.steps, solver.sampler), seeded(i)).cpu()
-        for i in range(0, len(z), BATCH)
-    ]
+    batches = []
+    for i in range(0, len(z), BATCH):
+        generator = noise_of(solver, i, i + 1)[0]
+        batches.append(decode(model.dmae, z[i : i + BATCH], Run(solver.steps, solver.sampler), generator).cpu())
     return torch.cat(batches)
 
 
-def seeded(i: int) -> torch.Generator:
-    """The noise of the batch that begins at clip i."""
-    return torch.Generator().manual_seed(i)
-
-
-def rows(
-    make: Callable[[Solver], Wave], embedding: InDomain, solvers: list[Solver], real: Wave, original: Wave | None
-) -> dict[str, dict]:
-    """What each solver makes, measured against real clips, and clip by clip against the original where there is one.
-
-    The first solver is the reference of the others.
-    """
-    real_vectors = embedding.embed_audio(real).numpy()
-    found: dict[str, dict] = {}
-    vectors: list[np.ndarray] = []
-    for solver in progress_bar(solvers, "solvers"):
-        w = make(solver)
-        vectors.append(embedding.embed_audio(w).numpy())
-        row = {
-            "distance": distance_row(vectors[-1], real_vectors),
-            "from_reference": frechet_distance(vectors[-1], vectors[0]),
-        }
-        if original is not None:
-            value, low, high = bootstrap(log_mel_l1(w, original).numpy())
-            row["log_mel"] = {"value": value, "low": low, "high": high, "n": len(w)}
-        found[str(solver)] = row
-    first = found[str(solvers[0])]
-    for row in found.values():
-        row["equal"] = all(within(row[name], first[name]) for name in ("distance", "log_mel") if name in row)
-    return found
-
-
-def within(row: dict[str, float], reference: dict[str, float]) -> bool:
-    """Whether the value is in the reference's interval."""
-    return reference["low"] <= row["value"] <= reference["high"]
+def noise_of(solver: Solver, begin: int, end: int) -> list[torch.Generator]:
+    """A generator for each clip from `begin` to `end`; solvers of one seed start from the same noise."""
+    return [torch.Generator().manual_seed(1_000_000 * solver.seed + i) for i in range(begin, end)]

@@ -109,11 +109,26 @@ def write_audio(
                 clipped += int((part.abs() > 1).sum())
                 for second in part.clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at once
                     file.write(second.numpy())
+        if container == "OGG":
+            fix_serial(temporary)
         if metadata is not None:
             from mousai.inference.metadata import write_metadata
 
             write_metadata(metadata, temporary, ending)
     return clipped
+
+
+def fix_serial(path: Path) -> None:
+    """Number the Ogg stream 0: libsndfile draws a random number, so that equal sound would give other bytes."""
+    from mutagen.ogg import OggPage
+
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        while (start := file.tell()) < size:
+            page = OggPage(file)
+            page.serial = 0
+            file.seek(start)
+            file.write(page.write())  # with its checksum
 
 
 def checked(parts: Iterable[Tensor | np.ndarray], path: Path) -> Iterator[Stereo]:

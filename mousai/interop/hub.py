@@ -114,9 +114,15 @@ def built(kind: Any, value: Any, name: str) -> Any:
 
 def page(profile: Profile, cards: dict[str, dict]) -> str:
     """What a visitor of the repository reads: how to use it, how it was made, whose it is; from the cards alone."""
+    licences = [card.get("licence", "unknown") for card in cards.values()]
+    known = "other" if any(licence != "unknown" for licence in licences) else "unknown"
     about = ModelCardData(
-        license="mit", library_name="mousai", pipeline_tag="text-to-audio", tags=["music", "diffusion"]
+        license="mit" if all(licence.startswith("MIT") for licence in licences) else known,
+        library_name="mousai",
+        pipeline_tag="text-to-audio",
+        tags=["music", "diffusion"],
     )
+    prompt = cards.get("tcld", {}).get("prompt", "Pop, 2 of 4")
     rows = [
         f"| `{stage}.safetensors` | {card.get('parameters', 0):,} | {card.get('steps', '')} | "
         f"{card.get('hours_in_all', card.get('hours', ''))} | {card.get('data', '')} | {card.get('final_loss', '')} |"
@@ -129,8 +135,8 @@ def page(profile: Profile, cards: dict[str, dict]) -> str:
         f"on chunks of {seconds:.1f} s. Text encoder: {profile.tcld.text.encoder}, not in here.",
         "```python\nfrom mousai.inference.audio import write_audio\nfrom mousai.inference.pipeline import Mousai\n\n"
         'music = Mousai.from_pretrained("this folder")\n'
-        'w = music.generate(["Pop, 2 of 4"], seconds=10, seed=0)  # [1, 2, 480000]\nwrite_audio(w[0], "pop.flac")\n```',
+        f'w = music.generate([{prompt!r}], seconds=10, seed=0)  # [1, 2, 480000]\nwrite_audio(w[0], "out.flac")\n```',
         "| file | parameters | steps | hours | data | loss at the end |\n|---|---|---|---|---|---|\n" + "\n".join(rows),
-        "\n".join(f"- {stage}: {card['licence']}" for stage, card in cards.items() if "licence" in card),
+        "\n".join(f"- licence of {stage}: {licence}" for stage, licence in zip(cards, licences, strict=True)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,22 +1,26 @@
 """The listening test around its page: clips in, page and key out; answers in, people's rows for the report out."""
 
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from mousai.config import GENRES, Profile
+from mousai.config import Profile
+from mousai.data.dataset import workspace
 from mousai.evaluation.baselines import systems
 from mousai.evaluation.genre import Matrix, accuracy, confusion, hits, kappa
 from mousai.evaluation.statistics import bootstrap
 from mousai.files import write_text
 from mousai.listening import page as listening
-from mousai.listening.page import RATINGS, Answer
+from mousai.listening.page import RATINGS, Answer, genres_of
 from mousai.report.record import Report, plain, write_json
 from mousai.report.results import PEOPLE
-from mousai.reproduce.run import ROOT
+from mousai.report.standalone import report_folder
+from mousai.small.profiles import get_profile
 
 OTHER = "holds another study, and without its key no answer to it can be read: choose another --out"
 
@@ -27,7 +31,7 @@ def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device:
     Raises ValueError where `out` holds the key of another study, or a clip cannot be used.
     """
     report = Report(PEOPLE, profile, out, seed, device)
-    sets = systems(report.work)
+    sets = systems(replace(report.work, profile=profile))  # the clips of the notebooks: `seed` only draws among them
     clips = listening.choose(sets, per_genre, seed, profile.sample_rate)
     page, key = listening.study(clips, profile.name, seed, profile.sample_rate)
     if (out / "key.json").exists() and read_key(out)["study"] != key["study"]:
@@ -59,11 +63,11 @@ def read_key(folder: Path) -> dict:
 def collect(files: list[Path], folder: Path, out: Path | None = None) -> str:
     """Check every file, then write out/results/listening.json; returns a line that counts listeners and clips.
 
-    `out` is the report's folder, reports/<the study's profile> by default. Nothing is written where a file is bad.
+    `out` is the report's folder, by default the one of the study's profile. Nothing is written where a file is bad.
     """
     key = read_key(folder)
     answers = listening.answers(files, key)
-    place = out or ROOT / "reports" / key["profile"]
+    place = out or report_folder(workspace(get_profile(key["profile"]), os.environ))
     path = place / "results" / f"{PEOPLE}.json"
     write_json(plain(results(answers, key, place).content() | {"provenance": key["provenance"]}), path)
     listeners = [answer.listener for answer in answers]
@@ -81,10 +85,10 @@ def results(answers: list[Answer], key: dict, out: Path) -> Report:
         ratings(report, model, by_model[model], key)
     for model in [model for model in by_model if model not in matrices]:
         report.not_run(f"genre_accuracy{suffix(model)}.people", f"no clip of {model} was answered")
-    agreement(report, answers)
+    agreement(report, answers, genres_of(key))
     kappas, shares = ({model: f(C) for model, C in matrices.items()} for f in (kappa, accuracy))
     people = {"matrices": {"people": matrices}, "kappa": {"people": kappas}, "accuracy": {"people": shares}}
-    report.data("figure5", {"genres": GENRES} | people)
+    report.data("figure5", {"genres": genres_of(key)} | people)
     return report
 
 
@@ -129,8 +133,9 @@ def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
     chosen = [answer.genre for answer in own]
     name = f"genre_accuracy{suffix(model)}.people"
     made = context(model, own, key)
-    report.metric(name, **mean(hits(asked, chosen), own, key), chance=0.25, **made)
-    return confusion(asked, chosen, GENRES)
+    known = genres_of(key)
+    report.metric(name, **mean(hits(asked, chosen), own, key), chance=1 / len(known), **made)
+    return confusion(asked, chosen, known)
 
 
 def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
@@ -141,7 +146,7 @@ def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
         report.metric(name, **mean([answer.ratings[rating] for answer in own], own, key), scale="1 to 5", **made)
 
 
-def agreement(report: Report, answers: list[Answer]) -> None:
+def agreement(report: Report, answers: list[Answer], known: list[str]) -> None:
     """Cohen's kappa of the genres two listeners chose for the clips that both heard, averaged over all pairs."""
     name = "genre.listener_agreement.people"
     by_listener = {}
@@ -149,7 +154,7 @@ def agreement(report: Report, answers: list[Answer]) -> None:
         by_listener.setdefault(answer.listener, {})[answer.clip] = answer.genre
     shared = [(a, b, sorted(a.keys() & b.keys())) for a, b in combinations(by_listener.values(), 2)]
     pairs = [
-        (confusion([a[c] for c in clips], [b[c] for c in clips], GENRES), len(clips)) for a, b, clips in shared if clips
+        (confusion([a[c] for c in clips], [b[c] for c in clips], known), len(clips)) for a, b, clips in shared if clips
     ]
     if not pairs:
         return report.not_run(name, "no two listeners heard the same clip")

@@ -1,6 +1,6 @@
 """A listening test on one page: clips of ours, of baselines and of real music, blind, shuffled and equally loud.
 
-People choose one of four genres (Figure 5), then rate four qualities from 1 to 5 (Table 5). The page says nothing of
+People choose one of the genres (Figure 5), then rate four qualities from 1 to 5 (Table 5). The page says nothing of
 where a clip comes from; that stands in the key, which stays with whoever asks. `answers` reads what they send back.
 """
 
@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from mousai.config import GENRES
 from mousai.data.records import Sound
 from mousai.evaluation.samples import ClipSet
 from mousai.report.page import render
@@ -59,8 +58,9 @@ def choose(sets: dict[str, ClipSet], per_genre: int, seed: int, rate: int = 48_0
     rng = np.random.default_rng(seed)
     used = Counter()
     chosen = []
+    genres = sorted({genre for clips in sets.values() for genre in clips.genres})
     for model, clips in sets.items():
-        for genre in GENRES:
+        for genre in genres:
             own = [i for i in rng.permutation(len(clips)).tolist() if clips.prompts[i].genre == genre]
             for _ in range(min(per_genre, len(own))):
                 i = min(own, key=lambda i: used[clips.prompts[i].title])
@@ -104,7 +104,7 @@ def study(chosen: list[Clip], profile: str, seed: int, rate: int = 48_000) -> tu
     ids. Raises ValueError where there is no clip, or where two sound exactly the same.
     """
     if not chosen:
-        raise ValueError("no clip to listen to: the test split has none of the four genres")
+        raise ValueError("no clip to listen to: the test split has none of the genres of the train split")
     sounds = {}
     facts = {}
     for clip, w in zip(chosen, levelled([clip.w for clip in chosen]), strict=True):
@@ -116,7 +116,12 @@ def study(chosen: list[Clip], profile: str, seed: int, rate: int = 48_000) -> tu
         facts[name] = {"model": clip.model, "genre": clip.genre, "title": clip.title, "prompt": clip.text}
     key = {"profile": profile, "seed": seed, "clips": dict(sorted(facts.items()))}
     key = {"study": digest(key)} | key
-    return page(key["study"], dict(sorted(sounds.items()))), key
+    return page(key["study"], genres_of(key), dict(sorted(sounds.items()))), key
+
+
+def genres_of(key: dict) -> list[str]:
+    """The genres that a study's clips were made for, in alphabetical order: what its listeners choose from."""
+    return sorted({clip["genre"] for clip in key["clips"].values()})
 
 
 def digest(key: dict) -> str:
@@ -125,10 +130,10 @@ def digest(key: dict) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def page(name: str, sounds: dict[str, bytes]) -> str:
+def page(name: str, genres: list[str], sounds: dict[str, bytes]) -> str:
     """The whole page: the template with the clips inside, nothing else to load."""
     clips = {clip: base64.b64encode(sound).decode() for clip, sound in sounds.items()}
-    study = {"study": name, "genres": GENRES, "ratings": RATINGS, "clips": clips}
+    study = {"study": name, "genres": genres, "ratings": RATINGS, "clips": clips}
     return render("listening.html", study=json.dumps(study))
 
 
@@ -174,8 +179,9 @@ def checked(path: Path, listener: str, clip: str, said: object, key: dict) -> An
     said = said if isinstance(said, dict) else {}
     if clip not in key["clips"]:
         raise ValueError(f"{where}: not in this study: leave the file out")
-    if said.get("genre") not in GENRES:
-        raise ValueError(f"{where}: genre {said.get('genre')!r} is none of {', '.join(GENRES)}: leave the file out")
+    genres = genres_of(key)
+    if said.get("genre") not in genres:
+        raise ValueError(f"{where}: genre {said.get('genre')!r} is none of {', '.join(genres)}: leave the file out")
     for name in RATINGS:
         value = said.get(name)
         if type(value) is not int or not 1 <= value <= 5:

@@ -102,19 +102,28 @@ def draw_log_mels(waves: Mapping[str, Tensor], sample_rate: int = 48_000) -> Fig
 
 
 def draw_pictures(
-    pictures: Mapping[str, Tensor], seconds: float, rows: tuple[float, float], label: str, shades: tuple[float, float]
+    pictures: Mapping[str, Tensor],
+    seconds: float,
+    rows: tuple[float, float],
+    label: str,
+    shades: tuple[float, float],
+    unit: str = "log10 magnitude",
 ) -> Figure:
-    """Pictures [row, time] side by side under their titles.
+    """Pictures [row, time] side by side under their titles, in one colour scale, whose bar says the `unit`.
 
     rows: what the lowest and the highest row stand for; shades: the values at both ends of the colour scale.
     """
+    image = None
     fig, axes = plt.subplots(1, len(pictures), figsize=(11, 2.8), sharey=True, layout="constrained", squeeze=False)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
         extent = (0, seconds, *rows)
-        ax.imshow(picture, "magma", origin="lower", aspect="auto", vmin=shades[0], vmax=shades[1], extent=extent)
+        image = ax.imshow(
+            picture, "magma", origin="lower", aspect="auto", vmin=shades[0], vmax=shades[1], extent=extent
+        )
         ax.set(title=title, xlabel="time (s)")
         ax.grid(False)
     axes[0, 0].set_ylabel(label)
+    fig.colorbar(image, ax=axes, label=unit, pad=0.01)
     return fig
 
 

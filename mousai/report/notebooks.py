@@ -26,6 +26,25 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "12_small_models": (DATA,),
 }
 
+# What each needs before it begins: weights, text encoder, data set, test split, genres to
+# compare, pieces of as many segments.
+MUSIC = ("data", "test")
+BOTH = ("dmae", "tcld", "text", *MUSIC)
+NEEDS: dict[str, tuple[str, ...]] = {
+    DATA: (*MUSIC, "genres"),
+    "01_v_diffusion": MUSIC,
+    "02_ddim": ("data",),
+    "04_dmae_training": ("dmae", *MUSIC),
+    "05_tcld_training": (*BOTH, "genres"),
+    "06_clap_score": BOTH,
+    "07_genre_confusion": (*BOTH, "genres"),
+    "08_long_term_amplitude": (*BOTH, "segments"),
+    "09_time_and_memory": BOTH,
+    "10_paper_report": ("data",),
+    "11_play": ("dmae", "tcld", "text", "data", "genres"),
+    "12_small_models": MUSIC,
+}
+
 
 def select(names: list[str], only: str = "", start: str = "") -> list[str]:
     """The notebooks asked for, in their order: `only` "06,07" or all, from `start` "04" on.

@@ -1,6 +1,7 @@
 """What a notebook writes: its numbers, its figures, its sounds, each with where it came from.
 
-    report = Report("06_clap_score", profile, out)
+    report = Report("06_clap_score", profile, out, seed, device)
+    report.check()                     # what the notebook needs is here, or one line says how to get it
     report.metric("clap.in_domain.real", 0.61, low=0.58, high=0.64, n=120)
     report.figure(fig, "scores")
     report.done()                      # the last cell: without it the notebook did not succeed
@@ -16,20 +17,23 @@ import platform
 import resource
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from IPython.display import Audio
 from matplotlib.figure import Figure
 
 from mousai.config import Profile
 from mousai.data.dataset import workspace
-from mousai.files import atomic_write, runs_dir, sha256, write_text
+from mousai.files import runs_dir, sha256, write_text
+from mousai.inference.audio import write_audio
 from mousai.inference.precision import choose_device
+from mousai.report import standalone
+from mousai.report.notebooks import NEEDS, UPSTREAM
 from mousai.report.results import FORMAT
 from mousai.small.profiles import get_profile
 from mousai.small.stages import weights_path
@@ -58,26 +62,46 @@ def plain(value: Any) -> Any:
 class Report:
     """Collects one notebook's results under `out`: results/, figures/, audio/. Nothing counts before `done()`.
 
-    `out` "" is a scratch folder of this profile under `runs/lessons`, for a reader in JupyterLab. numpy's global
-    generator starts at `seed`. Raises ValueError where the profile or the device is unknown.
+    The parameters are taken as papermill passes them. `out` "" is the report of the profile, said in a line; for a
+    reader in JupyterLab a scratch folder under `runs/lessons`. `seed` is that of the profile too, from which all that
+    is generated starts, and numpy's global generator. Raises ValueError for a parameter that does not fit.
     """
 
     def __init__(
         self, notebook: str, profile: str | Profile, out: str | Path = "", seed: int = 0, device: str = ""
     ) -> None:
-        self.profile = get_profile(profile) if isinstance(profile, str) else profile
+        usual = profile if isinstance(profile, Profile) else get_profile(standalone.text("profile", profile))
+        self.settings_sha256 = profile_sha256(usual)
         self.notebook = notebook
-        self.seed = seed
-        self.device = str(choose_device(device or None))
+        self.seed = standalone.whole("seed", seed)
+        self.profile = replace(usual, seed=self.seed)
+        wanted = standalone.text("device", device)
+        self.device = str(choose_device(wanted or None))
         self.work = workspace(self.profile, os.environ, self.device)  # a notebook is called as a command is
-        self.live = not str(out)  # a reader's own run, where sliders can be moved; a batch run names a folder
-        self.out = Path(out) if str(out) else runs_dir() / "lessons" / self.profile.name
+        place = out if isinstance(out, Path) else standalone.text("out", out)
+        self.live = not str(place) and "JPY_SESSION_NAME" in os.environ  # a reader in Jupyter can move sliders
+        self.key = ""
+        if str(place):
+            self.out = Path(place)
+        elif self.live:
+            self.out = runs_dir() / "lessons" / self.profile.name
+        else:
+            self.out = standalone.report_folder(self.work)
+            known = {"profile": self.profile.name, "seed": self.seed, "device": wanted}
+            self.key = standalone.run_key(notebook, self.out, UPSTREAM.get(notebook, ()), known)
+            print(f"results go to {os.path.relpath(self.out)}")
         self.started = time.perf_counter()
-        np.random.seed(seed % 2**32)  # seaborn's jitter: a second run is to draw the same
+        np.random.seed(self.seed % 2**32)  # seaborn's jitter: a second run is to draw the same
         self.metrics: dict[str, dict] = {}
         self.tables: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
         self.artefacts: list[Path] = []
+
+    def check(self) -> None:
+        """Raises FileNotFoundError or ValueError, with the command that mends, where something is missing that the
+        notebook needs. Nothing is rendered, trained or fetched.
+        """
+        standalone.check(self.work, NEEDS.get(self.notebook, ()))
 
     def metric(
         self,
@@ -120,13 +144,11 @@ class Report:
         Loudness is left as it is: samples beyond -1 and 1 are clipped, and a line says how many.
         """
         rate = self.profile.sample_rate
-        wave = np.atleast_2d(np.asarray(torch.as_tensor(w).detach().cpu().float()))[:, : round(seconds * rate)]
-        clipped = int((np.abs(wave) > 1).sum())
-        if clipped:
-            print(f"{name}: {clipped} of {wave.size} samples were beyond 1 and are clipped")
+        wave = torch.as_tensor(w).detach().cpu().float()[..., : round(seconds * rate)]
         path = self.path("audio", name, ".ogg")
-        with atomic_write(path) as temporary:
-            soundfile.write(temporary, wave.clip(-1, 1).T, rate, format="OGG", subtype="VORBIS")
+        clipped = write_audio(wave, path, rate)
+        if clipped:
+            print(f"{name}: {clipped} of {wave.numel()} samples were beyond 1 and are clipped")
         self.artefacts.append(path)
         return Audio(filename=str(path), embed=True)
 
@@ -167,10 +189,11 @@ class Report:
             "threads": torch.get_num_threads(),
             "device": self.device,
             "sample_rate": self.profile.sample_rate,
-            "profile_sha256": profile_sha256(self.profile),
+            "profile_sha256": self.settings_sha256,
             "weights_sha256": weights_sha256(self.profile),
             "seconds": round(time.perf_counter() - self.started, 1),
             "peak_memory_gb": round(peak / 1e9, 2),
+            **({"key": self.key} if self.key and standalone.ran_whole(self.notebook) else {}),
         }
 
 

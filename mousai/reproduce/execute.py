@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from mousai.files import sha256, write_text
+from mousai.report.cache import defaults
 from mousai.reproduce.kernel_monitor import Ended, Pulse, Watch, own_kernel
 
 
@@ -53,18 +54,12 @@ def execute(
 
 def check_parameters(notebook: Path, parameters: dict) -> None:
     """Raises ValueError for a parameter that the notebook's tagged cell does not set."""
-    unknown = [name for name in parameters if name not in declared(notebook)]
+    known = defaults(notebook)
+    unknown = [name for name in parameters if name not in known]
     if unknown:
         raise ValueError(
             f"{notebook.stem}: unknown parameter {unknown[0]!r}: set it in the notebook's cell tagged parameters"
         )
-
-
-def declared(notebook: Path) -> set[str]:
-    """The names that the notebook's parameters cell sets."""
-    import papermill
-
-    return set(papermill.inspect_notebook(str(notebook)))
 
 
 def run_cells(notebook: Path, copy: Path, parameters: dict, watch: Watch) -> NotebookNode:

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import nbformat
 import psutil
 
-from mousai.files import user_data_root, write_text
+from mousai.files import user_data_root, user_weights, write_text
 
 TICK = 5.0  # seconds between two looks
 COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # of what Linux killed for want of memory
@@ -132,9 +132,8 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     }
     write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
     changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
-    own_data = user_data_root()
-    if own_data:
-        changes["MOUSAI_DATA"] = str(own_data)  # absolute: a kernel runs in the notebooks' folder
+    for name, own in (("MOUSAI_DATA", user_data_root()), ("MOUSAI_WEIGHTS", user_weights())):
+        changes |= {name: str(own)} if own else {}  # absolute: a kernel runs in the notebooks' folder
     if offline != "a100":
         changes["HF_HUB_OFFLINE"] = "1"
     with patch.dict(os.environ, changes):

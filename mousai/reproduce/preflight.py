@@ -25,13 +25,15 @@ WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Elect
 
 def apart() -> None:
     """From here on this process, and all that it starts, writes to `rehearsal/` below `runs_dir()`, finds models there
-    alone, and asks nobody. The user's own data set is left out. To be called before anything of Hugging Face's loads.
+    alone, and asks nobody. The user's own data set and weights are left out. To be called before anything of Hugging
+    Face's loads.
     """
     if os.environ.get("HF_HUB_CACHE") == str(runs_dir() / "hub"):
         return  # it is already
     place = runs_dir().resolve() / "rehearsal"
     os.environ |= {"MOUSAI_HOME": str(place), "HF_HUB_CACHE": str(place / "hub"), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MOUSAI_DATA", None)
+    os.environ.pop("MOUSAI_WEIGHTS", None)
 
 
 def prepare() -> None:

@@ -9,25 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 
 import nbformat
 from filelock import FileLock, Timeout
 
-from mousai.data.dataset import MANIFEST, workspace
+from mousai.data.dataset import MANIFEST, Workspace, workspace
 from mousai.data.embedded import prepare
 from mousai.files import runs_dir
 from mousai.inference.precision import choose_device
+from mousai.report import cache, standalone
 from mousai.report.build import build
-from mousai.report.notebooks import DATA, UPSTREAM, select
+from mousai.report.notebooks import NEEDS, UPSTREAM, select
 from mousai.report.results import check_own
-from mousai.reproduce import cache, execute, preflight
+from mousai.report.standalone import NOTEBOOKS
+from mousai.reproduce import execute, preflight
 from mousai.reproduce.kernel_monitor import Ended
 from mousai.reproduce.progress_display import ProgressDisplay
 from mousai.reproduce.run_log import RunLog
 from mousai.small.profiles import get_profile
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = ROOT / "notebooks"
+BYTES = 4  # a sample of 16-bit stereo, at most: FLAC makes it smaller
 STOPPED = "one before it failed: --keep-going runs what does not need that one"
 
 
@@ -75,21 +77,37 @@ def reproduce(request: Request) -> int:
     """
     if get_profile(request.profile).rehearsal:
         preflight.apart()
-    choose_device(request.device or None)
-    out = Path(request.out).resolve() if str(request.out) else ROOT / "reports" / request.profile
+    device = str(choose_device(request.device or None))
+    work = workspace(get_profile(request.profile), os.environ, device)
+    out = Path(request.out).resolve() if str(request.out) else standalone.report_folder(work)
     run = Run(request, tasks_of(request, out), out)
     check_own(out, request.profile)
+    if not work.profile.rehearsal:  # which makes all that it needs
+        check_needs(work, run.tasks)
     if request.dry_run:
         run.preview()
         return 0
     with alone(out):
         out.mkdir(parents=True, exist_ok=True)
-        prepare_data(request.profile, run.tasks)
+        prepare_data(work, run.tasks)
         with ProgressDisplay(run.usual_seconds()) as display:
             failed = run.all(display)
         if any((out / "results").glob("*_*.json")):
             print(f"report: {os.path.relpath(build(out, request.profile))}", flush=True)
     return 1 if failed else 0
+
+
+def check_needs(work: Workspace, tasks: list[Task]) -> None:
+    """Raises FileNotFoundError or ValueError, which name the notebook and the mend, where one needs what is not here.
+
+    The embedded data set is made later.
+    """
+    made = () if work.own_data else ("data", "test", "genres", "segments")
+    for task in tasks:
+        try:
+            standalone.check(work, tuple(need for need in NEEDS.get(task.name, ()) if need not in made))
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f"{task.name}: {error}") from None
 
 
 def tasks_of(request: Request, out: Path) -> list[Task]:
@@ -103,7 +121,7 @@ def tasks_of(request: Request, out: Path) -> list[Task]:
         if not notebook.is_file():
             where = f"not in {request.notebooks}: run from a checkout of the repository"
             raise FileNotFoundError(f"notebook {name}.ipynb: {where}")
-        declared = execute.declared(notebook)
+        declared = cache.defaults(notebook)
         known = {key: value for key, value in optional.items() if key in declared}
         tasks.append(Task(notebook, settings | known, request.upstream[name]))
     if request.paper_size and not any("paper_size" in task.parameters for task in tasks):
@@ -123,16 +141,29 @@ def alone(out: Path) -> Iterator[None]:
         raise ValueError(f"{out}: another run writes there: wait for it, or choose another --out") from None
 
 
-def prepare_data(profile: str, tasks: list[Task]) -> None:
-    """Render the embedded music where a notebook needs it and it is missing; for a preflight all that it needs."""
-    if not any(DATA in (task.name, *task.upstream) for task in tasks):
+def prepare_data(work: Workspace, tasks: list[Task]) -> None:
+    """Render the embedded music where a notebook needs it and it is missing; for a preflight all that it needs.
+
+    Raises ValueError where it would not fit on the disk.
+    """
+    if not any("data" in NEEDS.get(task.name, ()) for task in tasks):
         return
-    work = workspace(get_profile(profile), os.environ)
     if not work.own_data and not (work.root / MANIFEST).is_file():
-        print(f"data: rendering {work.profile.data.pieces} pieces", flush=True)
-        prepare(work.profile.data, work.root, os.cpu_count() or 1)
+        data = work.profile.data
+        check_space(work.runs, data.pieces * data.piece_samples * BYTES)
+        print(f"data: rendering {data.pieces} pieces", flush=True)
+        prepare(data, work.root, os.cpu_count() or 1)
     if work.profile.rehearsal:
         preflight.prepare()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises ValueError where the disk that `folder` is to lie on has fewer bytes left."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = disk_usage(there).free
+    if free < needed:
+        mend = "free some space, or set MOUSAI_HOME to a larger disk, or MOUSAI_DATA to music of your own"
+        raise ValueError(f"{folder}: up to {needed / 1e9:.0f} GB of music, {free / 1e9:.0f} GB are free: {mend}")
 
 
 class Run:
@@ -199,10 +230,11 @@ class Run:
         return True
 
     def still_good(self, task: Task) -> tuple[str, bool]:
-        """The notebook's key, and whether a run with it is in the log whose files are all as it left them."""
+        """The notebook's key, and whether a run with it, ours or papermill's alone, left what it wrote as it is now."""
         key = cache.key(task.notebook, task.parameters, task.upstream, self.out)
         old = self.log.last(notebook=task.name, out=str(self.out), status="ok", key=key)
-        return key, bool(old and cache.unchanged(self.out, old["files"]))
+        logged = bool(old and cache.unchanged(self.out, old["files"]))
+        return key, logged or cache.made_by_itself(self.out, task.name, key)
 
     def note(
         self,

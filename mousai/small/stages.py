@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mousai import files
-from mousai.checkpoint import load_weights
+from mousai.checkpoint import load_weights, read_card
 from mousai.config import DMAEConfig, Profile
 from mousai.dmae import DMAE
 from mousai.inference.precision import choose_device
@@ -20,8 +20,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 def weights_path(profile: Profile, name: str, folder: Path | None = None) -> Path:
     """The file of weights "dmae", "tcld" or "in_domain", in `folder`, by default mousai/weights/<profile>.
 
-    A preflight's lie below `runs_dir()`, where no other profile looks for any.
+    Before these go both stages' weights in the user's own folder, where they are of this profile. A preflight's lie
+    below `runs_dir()`, where no other profile looks for any.
     """
+    own = files.user_weights()
+    if folder is None and own is not None and name != "in_domain":
+        of_another = read_card(own / f"{name}.safetensors").get("profile", profile.name) != profile.name
+        folder = None if of_another else own
     if folder is not None:
         return folder / f"{name}.safetensors"
     place = files.runs_dir() if profile.rehearsal else PACKAGE

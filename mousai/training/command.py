@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mousai.data.dataset import Workspace
+from mousai.data.records import prompt
 from mousai.inference.codec import encoder_hash
 from mousai.inference.precision import choose_device
 from mousai.training.export import export_weights
@@ -52,9 +53,16 @@ def train_stage(
         "licence": space.data.licence if space.own_data else None,
         "validation": validation.last() if validation else None,
         "encoder": encoder_hash(dmae) if dmae else None,
+        "prompt": example_prompt(space) if dmae else None,
     }
     export_weights(space.profile, stage, model, history, path, start["card"] if start else None, notes)
     return history
+
+
+def example_prompt(space: Workspace) -> str:
+    """A prompt of the kind that stage 2 was trained on: that of the first piece's second chunk, or of its only one."""
+    record, _ = space.data.chunks("train").about(0)
+    return prompt(record, min(2, record.chunks), space.fits)
 
 
 def summary(path: Path, history: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from transformers import AutoModel, AutoTokenizer, T5Config, T5EncoderModel
 
 from mousai.config import A100, TextConfig
+from mousai.small.profiles import A100_REHEARSAL
 from mousai.text import load_text_encoder
 
 MINILM = TextConfig(encoder="minilm", features=384, paper_exact=False)
@@ -118,6 +119,8 @@ def test_a_missing_t5_base_is_one_line_that_says_what_to_fetch():
     with pytest.raises(FileNotFoundError, match="'t5-base' is not in the local cache: fetch it once") as caught:
         load_text_encoder(A100.tcld.text)
     assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="the preflight makes it, `mousai reproduce --profile a100 --rehearse`"):
+        load_text_encoder(A100_REHEARSAL.tcld.text)
 
 
 def test_a_folder_without_weights_is_one_line_too(tmp_path):

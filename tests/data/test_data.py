@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.processes import in_two_processes
 from torch.testing import assert_close
 
 from mousai.config import GENRES, DataConfig
@@ -205,16 +206,8 @@ def test_the_key_of_a_data_set_changes_with_its_content(prepared, records, tmp_p
 @pytest.mark.system
 def test_two_processes_that_prepare_one_data_set_wait_for_each_other(prepared, known_tunes, tmp_path, capfd):
     """Both report success, and what is there is what one alone makes."""
-    root, children = tmp_path / "music", []
-    for _ in range(2):
-        if not (child := os.fork()):
-            try:
-                embedded.prepare(TINY.data, root, jobs=1, progress=False)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    root = tmp_path / "music"
+    assert in_two_processes(lambda: embedded.prepare(TINY.data, root, jobs=1, progress=False)) == [0, 0]
     assert contents(root) == contents(prepared)
     assert "waiting for process" in capfd.readouterr().err
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -541,3 +543,19 @@ def test_where_nothing_is_as_long_as_a_chunk_the_profile_that_would_fit_is_named
         cli.main(["data", "import", str(music), "--out", str(music.with_name("out"))])
     said = capsys.readouterr().err
     assert left.value.code == 2 and "12.0 s, a chunk 43.7 s of --profile a100: --profile cpu cuts shorter ones" in said
+
+
+@pytest.mark.system
+def test_a_script_without_a_main_guard_that_imports_music_is_told_of_it(music):
+    write(music / "a.wav", tone(2))
+    script = music.with_name("script.py")
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom mousai.data.imported import Wanted, import_music\n"
+        "from mousai.small.profiles import SMOKE\n"
+        f"source, out = Path({str(music)!r}), Path({str(music)!r} + '-out')\n"
+        f"import_music(source, out, Wanted({CHUNK}, SMOKE.data), int(sys.argv[1]))\n"
+    )
+    done = [subprocess.run([sys.executable, script, n], capture_output=True, text=True, timeout=200) for n in "21"]
+    assert done[0].returncode == 1 and 'below `if __name__ == "__main__":`, or use one job' in done[0].stderr
+    assert done[1].returncode == 0, "one job needs no other process"
+    assert not skipped(music.with_name("music-out"))

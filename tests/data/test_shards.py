@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tarfile
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import soundfile
 import torch
 import webdataset
 from helpers.lines import states_equal
+from helpers.processes import in_two_processes
 from torch.testing import assert_close
 
 from mousai import cli
@@ -86,6 +88,16 @@ def test_the_index_says_what_is_in_each_shard(shards):
                 assert len(tar.getnames()) == 2 * shard.records
     named = {shard.name for split in index.splits.values() for shard in split}
     assert {path.name for path in shards.glob("[!.]*")} == {"index.json", *named}
+
+
+@pytest.mark.system
+def test_of_two_processes_that_write_the_same_shards_the_second_waits(tiny_data, shards, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(packing, "write_shard", lambda job: time.sleep(0.1) or write_shard(job))
+    out = tmp_path / "again"
+    assert in_two_processes(lambda: write_shards(DataSet(tiny_data), out, 1, jobs=1)) == [0, 0]
+    assert "waiting for process" in capfd.readouterr().err
+    for path in shards.glob("[!.]*"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 # The order of training

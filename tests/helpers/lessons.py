@@ -7,7 +7,7 @@ from textwrap import dedent
 import nbformat
 
 from mousai.report.notebooks import UPSTREAM
-from mousai.reproduce.run import NOTEBOOKS
+from mousai.report.standalone import NOTEBOOKS
 
 NAMES = list(UPSTREAM)
 ANSWER = re.compile(r"<details><summary>Answers?</summary>(.*?)</details>", re.DOTALL)

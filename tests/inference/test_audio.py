@@ -38,6 +38,17 @@ def test_an_ogg_file_has_every_sample_and_sounds_alike(tmp_path):
     assert np.corrcoef(read[:, 0], tone[0])[0, 1] > 0.99
 
 
+def test_equal_sound_is_an_ogg_file_of_equal_bytes_whose_pages_all_carry_one_serial_number(wave, tmp_path):
+    for name in ("a.ogg", "b.ogg"):
+        write_audio(wave, tmp_path / name)
+    first = (tmp_path / "a.ogg").read_bytes()
+    pages = first.split(b"OggS")[1:]  # the capture pattern; 4 bytes of serial number stand 14 bytes in
+    assert first == (tmp_path / "b.ogg").read_bytes() and len(pages) >= 3
+    assert {page[10:14] for page in pages} == {bytes(4)}
+    write_audio(-wave, tmp_path / "b.ogg")
+    assert first != (tmp_path / "b.ogg").read_bytes()
+
+
 def test_too_loud_samples_are_clipped_not_wrapped(tmp_path):
     write_audio(torch.tensor([[2.0, -2.0], [0.5, -0.5]]), tmp_path / "loud.wav")
     read, _ = soundfile.read(tmp_path / "loud.wav")

@@ -9,7 +9,7 @@ import torch
 from mousai.checkpoint import save_weights
 from mousai.inference.pipeline import Mousai
 from mousai.interop import hub
-from mousai.interop.hub import FILES, fetch, page, read_profile, write_folder
+from mousai.interop.hub import FILES, STAGES, fetch, page, read_profile, write_folder
 from mousai.small.profiles import PROFILES, SMOKE
 from mousai.small.stages import new_dmae, new_tcld
 
@@ -118,8 +118,20 @@ def test_a_net_that_cannot_be_or_would_fill_memory_is_one_line(folder, place, nu
 
 
 def test_the_page_tells_how_to_use_it_and_how_it_was_made(tiny):
-    cards = {"dmae": {"steps": 7700, "hours_in_all": 4.1, "parameters": 12_345, "licence": "MIT"}, "tcld": {}}
-    text = page(tiny, cards)
+    cards = {"dmae": {"steps": 7700, "hours_in_all": 4.1, "parameters": 12_345}, "tcld": {}}
+    text = page(tiny, {stage: card | {"licence": "MIT; of our own"} for stage, card in cards.items()})
     assert text.startswith("---\n") and "license: mit\n" in text and "pipeline_tag: text-to-audio" in text
     assert "Mousai.from_pretrained(" in text and "| `dmae.safetensors` | 12,345 | 7700 | 4.1 |" in text
     assert tiny.tcld.text.encoder in text
+
+
+@pytest.mark.parametrize(
+    ("licences", "named"), [(("CC-BY", "CC-BY"), "other"), (("MIT", "CC-BY"), "other"), ((None, "unknown"), "unknown")]
+)
+def test_licence_and_prompt_on_the_page_are_those_of_the_data(tiny, licences, named):
+    cards = {stage: {"licence": licence} if licence else {} for stage, licence in zip(STAGES, licences, strict=True)}
+    cards["tcld"]["prompt"] = "Nocturne, Field, 3 of 7"
+    text = page(tiny, cards)
+    assert f"license: {named}\n" in text
+    assert f"- licence of dmae: {licences[0] or 'unknown'}\n- licence of tcld: {licences[1]}\n" in text
+    assert "music.generate(['Nocturne, Field, 3 of 7']" in text and "Pop" not in text

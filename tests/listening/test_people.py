@@ -1,20 +1,23 @@
 """People's answers: counted as by hand, never without their key, and in the report where they were given."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.listeners import by_hand, key_of, run
+from helpers.listeners import GOOD, by_hand, key_of, made_up, run, told, write_answers
 from numpy.testing import assert_allclose
 
 from mousai.config import GENRES
+from mousai.data.records import read_manifest, write_manifest
 from mousai.listening import answers as people
 from mousai.listening import page as listening
 from mousai.report import tables
 from mousai.report.build import build
 from mousai.report.record import Report
 from mousai.report.results import Results
-from mousai.report.verdicts import DIFFERENT, NOT_RUN, SAME
+from mousai.report.verdicts import DIFFERENT, NOT_RUN, QUOTED, SAME
+from mousai.small.profiles import SMOKE
 
 
 def test_listen_says_what_it_wrote_and_never_overwrites_the_key_of_another_study(held, capsys):
@@ -104,6 +107,33 @@ def test_a_key_that_was_changed_is_refused(held, tmp_path, capsys):
     assert "was changed" in capsys.readouterr().err
 
 
+def test_without_a_test_split_it_is_one_line_before_anything_is_made(tiny, tiny_data, tmp_path):
+    path = tiny_data / "manifest.jsonl"
+    write_manifest([replace(record, split="train") for record in read_manifest(path)], path)
+    with pytest.raises(ValueError, match="no piece is in the test split, so nothing can be evaluated: import more"):
+        people.hold(tiny, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_people_choose_among_the_genres_of_the_music(tmp_path, monkeypatch):
+    names = dict(zip(GENRES, ("Nocturne", "Nocturne", "Étude", "Étude"), strict=True))
+    sets = {model: made_up(model) for model in ("ours", "real")}
+    for model, clips in sets.items():
+        prompts = [prompt._replace(genre=names[prompt.genre]) for prompt in clips.prompts]
+        sets[model] = replace(clips, prompts=prompts)
+    monkeypatch.setattr(people, "systems", lambda work: sets)
+    people.hold(SMOKE, tmp_path, per_genre=1)
+    key = key_of(tmp_path)
+    assert told((tmp_path / "listen.html").read_text())["genres"] == ["Nocturne", "Étude"]
+    said = {clip: GOOD | {"genre": about["genre"]} for clip, about in key["clips"].items()}
+    people.collect([write_answers(tmp_path, "aa", said)], tmp_path, tmp_path / "report")
+    result = json.loads((tmp_path / "report" / "results" / "listening.json").read_text())
+    assert result["data"]["figure5"]["genres"] == ["Nocturne", "Étude"]
+    assert result["data"]["figure5"]["matrices"]["people"]["ours"] == [[1, 0], [0, 1]]
+    accuracy = result["metrics"]["genre_accuracy.people"]
+    assert (accuracy["value"], accuracy["chance"]) == (1, 0.5)
+
+
 # The report.
 
 
@@ -114,7 +144,7 @@ def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_
     programs.not_run("genre_accuracy.people", "no listening test was held")
     programs.done()
     before = Results.read(out, "smoke")
-    assert [row.verdict for row in tables.table5(before)] == [NOT_RUN] * len(tables.table5(before))
+    assert {row.verdict for row in tables.table5(before)} == {NOT_RUN, QUOTED}
     build(out, "smoke")
     absent = (out / "README.md").read_text()
     people.collect(by_hand(held), held, out)
@@ -128,7 +158,7 @@ def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_
     assert rows["melody, Moûsai"].ours == "3 [3, 3]" and rows["melody, Moûsai"].verdict == SAME  # 3.15 in the paper
     assert rows["fidelity, Moûsai"].ours.startswith("3.75 [") and rows["fidelity, Moûsai"].verdict == DIFFERENT
     assert "8 ratings, of 4 clips by 2 listeners" in rows["fidelity, Moûsai"].rule
-    assert rows["melody, Musika"].verdict == NOT_RUN
+    assert rows["Riffusion and Musika"].verdict == QUOTED
     assert "no listening test was held" in absent and "no listening test was held" not in page
     assert "notebooks/listening.ipynb" not in page and "`ratings.melody.real`" in page
     (out / "results" / "listening.json").unlink()

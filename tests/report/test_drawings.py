@@ -67,8 +67,10 @@ def test_runs_follow_one_another_each_part_at_its_middle(ax):
 
 def test_sounds_side_by_side_have_one_scale_of_time_and_of_brightness():
     fig = drawings.draw_log_mels({"silence": torch.zeros(2, 48_000), "noise": torch.randn(2, 48_000)})
-    images = [ax.images[0] for ax in fig.axes]
-    assert [ax.get_title() for ax in fig.axes] == ["silence", "noise"]
+    *panels, bar = fig.axes
+    images = [ax.images[0] for ax in panels]
+    assert [ax.get_title() for ax in panels] == ["silence", "noise"]
+    assert bar.get_ylabel() == "log10 magnitude" and bar.get_ylim() == (-3, 2)
     assert all(image.get_clim() == (-3, 2) and image.get_extent() == [0, 1, 0, 80] for image in images)
     assert (np.asarray(images[0].get_array()) == -3).all()
     plt.close(fig)

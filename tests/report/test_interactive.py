@@ -32,7 +32,8 @@ def test_a_batch_run_shows_one_figure_and_leaves_no_widget_behind(tmp_path, monk
     assert report.artefacts == [tmp_path / "figures" / "01_moved.png"] and report.artefacts[0].is_file()
 
 
-def test_a_reader_gets_each_value_that_the_slider_is_moved_to(home, draw, drawn, shown):
+def test_a_reader_gets_each_value_that_the_slider_is_moved_to(home, monkeypatch, draw, drawn, shown):
+    monkeypatch.setenv("JPY_SESSION_NAME", "01_lesson.ipynb")  # as a Jupyter server says to a kernel
     report = Report("01_lesson", "smoke")
     choose = interactive.slider(report, "moved", draw, [0.0, 0.5, 1.0], 0.5, "sigma").children[0]
     assert (choose.value, choose.description) == (0.5, "sigma")

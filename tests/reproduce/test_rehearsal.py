@@ -22,6 +22,7 @@ from mousai.data.records import Record, write_manifest
 from mousai.evaluation.samples import model_context
 from mousai.report.build import build
 from mousai.report.record import Report
+from mousai.report.standalone import ROOT
 from mousai.reproduce import preflight as rehearsal
 from mousai.reproduce import run as reproduce
 from mousai.reproduce.preflight import MAKERS, NOTE, apart, made, prepare
@@ -210,7 +211,7 @@ def test_the_command_rehearses_a100_alone(monkeypatch, capsys):
 
 @pytest.mark.system
 def test_the_report_of_a_rehearsal_is_not_committed(tmp_path):
-    if shutil.which("git") is None or not (reproduce.ROOT / ".git").exists():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no checkout")
     ignored = ["git", "check-ignore", "-q", f"reports/{NAME}/README.md"]
-    assert subprocess.run(ignored, cwd=reproduce.ROOT).returncode == 0
+    assert subprocess.run(ignored, cwd=ROOT).returncode == 0

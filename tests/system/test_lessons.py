@@ -10,10 +10,10 @@ from statistics import median
 import pytest
 from helpers.lessons import ANSWER, NAMES, NOTEBOOKS, NUMBERED, answers, blocks, cells, exercises, in_order
 
-from mousai.reproduce.execute import declared
+from mousai.report.cache import defaults
 
 lesson = pytest.mark.parametrize("name", NAMES)
-REVISED = [name for name in NAMES if name[:2] not in ("09", "10", "11")]  # conclusions after figures, findings
+REVISED = [name for name in NAMES if name[:2] != "10"]  # conclusions after figures, findings
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
 
 
@@ -83,7 +83,7 @@ def test_it_begins_with_its_parameters_all_scalars_and_ends_with_its_report(name
     code = cells(name, "code")
     assert tagged == [True] + [False] * (len(code) - 1)
     assert code[-1].strip().splitlines()[-1] == "report.done()"
-    assert {"profile", "seed", "out"} <= declared(NOTEBOOKS / f"{name}.ipynb")
+    assert {"profile", "seed", "out"} <= set(defaults(NOTEBOOKS / f"{name}.ipynb"))
     for node in ast.parse(code[0]).body:
         assert isinstance(node, ast.Assign) and isinstance(ast.literal_eval(node.value), bool | int | float | str)
 
@@ -109,14 +109,26 @@ def test_loudness_is_never_changed_silently(name):
 
 
 @lesson
-def test_it_opens_with_a_question_its_place_in_the_paper_and_minutes(name):
+def test_it_opens_with_a_question_its_place_in_the_paper_and_the_glossary_and_types_no_minutes(name):
     title, question, *rest = cells(name, "markdown")[0].split("\n\n")
     assert title.startswith(f"# {name[:2]} · ")
     assert re.fullmatch(r"\*\*[^*]+\?\*\*", question)
     said = " ".join(rest)
     assert said.startswith("In the paper: ")
-    minutes = said.partition("Minutes")[2]
-    assert re.search(r"`smoke` \d+, `cpu` (about )?\d+", minutes) and re.search(r"`a100` \w", minutes)
+    assert "[glossary](../docs/glossary.md)" in said and "(../reports/cpu/README.md#runs)" in said
+    assert not re.search(r"\d+ minutes|`cpu` (about )?\d", said), "minutes are drawn from results"
+
+
+def test_a_term_of_the_glossary_stands_in_the_notebooks_that_teach_it():
+    rows = (NOTEBOOKS.parent / "docs" / "glossary.md").read_text("utf-8").partition("## Terms")[2].splitlines()[4:]
+    assert len(rows) > 40
+    for row in rows:
+        term, _, places = row.strip("| ").split(" | ")
+        spellings = [re.escape(part.strip(" )`").lower()) for part in re.split(r"[,(]| / ", term)]
+        for number in re.findall(r"\b\d\d\b", places):
+            [name] = [name for name in NAMES if name.startswith(number)]
+            text = " ".join("\n".join(source for _, source in in_order(name)).lower().split())
+            assert any(re.search(rf"(?<!\w){one}", text) for one in spellings), f"{number} does not teach {term}"
 
 
 @lesson

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.lines import states_equal
+from helpers.processes import in_two_processes
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from torch.testing import assert_close
@@ -258,12 +260,22 @@ def test_parts_that_are_damaged_or_of_another_encoder_are_made_anew(space, tmp_p
     assert Latents(folder)[range(8)][:, 0, 0].tolist() == [7] * 8
 
 
-def test_two_encodings_of_one_set_do_not_write_the_same_files(space, tmp_path):
-    chunks = space.data.chunks("train")
-    again = lambda _: write_latents(chunks, again, tmp_path / "z", "e") or torch.zeros(1, 32, 4)  # noqa: E731
-    with pytest.raises(ValueError, match="another process makes these latents: wait for it, or end it"):
-        write_latents(chunks, again, tmp_path / "z", "e")
-    assert not list((tmp_path / "z").glob("*.safetensors"))
+@pytest.mark.system
+def test_of_two_encodings_of_one_set_the_second_waits_and_uses_what_the_first_made(space, tmp_path, capfd):
+    def encode(_):
+        encoded.append(1)
+        time.sleep(0.1)
+        return torch.full((1, 32, 4), float(os.getpid() % 100))
+
+    def make() -> None:
+        left = write_latents(space.data.chunks("train"), encode, tmp_path / "z", "e")
+        (tmp_path / f"{os.getpid()}.count").write_text(f"{left} {len(encoded)}")
+
+    encoded: list[int] = []
+    assert in_two_processes(make) == [0, 0]
+    assert sorted(path.read_text() for path in tmp_path.glob("*.count")) == ["0 0", "0 8"]
+    assert "waiting for process" in capfd.readouterr().err
+    assert len(Latents(tmp_path / "z")[range(8)].unique()) == 1 and not list((tmp_path / "z").glob(".*"))
 
 
 def test_latents_of_no_chunk_or_of_several_lengths_are_named(space, tmp_path):

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from mousai.data.dataset import workspace
-from mousai.files import sha256
+from mousai.files import sha256, user_weights
 from mousai.small.profiles import get_profile
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -43,9 +44,10 @@ def key(notebook: Path, parameters: dict, upstream: tuple[str, ...], out: Path, 
     profile = str(parameters["profile"])
     parts = {
         "cells": [read(cell).digest for cell in cells],
-        "parameters": {name: value for name, value in parameters.items() if name != "out"},
+        "parameters": {name: v for name, v in (defaults(notebook) | parameters).items() if name != "out"},
         "files": files,
         "weights": hashes(package, own_weights(package, profile)),
+        "own weights": [sha256(path) for path in sorted((user_weights() or package / "no").glob("*.safetensors"))],
         "data": data_key(profile),
         "upstream": [result_hash(out / "results" / f"{name}.json") for name in upstream],
         "libraries": versions(libraries),
@@ -56,6 +58,14 @@ def key(notebook: Path, parameters: dict, upstream: tuple[str, ...], out: Path, 
 def code_cells(notebook: Path) -> list[str]:
     """The sources of the code cells, in order."""
     return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """The notebook's parameters, as its tagged cell sets them."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assigned = [node for node in ast.parse("\n".join(tagged)).body if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assigned}
 
 
 @cache
@@ -170,6 +180,15 @@ def written(out: Path, name: str) -> dict[str, str]:
     files = [f"results/{name}.json", f"notebooks/{name}.ipynb"]
     files += json.loads(result.read_text(encoding="utf-8"))["artefacts"]
     return {file: sha256(out / file) for file in files}
+
+
+def made_by_itself(out: Path, name: str, key: str) -> bool:
+    """Whether the notebook was run by papermill alone, with this key, and what it wrote is as it left it."""
+    try:
+        result = json.loads((out / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        return result["provenance"]["key"] == key and unchanged(out, result["artefacts"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def unchanged(out: Path, files: dict[str, str]) -> bool:

@@ -7,8 +7,8 @@ import pytest
 from helpers.notebooks import notebook
 
 from mousai.data.records import write_manifest
-from mousai.reproduce import cache
-from mousai.reproduce.cache import dependencies, key
+from mousai.report import cache
+from mousai.report.cache import dependencies, key
 
 NAME = "01_first"
 UNET = '''"""What it is."""

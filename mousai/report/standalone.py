@@ -1,0 +1,133 @@
+"""A notebook that is run by itself, by papermill or in Jupyter: its parameters, what it needs, what it is known by."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+from IPython.core.getipython import get_ipython
+
+from mousai.config import Profile
+from mousai.data.dataset import Workspace
+from mousai.evaluation.samples import held_out
+from mousai.files import user_weights
+from mousai.report import cache
+from mousai.small.stages import weights_path
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+HIGHEST = 2**63 - 1  # of a seed
+INJECTED = "# Parameters\n"  # how papermill begins the cell with the values it was given
+
+
+def report_folder(work: Workspace) -> Path:
+    """Where results go that nobody gave a place: reports/<profile>; of own music or weights a report of its own."""
+    own = [work.root.name] if work.own_data else []
+    weights = user_weights()
+    own += [weights.name] if weights else []
+    return ROOT / "reports" / "-".join([work.name, *own])
+
+
+def text(name: str, value: Any) -> str:
+    """A parameter that is text; None is none. Raises ValueError that names the parameter."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise ValueError(f"parameter {name} is {value!r}: say text, or leave it out")
+
+
+def number(name: str, value: Any) -> float:
+    """A parameter that is a number, also written as "1e-4". Raises ValueError that names the parameter."""
+    try:
+        if not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"parameter {name} is {value!r}: say a number")
+
+
+def whole(name: str, value: Any) -> int:
+    """A parameter that is a whole number from 0 on, also written as 1e3. Raises ValueError that names the parameter."""
+    if type(value) is int or (isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value)):
+        found = int(value)  # exact, where a float is not
+    else:
+        found = number(name, value)
+    if not 0 <= found <= HIGHEST or found != int(found):
+        raise ValueError(f"parameter {name} is {value!r}: say a whole number from 0 to {HIGHEST}")
+    return int(found)
+
+
+def flag(name: str, value: Any) -> bool:
+    """A parameter that is true or false, in any spelling. Raises ValueError that names the parameter."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "none": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"parameter {name} is {value!r}: say true or false")
+    return known[str(value).lower()]
+
+
+def check(work: Workspace, names: tuple[str, ...]) -> None:
+    """Look whether what a notebook needs is here; the names are those of `NEEDS`.
+
+    Raises FileNotFoundError or ValueError with the command that mends.
+    """
+    profile = work.profile
+    for name in names:
+        if name in ("dmae", "tcld"):
+            check_weights(profile, name)
+        elif name == "text":
+            check_text_encoder(profile)
+        elif name == "data":
+            assert work.data
+        elif name == "test":
+            held_out(work)
+        elif name == "genres":
+            check_genres(work)
+        elif len({record.chunks for record in held_out(work)}) > 1:
+            mend = "leave this notebook out, or import pieces of one length"
+            raise ValueError(f"{work.root}: test pieces of several lengths, whose segments do not compare: {mend}")
+
+
+def check_genres(work: Workspace) -> None:
+    """Raises ValueError where fewer than two genres are in both the train and the test split."""
+    both = {record.genre for record in held_out(work)}.intersection(work.data.genres)
+    if len(both) < 2:
+        named = ", ".join(both) or "none"
+        mend = "import it with tags or with a list that has a column `genre`, or leave this notebook out by --only"
+        raise ValueError(f"{work.root}: two genres are compared, in training and test there is {named}: {mend}")
+
+
+def check_weights(profile: Profile, name: str) -> None:
+    """Raises FileNotFoundError where the profile has no such weights."""
+    path = weights_path(profile, name)
+    if not path.is_file():
+        train = f"`mousai train {name} --profile {profile.name} --ship`"
+        raise FileNotFoundError(f"no weights at {path}: train them with {train}, or name others by MOUSAI_WEIGHTS")
+
+
+def check_text_encoder(profile: Profile) -> None:
+    """Raises FileNotFoundError where the text encoder has to be fetched first."""
+    name = profile.tcld.text.encoder
+    if name != "minilm" and not Path(name).is_dir() and not try_to_load_from_cache(name, "config.json"):
+        make = "`mousai reproduce --profile a100 --rehearse` makes it"
+        mend = make if profile.rehearsal else f"fetch it once, `hf download {name}`"
+        raise FileNotFoundError(f"text encoder {name!r} is not in the local cache: {mend}")
+
+
+def run_key(notebook: str, out: Path, upstream: tuple[str, ...], known: dict[str, Any]) -> str:
+    """What `mousai reproduce` knows this run by; "" outside of a kernel, and for a notebook of somebody else.
+
+    It depends on the notebook's parameters: those `known`, the others as this kernel has them.
+    """
+    shell = get_ipython()
+    path = NOTEBOOKS / f"{notebook}.ipynb"
+    if shell is None or not path.is_file():
+        return ""
+    values = {name: known.get(name, shell.user_ns.get(name)) for name in cache.defaults(path)}
+    return cache.key(path, values, upstream, out)
+
+
+def ran_whole(notebook: str) -> bool:
+    """Whether this kernel has run the notebook's cells, each once, in order, and no others."""
+    shell = get_ipython()
+    history = shell.history_manager.input_hist_raw[1:] if shell is not None and shell.history_manager else []
+    ran = [source.rstrip("\n") for source in history if not source.startswith(INJECTED)]
+    return ran == [source.rstrip("\n") for source in cache.code_cells(NOTEBOOKS / f"{notebook}.ipynb")]
