@@ -4,13 +4,14 @@ Log-mel L1 alone rewards the mean over samples, and sees no phase. So beside it 
 the beat, spectral contrast for noise between partials, the long-term spectrum, the level and the stereo image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import auraloss
 import librosa
 import numpy as np
 import torch
 
+from mousai.evaluation.statistics import members
 from mousai.shapes import Part, Wave
 from mousai.spectrogram import log_mel_l1
 
@@ -122,3 +123,23 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
         return float((k.sum() - np.trace(k)) / (n * (n - 1)))
 
     return mean_off_diagonal(kernel(a, a)) + mean_off_diagonal(kernel(b, b)) - 2 * float(kernel(a, b).mean())
+
+
+def kernel_difference(
+    original: np.ndarray, ours: np.ndarray, other: np.ndarray, groups: Sequence[str]
+) -> tuple[float, float, float]:
+    """(value, low, high) of one set's kernel distance to the originals less another's; below 0 ours is nearer.
+
+    All three are embeddings [n, d] of the same clips in the same order, so the difference is paired; the 95 % interval
+    is a jackknife over `groups` (tunes), because a bootstrap's repeated rows would count as perfect neighbours.
+    """
+
+    def difference(kept: np.ndarray) -> float:
+        return kernel_distance(original[kept], ours[kept]) - kernel_distance(original[kept], other[kept])
+
+    everything = np.arange(len(original))
+    value = difference(everything)
+    left_out = np.array([difference(np.setdiff1d(everything, part)) for part in members(groups)])
+    n = len(left_out)
+    error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean()).sum())
+    return value, float(value - 1.96 * error), float(value + 1.96 * error)

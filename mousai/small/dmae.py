@@ -14,7 +14,7 @@ from mousai.dmae import DMAE, PatchFrontEnd
 from mousai.shapes import Latent, Level, Magnitude, Part, Wave
 from mousai.small.band_groups import BandGroups, Groups, network_answer, network_input
 from mousai.small.config import SmallDMAEConfig, SmallUNetConfig
-from mousai.small.encoder import SmallEncoder, linear_magnitude, log_magnitude
+from mousai.small.encoder import SmallEncoder, bin_frequencies, linear_magnitude, log_magnitude, mel_density
 from mousai.small.head import MagnitudeHead
 from mousai.small.octaves import Bands, Octaves
 from mousai.small.preconditioning import negative_log_likelihood, scales
@@ -179,8 +179,7 @@ class SmallDMAE(DMAE):
                 weight = mel_density(frequencies).to(w).repeat(2)[:, None]
                 total = total + (weight * loss).sum()
                 count = count + weight.sum() * len(w) * loss.shape[-1]
-            bins = m_w.shape[1] // 2
-            weight = mel_density(torch.arange(bins) * 48_000 / self.config.n_fft).to(w).repeat(2)[:, None]
+            weight = mel_density(bin_frequencies(self.config)).to(w).repeat(2)[:, None]
             error = (self.head.magnitude(h) - log_magnitude(m_w, MAGNITUDE_FLOOR)).square()
             return total / count + self.config.magnitude_weight * (weight * error).mean() / weight.mean()
 
@@ -244,11 +243,6 @@ def quadrature(x: Wave) -> Wave:
     spectrum = -1j * torch.fft.rfft(x)
     spectrum[..., 0] = 0
     return torch.fft.irfft(spectrum, n=x.shape[-1])
-
-
-def mel_density(frequencies: Float[Tensor, " bands"]) -> Float[Tensor, " bands"]:
-    """d mel / d f of the HTK scale, mel = 2595 log10(1 + f / 700), over its value at 0 Hz."""
-    return 1 / (1 + frequencies / 700)
 
 
 def start_skips(unet: UNet) -> None:

@@ -3,9 +3,10 @@
 from math import prod
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from mousai.config import EncoderConfig
+from mousai.config import DMAEConfig, EncoderConfig
 from mousai.dmae import MagnitudeEncoder
 from mousai.shapes import Latent, Magnitude
 from mousai.small.config import SmallEncoderConfig
@@ -42,3 +43,13 @@ def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
 def linear_magnitude(log_m: Magnitude, floor: float) -> Magnitude:
     """`log_magnitude` undone; never negative."""
     return (torch.exp(2 * log_m - 4) - floor).clamp_min(0)
+
+
+def bin_frequencies(config: DMAEConfig, sample_rate: int = 48_000) -> Float[Tensor, " bins"]:
+    """The frequency of each bin of the magnitude, Hz."""
+    return torch.arange(config.n_fft // 2 + 1) * sample_rate / config.n_fft
+
+
+def mel_density(frequencies: Float[Tensor, " bands"]) -> Float[Tensor, " bands"]:
+    """d mel / d f of the HTK scale, mel = 2595 log10(1 + f / 700), over its value at 0 Hz."""
+    return 1 / (1 + frequencies / 700)

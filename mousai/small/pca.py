@@ -9,7 +9,7 @@ from torch import Tensor
 from mousai.config import DMAEConfig
 from mousai.shapes import Magnitude, Wave
 from mousai.small.dmae import MAGNITUDE_FLOOR, SmallDMAE
-from mousai.small.encoder import linear_magnitude, log_magnitude
+from mousai.small.encoder import bin_frequencies, linear_magnitude, log_magnitude, mel_density
 from mousai.spectrogram import magnitude
 
 PCA_SPREAD = 0.4  # standard deviation of each latent channel at the start
@@ -18,10 +18,11 @@ PCA_SPREAD = 0.4  # standard deviation of each latent channel at the start
 def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
     """Log magnitudes of the frames that one latent step describes, one row a step: 4 frames x 1024 numbers.
 
-    w's length must be a multiple of the latent stride.
+    Each is weighted by `weights`, else most directions would be spent where no melody is. w's length must be a multiple
+    of the latent stride.
     """
     frames = config.latent_stride // config.hop
-    m = log_magnitude(magnitude(w, config.n_fft, config.hop), MAGNITUDE_FLOOR)
+    m = weights(config) * log_magnitude(magnitude(w, config.n_fft, config.hop), MAGNITUDE_FLOOR)
     return m.unflatten(-1, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
 
 
@@ -29,7 +30,12 @@ def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConf
     """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
     frames = config.latent_stride // config.hop
     m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
-    return linear_magnitude(m, MAGNITUDE_FLOOR)
+    return linear_magnitude(m / weights(config), MAGNITUDE_FLOOR)
+
+
+def weights(config: DMAEConfig) -> Float[Tensor, "magnitude 1"]:
+    """The root of the mel scale's density at each bin of both channels."""
+    return mel_density(bin_frequencies(config)).sqrt().repeat(2)[:, None]
 
 
 def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
@@ -58,11 +64,12 @@ def start_from_pca(model: SmallDMAE, w: Wave) -> None:
     spread = PCA_SPREAD / np.sqrt(pca.explained_variance_)[:, None]
     analysis, synthesis = (torch.from_numpy(pca.components_ * s).float() for s in (spread, 1 / spread))
     mean = torch.from_numpy(pca.mean_).float()
-    straight.weight.copy_(analysis.view(channels, frames, inside).transpose(1, 2))
+    weight = weights(model.config).T  # [1, magnitude]: the rows of the PCA are weighted, the encoder's input is not
+    straight.weight.copy_((analysis.view(channels, frames, inside) * weight).transpose(1, 2))
     straight.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
     model.encoder.to_out.weight.mul_(0.1)
     model.encoder.to_out.bias.zero_()  # type: ignore[union-attr]
     head = model.head.to_magnitude.conv  # its outputs: number by number, the frames of each together
     head.weight.zero_()
-    head.weight[:, :channels, 0] = synthesis.view(channels, frames, inside).permute(2, 1, 0).flatten(0, 1)
-    head.bias.copy_(mean.view(frames, inside).T.flatten())  # type: ignore[union-attr]
+    head.weight[:, :channels, 0] = (synthesis.view(channels, frames, inside) / weight).permute(2, 1, 0).flatten(0, 1)
+    head.bias.copy_((mean.view(frames, inside) / weight).T.flatten())  # type: ignore[union-attr]

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mousai.evaluation.reconstruction import kernel_distance, long_term_spectrum, reconstruction_measures
+from mousai.evaluation.reconstruction import (
+    kernel_difference,
+    kernel_distance,
+    long_term_spectrum,
+    reconstruction_measures,
+)
 
 RATE = 48_000
 
@@ -81,3 +86,15 @@ def test_the_kernel_distance_is_unbiased_and_sees_a_shift():
     assert kernel_distance(rng.standard_normal((50, 8)), rng.standard_normal((50, 8)) + 1) > 5 * np.std(same)
     with pytest.raises(ValueError, match="at least two"):
         kernel_distance(np.zeros((1, 8)), np.zeros((5, 8)))
+
+
+def test_which_of_two_sets_is_nearer_is_told_pair_by_pair():
+    rng = np.random.default_rng(0)
+    original = rng.standard_normal((60, 8))
+    near, far = original + 0.1 * rng.standard_normal((60, 8)), original + 1.0
+    tunes = [f"tune {i // 2}" for i in range(60)]
+    value, low, high = kernel_difference(original, near, far, tunes)
+    assert low < value < high < 0
+    assert kernel_difference(original, far, near, tunes)[0] == pytest.approx(-value)
+    same = kernel_difference(original, near, near, tunes)
+    assert same == (0.0, 0.0, 0.0)

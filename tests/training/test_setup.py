@@ -25,7 +25,7 @@ from mousai.data.latents import Latents, write_latents
 from mousai.dmae import DMAE
 from mousai.evaluation.study import variants
 from mousai.small.encoder import log_magnitude
-from mousai.small.pca import PCA_SPREAD, fit_pca, folded, start_from_pca
+from mousai.small.pca import PCA_SPREAD, fit_pca, folded, start_from_pca, weights
 from mousai.small.profiles import PROFILES, SMOKE
 from mousai.small.stages import new_dmae, new_tcld
 from mousai.spectrogram import magnitude
@@ -90,7 +90,7 @@ def heads_error(model: DMAE, w: torch.Tensor) -> float:
     """The same through encoder and head."""
     with torch.no_grad():
         predicted = model.head.magnitude(model.head.hidden(model.encode(w)))
-    return (predicted - log_magnitude(magnitude(w), 1e-3)).square().mean().item()
+    return (weights(model.config) * (predicted - log_magnitude(magnitude(w), 1e-3))).square().mean().item()
 
 
 def started(w: torch.Tensor) -> tuple[DMAE, DMAE]:
