@@ -433,7 +433,7 @@ MISTAKES = [
     Mistake("listening/page.py", "a peak beyond full scale",
             "level = min([RMS, *(", "level = max([RMS, *("),
     Mistake("listening/page.py", "clips in the order of their models",
-            "page(key[\"study\"], dict(sorted(sounds.items())))", "page(key[\"study\"], sounds)"),
+            "genres_of(key), dict(sorted(sounds.items()))", "genres_of(key), sounds"),
     Mistake("listening/page.py", "a clip's name that another study gives it too",
             'f"{seed} ".encode() + sound', "sound"),
     Mistake("listening/page.py", "a rating of 0 let through",
