@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mousai.dmae import DMAE
 from mousai.inference.audio import SAMPLE_RATE, Stereo, as_stereo
-from mousai.inference.long import to_signal
+from mousai.inference.long import emphasised
 from mousai.inference.windows import Replacement
 from mousai.shapes import Latent, Part, Wave
 
@@ -133,10 +133,10 @@ class InitAudio:
         return torch.minimum(rise, fall).clamp(0, 1)
 
     def diffused(self, dmae: DMAE, a: int, b: int) -> Wave:
-        """[a, b) of the signal that stage 1 diffuses, [1, 2, b - a]; before and after the sound is silence."""
+        """[a, b) of the waveform as stage 1 begins with it, [1, 2, b - a]; before and after the sound is silence."""
         part = self.audio[None, :, max(0, a - 1) : b]  # pre-emphasis depends on the sample before
         lead = int(a == 0)
-        return to_signal(dmae, F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
+        return emphasised(dmae, F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
 
 
 def variation(w: Tensor | np.ndarray, noise_level: float) -> InitAudio:

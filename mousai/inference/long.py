@@ -5,7 +5,7 @@ Stage 1 is streamed in flat memory; an hour of z is 22 MB, so stage 2 keeps its 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -17,7 +17,7 @@ from mousai.dmae import DMAE
 from mousai.inference.acceleration import at_levels, text_conditioning
 from mousai.inference.precision import autocast
 from mousai.inference.samplers import Guidance, get_sampler, rescaled, sample
-from mousai.inference.windows import Replacement, Span, Windows, blended, noise_in_chunks, sample_in_chunks
+from mousai.inference.windows import Replacement, Span, Windows, blended, in_windows, noise_in_chunks, sample_in_chunks
 from mousai.progress import progress_bar
 from mousai.shapes import Embedding, Latent, Level, Part, Wave, to_stride
 from mousai.small.dmae import Condition, SmallDMAE
@@ -45,13 +45,18 @@ class Run:
     guidance: Guidance = UNGUIDED
 
 
-def to_signal(dmae: DMAE, w: Wave) -> Wave:
-    """What stage 1 diffuses for a waveform: itself in the paper."""
-    return dmae.to_signal(w) if isinstance(dmae, SmallDMAE) else w
+def to_signal(dmae: DMAE, w: Wave, z: Latent) -> Wave:
+    """What stage 1 diffuses for a crop w of latent z: w itself in the paper."""
+    return dmae.to_signal(w, z) if isinstance(dmae, SmallDMAE) else w
+
+
+def emphasised(dmae: DMAE, w: Wave) -> Wave:
+    """The waveform as a small stage 1 begins with it, before its bands are brought to unit size."""
+    return dmae.emphasised(w) if isinstance(dmae, SmallDMAE) else w
 
 
 def to_wave(dmae: DMAE, x: Wave, before: Part | None = None) -> Wave:
-    """The way back; a later part needs the wave `before` it."""
+    """`emphasised` undone; a later part needs the wave `before` it."""
     return dmae.to_wave(x, before) if isinstance(dmae, SmallDMAE) else x
 
 
@@ -78,7 +83,7 @@ def stream(
 ) -> Iterator[Part]:
     """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
 
-    `replacement`: of what `to_signal` makes of w, where some of it is known. Raises ValueError as `DMAE.decode`.
+    `replacement`: of what `emphasised` makes of w, where some of it is known. Raises ValueError as `DMAE.decode`.
     """
     get_sampler(run.sampler)
     z, length = dmae.padded(z, length)
@@ -105,15 +110,13 @@ def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement
     length = z.shape[-1] * stride
     size = window_size(dmae)
     windows = Windows(size, 3 * size // 4, max(1, SAMPLES_TOGETHER // (len(z) * size)))
-    known = replacement or NOTHING_KNOWN
-    drawn = noise_in_chunks((len(z), 2, length), generator)
-    noise = known.begin(lambda a, b: drawn(a, b).to(z))
     with torch.no_grad(), autocast(run.precision, z.device):
-        model = at_levels(dmae, noise_levels(run.steps, known.start).to(z))
+        model = at_levels(dmae, noise_levels(run.steps, (replacement or NOTHING_KNOWN).start).to(z))
 
     @lru_cache(run.steps + windows.together + 2)  # no more windows are on their way at once
     def condition(a: int, b: int) -> Condition | None:
-        return model.condition(z[..., a // stride : b // stride]) if isinstance(model, SmallDMAE) else None
+        with torch.no_grad():
+            return model.condition(z[..., a // stride : b // stride]) if isinstance(model, SmallDMAE) else None
 
     def predict(x: Wave, sigma: Level, spans: Sequence[Span]) -> Wave:
         with torch.no_grad(), autocast(run.precision, z.device):
@@ -121,13 +124,23 @@ def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement
             conditions = [found for found in (condition(*span) for span in spans) if found is not None]
             return model.net(x, sigma, parts, Condition.join(conditions)) if conditions else model.net(x, sigma, parts)
 
+    known = replacement or NOTHING_KNOWN
+    if isinstance(model, SmallDMAE):
+        given = known
+        known = replace(known, x_0=lambda a, b: model.whitened(given.x_0(a, b).expand(len(z), -1, -1), condition(a, b)))
+    drawn = noise_in_chunks((len(z), 2, length), generator)
+    noise = known.begin(lambda a, b: drawn(a, b).to(z))
+
     def begin(a: int, b: int):
         return get_sampler(run.sampler)(noise(a, b), run.steps, known.start)
 
     w = None
     total = len(windows.starts(length)) * run.steps
     with progress_bar(None, run.progress, total, show=run.progress is not None) as bar:
-        for x_0 in sample_in_chunks(known.replacing(predict), begin, length, windows, bar):
+        parts = sample_in_chunks(known.replacing(predict), begin, length, windows, bar)
+        if isinstance(model, SmallDMAE) and model.head is not None:
+            parts = in_windows(parts, lambda x, span: model.coloured(x, condition(*span)), length, windows)
+        for x_0 in parts:
             w = to_wave(dmae, x_0, w)
             yield w
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torch.nn import functional as F
 
 from mousai.diffusion import Net, add_noise
 from mousai.inference.samplers import SamplerState, v_towards
@@ -145,6 +146,30 @@ def sample_in_chunks(
                 buffers.append(StepBuffer(predict, fade, windows.together, bar))
             ready = buffers[evaluation].take(ready)
         yield from (chunk.state.x for chunk in ready)
+
+
+def in_windows(
+    parts: Iterator[Signal], change: Callable[[Signal, Span], Signal], length: int, windows: Windows
+) -> Iterator[Signal]:
+    """What `change` makes of each window of a signal that comes in parts, cross-faded where windows overlap.
+
+    Parts come out as soon as no later window reaches them, so that memory does not grow with length.
+    """
+    starts, size = windows.starts(length), min(length, windows.size)
+    fade = cross_fade(size) if len(starts) > 1 else torch.ones(size)
+    held = next(parts)  # the signal from `first` on
+    first = 0
+    tail, weight = None, torch.zeros(0)  # what windows so far made of it, from `first` on, and the sum of their shares
+    for a, following in pairwise([*starts, length]):
+        while first + held.shape[-1] < a + size:
+            held = torch.cat([held, next(parts)], dim=-1)
+        made = change(held[..., :size], (a, a + size)) * fade.to(held)
+        if tail is not None:
+            made[..., : tail.shape[-1]] += tail
+        weight = fade + F.pad(weight, (0, size - len(weight)))
+        n = following - a
+        yield made[..., :n] / weight[:n].to(held)
+        tail, weight, held, first = made[..., n:], weight[n:], held[..., n:], following
 
 
 class Chunk:

@@ -64,13 +64,21 @@ class Report:
 
     The parameters are taken as papermill passes them. `out` "" is the report of the profile, said in a line; for a
     reader in JupyterLab a scratch folder under `runs/lessons`. `seed` is that of the profile too, from which all that
-    is generated starts, and numpy's global generator. Raises ValueError for a parameter that does not fit.
+    is generated starts, and numpy's global generator; `swept`: other values of the profile's fields, as
+    `standalone.swept` takes them. Raises ValueError for a parameter that does not fit.
     """
 
     def __init__(
-        self, notebook: str, profile: str | Profile, out: str | Path = "", seed: int = 0, device: str = ""
+        self,
+        notebook: str,
+        profile: str | Profile,
+        out: str | Path = "",
+        seed: int = 0,
+        device: str = "",
+        **swept: Any,
     ) -> None:
         usual = profile if isinstance(profile, Profile) else get_profile(standalone.text("profile", profile))
+        usual = standalone.swept(usual, swept)
         self.settings_sha256 = profile_sha256(usual)
         self.notebook = notebook
         self.seed = standalone.whole("seed", seed)

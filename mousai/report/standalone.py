@@ -1,6 +1,7 @@
 """A notebook that is run by itself, by papermill or in Jupyter: its parameters, what it needs, what it is known by."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mousai.config import Profile
 from mousai.data.dataset import Workspace
 from mousai.evaluation.samples import held_out
 from mousai.files import user_weights
+from mousai.inference.samplers import get_sampler
 from mousai.report import cache
 from mousai.small.stages import weights_path
 
@@ -62,6 +64,27 @@ def flag(name: str, value: Any) -> bool:
     if str(value).lower() not in known:
         raise ValueError(f"parameter {name} is {value!r}: say true or false")
     return known[str(value).lower()]
+
+
+def swept(profile: Profile, wanted: dict[str, Any]) -> Profile:
+    """The profile with other values of fields of its sampling and evaluation; 0, -1 and "" leave what it says.
+
+    Raises ValueError that names the parameter.
+    """
+    given: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if name == "sampler":
+            given |= {name: text(name, value)} if text(name, value) else {}
+        elif name == "guidance":
+            given |= {name: number(name, value)} if number(name, value) != -1 else {}
+        else:
+            given |= {name: whole(name, value)} if whole(name, value) else {}
+    if "sampler" in given:
+        get_sampler(given["sampler"])
+    of_sampling = {name: value for name, value in given.items() if hasattr(profile.sampling, name)}
+    others = {name: value for name, value in given.items() if name not in of_sampling}
+    sampling, evaluation = replace(profile.sampling, **of_sampling), replace(profile.evaluation, **others)
+    return replace(profile, sampling=sampling, evaluation=evaluation)
 
 
 def check(work: Workspace, names: tuple[str, ...]) -> None:

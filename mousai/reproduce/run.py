@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 
-import nbformat
 from filelock import FileLock, Timeout
 
 from mousai.data.dataset import MANIFEST, Workspace, workspace
@@ -185,14 +183,9 @@ class Run:
             print(f"{task.name} {'is still good' if good else 'would run'}", flush=True)
 
     def usual_seconds(self) -> dict[str, float]:
-        """What each took when it last ended well here, else the minutes that the notebook states, else 0."""
-        usual = {}
-        for task in self.tasks:
-            before = self.log.last(notebook=task.name, status="ok")
-            head = nbformat.read(task.notebook, as_version=4).cells[0].source
-            stated = re.search(rf"`{self.request.profile}` (?:about )?(\d+)", head)
-            usual[task.name] = before["seconds"] if before else 60.0 * int(stated[1]) if stated else 0.0
-        return usual
+        """What each took when it last ended well here, else 0."""
+        before = {task.name: self.log.last(notebook=task.name, status="ok") for task in self.tasks}
+        return {name: entry["seconds"] if entry else 0.0 for name, entry in before.items()}
 
     def all(self, display: ProgressDisplay) -> set[str]:
         """Run the tasks in order; returns the names of those that failed, or need one that did."""

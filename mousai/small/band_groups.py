@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mousai.small.head import Hidden, StepsToFrames
 from mousai.small.octaves import Bands
-from mousai.small.preconditioning import Octave
+from mousai.small.whitening import Octave
 
 Groups = Float[Tensor, "batch _ _ _"]  # groups, numbers, frames
 
@@ -64,6 +64,6 @@ def network_input(groups: Groups) -> Groups:
 
 
 def network_answer(change: Groups, groups: Groups) -> Groups:
-    """f = added + factor x: least squares found what is to be learned in products of a band and energies."""
+    """v_hat = added + factor x: least squares found what is to be learned in products of a band and energies."""
     added, factor = change.chunk(2, dim=2)
     return added + factor * groups

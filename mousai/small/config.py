@@ -29,7 +29,7 @@ class SmallDMAEConfig(DMAEConfig):
     encoder: EncoderConfig = field(default_factory=SmallEncoderConfig)
     wave_scale: float = 1.0  # brings the diffused signal's variance near the noise's
     preemphasis: float = 0.0  # y[n] = x[n] - p x[n-1], so that squared error counts the highs
-    octaves: tuple[tuple[int, int], ...] | None = None  # (bands, width) of each: preconditioned by the head's variance
+    octaves: tuple[tuple[int, int], ...] | None = None  # (bands, width) of each: of unit size by the head's variance
     octave_units: int = 2048  # of which a width counts how many; the widths of all bands make so many
     group_bands: int = 16  # bands in a group; one U-Net is shared by all groups
     halo_bands: int = 8  # more that it sees on each side

@@ -17,8 +17,8 @@ from mousai.small.config import SmallDMAEConfig, SmallUNetConfig
 from mousai.small.encoder import SmallEncoder, bin_frequencies, linear_magnitude, log_magnitude, mel_density
 from mousai.small.head import MagnitudeHead
 from mousai.small.octaves import Bands, Octaves
-from mousai.small.preconditioning import negative_log_likelihood, scales
 from mousai.small.refinement import refined
+from mousai.small.whitening import band_size, negative_log_likelihood
 from mousai.spectrogram import magnitude
 from mousai.unet import NetLevel, UNet
 
@@ -43,8 +43,8 @@ class Condition:
 class SmallDMAE(DMAE):
     """Stage 1 of the small profiles.
 
-    What is diffused is `to_signal(w)`, pre-emphasised and scaled. With `octaves` the U-Net works on groups of bands and
-    is preconditioned with the variance that the magnitude head predicts from z; else on patches, as the paper's.
+    What is diffused is `to_signal(w, z)`. With `octaves` it is bands of unit size, by what the magnitude head predicts
+    from z, and the U-Net works on groups of them; else it is the waveform, pre-emphasised and scaled, in patches.
     """
 
     config: SmallDMAEConfig
@@ -83,16 +83,15 @@ class SmallDMAE(DMAE):
         if self.head is None:
             return super().net(x, sigma, z)
         condition = condition or self.condition(z)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would drown quiet bands in loud ones' rounding
-            v_hat = []
-            for i, octave in enumerate(self.octaves.analyse(x)):
-                c_skip, c_out, c_in = scales(condition.log_g[i], sigma)
-                f = self.groups.join(self.network(self.groups.split(c_in * octave), sigma, condition.injected[i]))
-                v_hat.append(c_skip * octave + c_out * f)
+        with torch.autocast(x.device.type, enabled=False):
+            octaves = zip(self.octaves.analyse(x), condition.injected, strict=True)
+            v_hat = [
+                self.groups.join(self.network(self.groups.split(octave), sigma, known)) for octave, known in octaves
+            ]
             return self.octaves.synthesise(v_hat)
 
     def network(self, groups: Groups, sigma: Level, injected: Groups) -> Groups:
-        """f, the U-Net's answer for groups of noisy bands of unit size: [batch, groups, numbers, frames]."""
+        """v_hat of groups of noisy bands: [batch, groups, numbers, frames] to the same."""
         x = network_input(groups).flatten(0, 1)
         change = self.unet(x, sigma.repeat_interleave(groups.shape[1]), latent=injected.flatten(0, 1)) - x
         return network_answer(change.to(groups).unflatten(0, groups.shape[:2]), groups)
@@ -106,14 +105,18 @@ class SmallDMAE(DMAE):
             log_g = self.head.log_g(h)
             return Condition(log_g, self.groups.latents(log_g, h if injected is None else self.head.hidden(injected)))
 
-    def to_signal(self, w: Wave) -> Wave:
-        """What is diffused: w, pre-emphasised and scaled."""
+    def to_signal(self, w: Wave, z: Latent) -> Wave:
+        """What is diffused: w, pre-emphasised and scaled, and its bands brought to unit size by what z predicts."""
+        return self.whitened(self.emphasised(w), self.condition(z))
+
+    def emphasised(self, w: Wave) -> Wave:
+        """w, pre-emphasised and scaled."""
         if self.config.preemphasis:
             w = preemphasis(w, self.config.preemphasis)
         return self.config.wave_scale * w
 
     def to_wave(self, x: Wave, before: Float[Tensor, "batch 2 _"] | None = None) -> Wave:
-        """The exact inverse of `to_signal`, never clipped; a later part needs the wave `before` it."""
+        """The exact inverse of `emphasised`, never clipped; a later part needs the wave `before` it."""
         w = x / self.config.wave_scale
         p = self.config.preemphasis
         if not p:
@@ -123,13 +126,27 @@ class SmallDMAE(DMAE):
         with torch.autocast(w.device.type, enabled=False):
             return lfilter(w, w.new_tensor([1.0, -p]), w.new_tensor([1.0, 0.0]), clamp=False)
 
+    def whitened(self, x: Wave, condition: Condition | None) -> Wave:
+        """Each band over its predicted size; x itself on patches."""
+        return x if condition is None else self.resized(x, [1 / band_size(log_g) for log_g in condition.log_g])
+
+    def coloured(self, x: Wave, condition: Condition | None) -> Wave:
+        """`whitened` undone."""
+        return x if condition is None else self.resized(x, [band_size(log_g) for log_g in condition.log_g])
+
+    def resized(self, x: Wave, factors: Bands) -> Wave:
+        """x with each number of its bands multiplied."""
+        with torch.autocast(x.device.type, enabled=False):
+            octaves = zip(self.octaves.analyse(x), factors, strict=True)
+            return self.octaves.synthesise([octave * factor for octave, factor in octaves])
+
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop].
 
         On bands: before `encoder_pretrain_steps` that of encoder and head; then they are fixed, and it is the U-Net's.
         """
         if self.head is None:
-            x_0 = self.to_signal(w)
+            x_0 = self.emphasised(w)
             z = self.encode_crop(w)
             eps = gaussian_like(x_0, generator)
             sigma = torch.rand(len(w), generator=generator).to(w)
@@ -139,25 +156,24 @@ class SmallDMAE(DMAE):
         return self.network_loss(w, generator)
 
     def network_loss(self, w: Wave, generator: torch.Generator) -> Float[Tensor, ""]:
-        """(v_hat - v)^2, each band's divided by its c_out^2 (whitened), averaged octave by octave.
+        """(v_hat - v)^2, averaged octave by octave: 1 says that the network does nothing.
 
-        1 says that the network does nothing. Of an octave's groups `groups_drawn` are taken, drawn anew each step.
+        Of an octave's groups `groups_drawn` are taken, drawn anew each step.
         """
         with torch.no_grad():
             h = self.head.hidden(self.encode_crop(w))
             log_g = self.head.log_g(h)
-            octaves = self.octaves.analyse(self.to_signal(w))
+            octaves = self.octaves.analyse(self.emphasised(w))
         sigma = torch.rand(len(w), generator=generator).to(w)
-        injected = self.groups.latents(log_g, h)
         losses = []
-        for i, x_0 in enumerate(octaves):
+        for octave, log_size, known in zip(octaves, log_g, self.groups.latents(log_g, h), strict=True):
+            x_0 = octave / band_size(log_size)
             eps = gaussian_like(x_0, generator)
-            x = add_noise(x_0, eps, sigma)
-            c_skip, c_out, c_in = scales(log_g[i], sigma)
-            target = self.groups.split((v_target(x_0, eps, sigma) - c_skip * x) / c_out)
-            drawn = torch.randperm(target.shape[1], generator=generator)[: self.config.groups_drawn].to(w.device)
-            f = self.network(self.groups.split(c_in * x)[:, drawn], sigma, injected[i][:, drawn])
-            losses.append((self.groups.join(f) - self.groups.join(target[:, drawn])).square().mean())
+            x = self.groups.split(add_noise(x_0, eps, sigma))
+            v = self.groups.split(v_target(x_0, eps, sigma))
+            drawn = torch.randperm(v.shape[1], generator=generator)[: self.config.groups_drawn].to(w.device)
+            v_hat = self.network(x[:, drawn], sigma, known[:, drawn])
+            losses.append((self.groups.join(v_hat) - self.groups.join(v[:, drawn])).square().mean())
         return torch.stack(losses).mean()
 
     def head_loss(self, w: Wave) -> Float[Tensor, ""]:
@@ -166,7 +182,7 @@ class SmallDMAE(DMAE):
         Both weigh a frequency by the mel scale's density there, since most bins lie where no melody is.
         """
         m_w = magnitude(w, self.config.n_fft, self.config.hop)
-        x_0 = self.to_signal(w)
+        x_0 = self.emphasised(w)
         h = self.head.hidden(self.encoder(m_w).to(x_0))
         with torch.autocast(w.device.type, enabled=False):
             total = count = 0.0
@@ -190,7 +206,7 @@ class SmallDMAE(DMAE):
         condition = self.condition(z)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
         x_0 = ddim(lambda x, sigma: self.net(x, sigma, z, condition), eps, steps)
-        return torch.cat([*self.refine([self.to_wave(x_0)], z)], dim=-1)[..., :length]
+        return torch.cat([*self.refine([self.to_wave(self.coloured(x_0, condition))], z)], dim=-1)[..., :length]
 
     @torch.no_grad()
     def refine(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:

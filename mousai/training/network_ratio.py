@@ -1,8 +1,9 @@
 """Take it away and see: the loss with the network over the loss of the best answer without it, per noise level (ours).
 
 A diffusion network is credited only with what is worse once it is gone. 1.0 says that it does nothing. The answer
-without it is, in stage 1 of the small profiles, the closed formula that preconditions the network, with the same
-variance head; everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own spectrum.
+without it is, in stage 1 of the small profiles, 0, since what they diffuse has unit variance by the same head
+(`mousai.small.whitening`); everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own
+spectrum.
 """
 
 import copy
@@ -17,7 +18,6 @@ from mousai.dmae import DMAE
 from mousai.inference.long import to_signal
 from mousai.shapes import Embedding, Latent, Level, Signal, Wave
 from mousai.small.dmae import SmallDMAE
-from mousai.small.preconditioning import scales
 from mousai.tcld import TCLD
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -34,28 +34,25 @@ def dmae_network_ratio(
 ) -> dict[float, float]:
     """Stage 1 on crops w [batch, 2, crop]: noise level -> ratio.
 
-    Where the network is preconditioned in bands, each band's error is divided by that band's c_out (whitened), so that
-    quiet bands count as much as loud ones; `octaves`: only the lowest so many, all by default.
+    Where bands of unit size are diffused, quiet ones count as much as loud ones; `octaves`: only the lowest so many,
+    all by default.
     """
     z = dmae.encode_crop(w)
+    x_0 = to_signal(dmae, w, z)
     condition = dmae.condition(z) if isinstance(dmae, SmallDMAE) else None
     if not isinstance(dmae, SmallDMAE) or condition is None:
-        return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), to_signal(dmae, w), generator, sigmas)
-    removed = without_network(dmae)
+        return linear_ratio(lambda x, sigma: dmae.net(x, sigma, z), x_0, generator, sigmas)
 
     def errors(x: Wave, sigma: Level, v: Wave) -> tuple[Tensor, Tensor]:
-        c_out = [scales(log_g, sigma).c_out for log_g in condition.log_g][:octaves]
-        whitened = []
-        for model in (dmae, removed):
-            octave_errors = model.octaves.analyse(model.net(x, sigma, z, condition) - v)[:octaves]
-            whitened.append(torch.cat([(e / c).flatten() for e, c in zip(octave_errors, c_out, strict=True)]))
-        return whitened[0], whitened[1]
+        both = (dmae.net(x, sigma, z, condition) - v, v)  # without the network v_hat is 0
+        with_network, without = (torch.cat([o.flatten() for o in dmae.octaves.analyse(e)[:octaves]]) for e in both)
+        return with_network, without
 
-    return ratios(errors, dmae.to_signal(w), generator, sigmas)
+    return ratios(errors, x_0, generator, sigmas)
 
 
 def without_network(dmae: SmallDMAE) -> SmallDMAE:
-    """The same model, its weights shared, whose network answers 0, so that the closed formula is left."""
+    """The same model, its weights shared, whose network answers 0: noise of the predicted spectrum is left."""
     removed = copy.copy(dmae)
     removed.network = lambda groups, sigma, injected: torch.zeros_like(groups)  # type: ignore[method-assign]
     return removed
@@ -73,9 +70,9 @@ def condition_ratios(
     """
     z = dmae.encode_crop(w)
     other = z[exchanged(groups)]
-    x_0 = dmae.to_signal(w)
     if dmae.head is None:
         raise ValueError("this stage 1 has no variance head: its z acts through inject alone, use `linear_ratio`")
+    x_0 = dmae.emphasised(w)
     ways = {
         "own": dmae.condition(z),
         "inject": dmae.condition(z, injected=other),
@@ -86,10 +83,10 @@ def condition_ratios(
     for sigma in sigmas:
         eps = gaussian_like(x_0, generator)
         level = x_0.new_full((len(x_0),), sigma)
-        x = add_noise(x_0, eps, level)
-        v = v_target(x_0, eps, level)
         for name, condition in ways.items():
-            losses[name] += (dmae.net(x, level, z, condition) - v).square().mean().item()
+            signal = dmae.whitened(x_0, condition)
+            v_hat = dmae.net(add_noise(signal, eps, level), level, z, condition)
+            losses[name] += (v_hat - v_target(signal, eps, level)).square().mean().item()
     return {name: loss / losses["own"] for name, loss in losses.items() if name != "own"}
 
 

@@ -169,7 +169,8 @@ def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Val
     w = space.data.crops("valid", profile.dmae.crop, ITEMS, profile.seed)(0).to(choose_device(space.device))
 
     def held_out(model: DMAE) -> tuple[Tensor, Tensor, Net]:
-        return to_signal(model, w), model.encode_crop(w), model.net
+        z = model.encode_crop(w)
+        return to_signal(model, w, z), z, model.net
 
     def clip(model: DMAE) -> list[Wave]:
         z = model.encode_crop(w[:1])

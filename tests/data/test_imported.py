@@ -12,11 +12,10 @@ import zipfile
 from pathlib import Path
 
 import av
-import mutagen
 import numpy as np
 import pytest
 import soundfile
-from helpers.music import RATE, tone, write, write_lossy
+from helpers.music import RATE, tag, tone, write, write_lossy
 from torch.testing import assert_close
 
 from mousai import cli
@@ -61,10 +60,8 @@ def music(tmp_path) -> Path:
 
 
 def test_tags_become_a_record_and_whole_chunks_its_sound(music):
-    path = write(music / "a.flac", tone(1.5, RATE))
-    tags = mutagen.File(path, easy=True)
-    tags.update(title="A Tune", artist="Somebody", album="Songs", genre="Pop", date="1987-03-01")
-    tags.save()
+    said = {"title": "A Tune", "artist": "Somebody", "album": "Songs", "genre": "Pop", "date": "1987-03-01"}
+    tag(write(music / "a.flac", tone(1.5, RATE)), easy=True, **said)
     counts, out = run(music)
     assert counts == {"pieces": 1, "chunks": 2}
     [record] = read_manifest(out / "manifest.jsonl")
@@ -458,20 +455,14 @@ def test_linked_folders_are_followed_once_and_everything_left_out_is_listed(musi
     [("20141108", 2014), ("2014-11-08", 2014), ("1988", 1988), ("8.11.1988", 1988), ("201411", 2014), ("123456", None)],
 )
 def test_dates_as_people_write_them(music, date, year):
-    path = write(music / "a.flac", tone(1))
-    tags = mutagen.File(path)
-    tags["DATE"] = date
-    tags.save()
+    tag(write(music / "a.flac", tone(1)), DATE=date)
     _, out = run(music)
     assert read_manifest(out / "manifest.jsonl")[0].year == year
 
 
 def test_an_artist_in_two_forms_of_unicode_is_one_artist_and_several_are_kept(music):
     for i, name in enumerate(("Bj\u00f6rk", "Bjo\u0308rk")):
-        path = write(music / f"{i}.flac", tone(1, pitch=300 + 50 * i))
-        tags = mutagen.File(path)
-        tags["artist"] = [name, "Another"]
-        tags.save()
+        tag(write(music / f"{i}.flac", tone(1, pitch=300 + 50 * i)), artist=[name, "Another"])
     _, out = run(music)
     records = read_manifest(out / "manifest.jsonl")
     assert {(record.artist, record.more_artists) for record in records} == {("Bj\u00f6rk", ("Another",))}
@@ -524,9 +515,7 @@ def test_captions_that_are_too_long_are_counted_and_lose_whole_elements_but_not_
     words = "Concerto for two violins and string orchestra in a minor key by an unknown hand of the school of Leipzig "
     for i in range(3):
         path = write(music / f"{i}.flac", tone(1, pitch=300 + 50 * i))
-        tags = mutagen.File(path)
-        tags.update(title=f"{words}{i}", album=words, artist=words)
-        tags.save()
+        tag(path, title=f"{words}{i}", album=words, artist=words)
     done = import_music(music, tmp_path / "out", Wanted(CHUNK, SMOKE.data), 1)
     fits = fits_encoder(SMOKE.tcld.text)
     assert done.too_long(fits) == 3

@@ -3,7 +3,7 @@
 import mutagen
 import pytest
 import soundfile
-from helpers.music import RATE, tone, write, write_lossy
+from helpers.music import RATE, tag, tone, write, write_lossy
 from mutagen.id3 import TALB, TCON, TCOP, TIT2, TPE1, TXXX
 
 from mousai.data.tags import clean, read_tags
@@ -41,10 +41,8 @@ def test_two_artists_are_the_same_two_in_every_container_of_id3(tmp_path, ending
 
 @pytest.mark.parametrize("ending", ["ogg", "flac"])
 def test_vorbis_comments_and_their_variants(tmp_path, ending):
-    path = write(tmp_path / f"a.{ending}", tone(1))
-    tags = mutagen.File(path)
-    tags.update(license="CC-BY-SA-3.0", copyright="1988 Somebody", YEAR="1988", albumartist="Bjo\u0308rk")
-    tags.save()
+    said = {"license": "CC-BY-SA-3.0", "copyright": "1988 Somebody", "YEAR": "1988", "albumartist": "Bjo\u0308rk"}
+    path = tag(write(tmp_path / f"a.{ending}", tone(1)), **said)
     assert read_tags(path) == {"licence": ["CC-BY-SA-3.0"], "date": ["1988"], "artist": ["Bj\u00f6rk"]}
 
 

@@ -23,6 +23,16 @@ def write(path: Path, wave: np.ndarray, rate: int = RATE, **form) -> Path:
     return path
 
 
+def tag(path: Path, easy: bool = False, **tags: str | list[str]) -> Path:
+    """Set tags of a file, by mutagen; `easy`: by its common names."""
+    import mutagen
+
+    file = mutagen.File(path, easy=easy)
+    file.update(tags)
+    file.save()
+    return path
+
+
 def write_lossy(path: Path, wave: np.ndarray, rate: int, codec: str = "aac", **tags: str) -> Path:
     """[time, channels] as a lossy file of the kind of its ending, by FFmpeg."""
     import av

@@ -54,6 +54,19 @@ def test_the_seed_is_the_profiles_so_that_what_is_generated_follows_it(home, tmp
     assert default.content()["provenance"]["profile_sha256"] == report.content()["provenance"]["profile_sha256"]
 
 
+def test_what_a_reader_sweeps_replaces_the_profiles_values_and_is_in_its_hash(home, tmp_path):
+    as_it_is = {"tcld_steps": 0, "dmae_steps": 0, "guidance": -1.0, "sampler": "", "prompts_per_genre": 0}
+    same = Report(NAME, "smoke", tmp_path, **as_it_is)
+    assert same.profile == SMOKE
+    other = Report(NAME, "smoke", tmp_path, **as_it_is | {"tcld_steps": "7", "guidance": 0, "prompts_per_genre": 1e0})
+    assert other.profile.sampling == replace(SMOKE.sampling, tcld_steps=7, guidance=0.0)
+    assert other.profile.evaluation == replace(SMOKE.evaluation, prompts_per_genre=1)
+    assert other.settings_sha256 != same.settings_sha256
+    for name, value in (("sampler", "euler"), ("guidance", "high"), ("dmae_steps", -2)):
+        with pytest.raises(ValueError, match=value if name == "sampler" else f"parameter {name} is {value!r}"):
+            Report(NAME, "smoke", tmp_path, **{name: value})
+
+
 def test_results_go_to_the_report_of_profile_music_and_weights_or_to_a_readers_own_folder(
     home, tmp_path, monkeypatch, capsys
 ):

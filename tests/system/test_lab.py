@@ -17,7 +17,7 @@ from helpers.lessons import NOTEBOOKS, cells
 ROOT = NOTEBOOKS.parent
 FIRST = "00_text2music"
 DAILY, ALSO = (FIRST, "01_v_diffusion"), ("02_ddim", "05_tcld_training")
-LOOPED = {"05_tcld_training": 3}  # players that a line shows beyond its first: one a genre
+LOOPED = {FIRST: 2, "05_tcld_training": 3}  # players that a line shows beyond its first: one a genre
 MINUTES = 5  # that a lesson may take in the smoke profile, on a busy machine
 NOTEBOOK = "document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)')"
 RUN_ALL = "document.querySelector('.lm-Menu [data-command=\"runmenu:run-all\"]')"

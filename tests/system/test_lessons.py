@@ -54,7 +54,8 @@ def rests_on(names: set[str], tree: ast.AST) -> set[str]:
 def of_the_package(tree: ast.AST) -> set[str]:
     """What is imported from `mousai`, less what every lesson needs to run, and what is made by calling it."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("mousai")]
-    known = {alias.name for node in imports for alias in node.names} - {"Report", "get_profile", "load_records"}
+    known = {alias.name for node in imports for alias in node.names}
+    known -= {"Report", "get_profile", "flag", "number", "text", "whole"}
     for target, value in bindings(tree):
         if isinstance(value, ast.Call) and named(value.func) & known:
             known |= named(target)
