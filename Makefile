@@ -1,4 +1,5 @@
 # make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
+# make book        README, docs, the lessons as they were run and the report, as a web site: build/book/index.html
 # make check       lint, types, directions of imports, unit tests: minutes
 # make test        all that must pass before a release: also integration, system, all notebooks in the smoke profile
 # make test-full   also the notebooks twice, 20 kills, 10,000 fuzz cases, the paper's size, planted mistakes: hours
@@ -12,7 +13,7 @@ BIN := .venv/bin
 NEEDED_GB := 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .disk .venv-made .installed reproduce rehearse check test test-full lint unit tiers notebooks paper-size planted lab clean
+.PHONY: help setup .disk .venv-made .installed reproduce rehearse book check test test-full lint unit tiers notebooks paper-size planted lab clean
 .NOTPARALLEL:
 
 help:
@@ -80,6 +81,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 unit: setup
 	$(PYTEST) $(TWO) -m unit
@@ -96,6 +98,10 @@ paper-size: setup
 
 planted: setup
 	$(BIN)/python tests/planted_mistakes.py --write tests/PLANTED.md
+
+# Executes and fetches nothing.
+book: setup
+	@$(BIN)/sphinx-build -q -c docs -d build/doctrees . build/book && echo 'build/book/index.html'
 
 # From the repository's root, so that the lessons' links to the README work.
 lab: setup

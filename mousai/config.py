@@ -167,7 +167,8 @@ class EvaluationConfig:
     structure_samples: int = 1000  # Figure 6 [A]
     repeats: int = 5  # Table 3: runs timed
     study_steps: int = 1000  # of each short run in notebook 12's study
-    attention_steps: int = 20_000  # of each of notebook 08's two runs
+    attention_steps: int = 20_000  # of each run of notebook 08
+    attention_seeds: int = 3  # runs with self-attention there, and as many without
     in_domain_steps: int = 2000  # training steps of the in-domain audio-text model
     solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
     reference_steps: int = 100  # of the DDIM that solvers are held against [M]

@@ -91,7 +91,7 @@ def write_latents(
         return [part for part in range(rank, len(parts), world) if not whole(paths[part], parts[part], encoder)]
 
     if missing():
-        with one_writer(folder / f".{rank}"):
+        with one_writer(folder, share=str(rank)):
             mine = missing()  # another process may have made them meanwhile
             with progress_bar(None, name, sum(len(parts[part]) for part in mine), 0, "chunk") as bar:
                 for part in mine:

@@ -17,8 +17,9 @@ WRITER = ".writer.json"  # process id and command line of the one that holds the
 
 
 @contextmanager
-def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
+def one_writer(folder: Path, wait: bool = True, share: str = "") -> Iterator[None]:
     """Hold the lock of `folder` for the block; a missing folder is made, and removed if nothing was written to it.
+    Writers of different shares do not keep each other out.
 
     Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
     raise ValueError instead. Raises RuntimeError in a process that is still importing the script that started it, which
@@ -28,31 +29,33 @@ def one_writer(folder: Path, wait: bool = True) -> Iterator[None]:
         raise RuntimeError(f"{folder}: the script that writes there starts itself again: {GUARD}")
     missing = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    name = f"{LOCK}{share}"
+    note = folder / f"{WRITER}{share}"
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        writer = writer_of(folder)
+        writer = writer_of(note)
         if not wait:
             raise ValueError(f"{folder}: {writer} writes there: wait for it, or choose another folder") from None
         print(f"{folder}: waiting for {writer}, which writes there", file=sys.stderr, flush=True)
         lock.acquire()
     try:
-        note = {"process": os.getpid(), "command": " ".join(sys.argv)[:200]}
-        (folder / WRITER).write_text(json.dumps(note), encoding="utf-8", errors="replace")
+        about = {"process": os.getpid(), "command": " ".join(sys.argv)[:200]}
+        note.write_text(json.dumps(about), encoding="utf-8", errors="replace")
         yield
     finally:
-        (folder / WRITER).unlink(missing_ok=True)
-        if missing and [path.name for path in folder.iterdir()] == [LOCK]:
+        note.unlink(missing_ok=True)
+        if missing and [path.name for path in folder.iterdir()] == [name]:
             shutil.rmtree(folder)
         lock.release()
 
 
-def writer_of(folder: Path) -> str:
+def writer_of(note: Path) -> str:
     """The process that holds the lock, as text; "another process" where its note cannot be read."""
     try:
-        note = json.loads((folder / WRITER).read_text(encoding="utf-8", errors="replace"))
-        return f"process {note['process']} ({note['command']})"
+        about = json.loads(note.read_text(encoding="utf-8", errors="replace"))
+        return f"process {about['process']} ({about['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 

@@ -45,8 +45,9 @@ def scores(model: AudioText, clips: ClipSet) -> np.ndarray:
 
 def score_row(model: AudioText, clips: ClipSet, row: str, seed: int = 0) -> dict:
     """One row of Table 4: mean score with its 95 % interval, whole tunes resampled."""
-    value, low, high = bootstrap(scores(model, clips), seed, [prompt.title for prompt in clips.prompts])
-    return {"row": row, "model": model.name, "value": value, "low": low, "high": high, "n": len(clips)}
+    value, low, high = bootstrap(scores(model, clips), seed, clips.titles)
+    counts = {"n": len(clips), "units": len(set(clips.titles))}
+    return {"row": row, "model": model.name, "value": value, "low": low, "high": high} | counts
 
 
 def table4_sets(work: Workspace) -> dict[str, Callable[[], ClipSet]]:

@@ -1,11 +1,13 @@
-"""Is it new? Distance of generated clips to the nearest training clip, beside that of real test music.
+"""Is it new, and is it varied? Distances of generated clips to training clips and to one another, beside real music's.
 
-The distance is one minus the cosine of two clips' vectors in the in-domain audio embedding (ours). A copy is at 0.
+The distance is one minus the cosine of two clips' vectors in the in-domain audio embedding (ours). A copy is at 0; what
+such a test can see is known only from altered copies that are planted among the candidates.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import librosa
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -13,8 +15,17 @@ from safetensors.torch import load_file
 from mousai.checkpoint import save_tensors
 from mousai.data.dataset import Workspace
 from mousai.evaluation.in_domain import InDomain
+from mousai.evaluation.real import through_stage_1
+from mousai.evaluation.samples import ClipSet, as_prompt
 from mousai.evaluation.statistics import bootstrap_pair
 from mousai.progress import progress_bar
+
+PLANTED = 8  # training clips, each of another tune where there are so many
+FALSE_ALARMS = 5  # per cent of real unseen clips that lie below the threshold
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # beside these, "stage_1": through stage 1, newly seeded
+    "semitone": lambda w: librosa.effects.pitch_shift(w, sr=48_000, n_steps=1),
+    "faster": lambda w: librosa.effects.time_stretch(w, rate=1.06),
+}
 
 
 def nearest(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -48,3 +59,39 @@ def train_embeddings(work: Workspace, model: InDomain) -> tuple[np.ndarray, floa
         save_tensors({"rows": rows, "seconds": seconds}, path)
     stored = load_file(path)
     return stored["rows"].numpy(), float(stored["seconds"])
+
+
+def planted_copies(work: Workspace) -> dict[str, ClipSet]:
+    """Altered copies of `PLANTED` training clips: a semitone higher, 6 % faster, and through stage 1 and back."""
+    chunks = work.data.chunks("train")
+    of_tune: dict[str, int] = {}
+    for i in range(len(chunks)):
+        of_tune.setdefault(chunks.about(i)[0].title, i)
+    tunes = list(of_tune.values())
+    picks = [tunes[i] for i in np.linspace(0, len(tunes) - 1, min(PLANTED, len(tunes))).astype(int)]
+    prompts = [as_prompt(work, *chunks.about(i)) for i in picks]
+
+    def altered(change: Callable[[np.ndarray], np.ndarray]) -> ClipSet:
+        return ClipSet("copies", prompts, lambda i: torch.from_numpy(change(chunks[picks[i]][2])), {})
+
+    sets = {name: altered(change) for name, change in COPIES.items()}
+    return sets | {"stage_1": through_stage_1(work, altered(lambda w: w), "copies")}
+
+
+def threshold(real: np.ndarray) -> float:
+    """The distance to the nearest training clip below which a clip counts as a copy: real clips' 5th percentile."""
+    return float(np.percentile(real, FALSE_ALARMS))
+
+
+def diversity(rows: np.ndarray, prompts: Sequence[object], same: bool) -> np.ndarray:
+    """For each clip its mean distance to the other clips of its own prompt (`same`), or to those of other prompts.
+
+    rows [n, d]; nan where a clip has none to compare with.
+    """
+    unit = np.asarray(rows, np.float64) / np.linalg.norm(rows, axis=1, keepdims=True)
+    apart = 1 - unit @ unit.T
+    numbers = np.unique(np.array([str(prompt) for prompt in prompts]), return_inverse=True)[1]
+    compared = (numbers[:, None] == numbers[None]) == same
+    np.fill_diagonal(compared, False)
+    with np.errstate(invalid="ignore"):
+        return np.where(compared, apart, 0).sum(axis=1) / compared.sum(axis=1)

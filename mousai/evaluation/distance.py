@@ -1,9 +1,11 @@
-"""Table 5: the Frechet distance between two sets of clips in an embedding.
+"""Table 5: how far two sets of clips are apart in an embedding, by the Frechet distance and by the kernel distance.
 
-The distance is biased upwards when sets are small, so every set here has the same size and the same reference, and the
-row "real" (real music against other real music) says what the best possible number is.
+The Frechet distance is biased upwards when sets are small, so every set here has the same size and the same reference,
+and the row "real" (real music against other real music) says what the best possible number is. The kernel distance has
+no such bias.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,10 +16,11 @@ from mousai.evaluation.griffin_lim import griffin_lim_set, has_magnitude_head, p
 from mousai.evaluation.in_domain import InDomain
 from mousai.evaluation.mfcc import MfccSpace
 from mousai.evaluation.real import original_set, other_set, real_halves, reconstruction_set
+from mousai.evaluation.reconstruction import kernel_distance
 from mousai.evaluation.samples import ClipSet, generated_set, noise_set
 from mousai.evaluation.statistics import jackknife
 
-Rows = dict[str, dict[str, float]]  # name of a set -> value, low, high, n
+Rows = dict[str, dict[str, dict[str, float]]]  # "fd" or "kd" -> name of a set -> value, low, high, n, units
 
 
 @runtime_checkable
@@ -54,18 +57,26 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
 
 
-def distance_row(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """{value, low, high, n}: Frechet distance of rows [n, d] to the reference [m, d], jackknife 95 % interval."""
-    value, low, high = jackknife(lambda part: frechet_distance(part, reference), np.asarray(rows))
-    return {"value": value, "low": low, "high": high, "n": len(rows)}
+def distance_row(
+    rows: np.ndarray,
+    reference: np.ndarray,
+    titles: Sequence[str],
+    statistic: Callable[[np.ndarray, np.ndarray], float] = frechet_distance,
+) -> dict[str, float]:
+    """{value, low, high, n, units}: distance of rows [n, d] to the reference [m, d], 95 % interval by a jackknife.
+
+    `titles`: the tunes of rows, then of the reference; units counts those of rows.
+    """
+    value, low, high = jackknife(np.asarray(rows), np.asarray(reference), statistic, titles)
+    return {"value": value, "low": low, "high": high, "n": len(rows), "units": len(set(titles[: len(rows)]))}
 
 
 def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
-    """Embedding -> rows "generated", "real" and "noise" against real test music; "riffusion" where its weights are.
+    """Embedding -> distance -> rows "generated", "real" and "noise" against real test music.
 
-    Two embeddings: "in_domain", the model's, and "mfcc", statistics that know nothing of our data. The test pieces are
-    split in two by tune: one part stands for "real", as many clips as were generated, the other is the reference of all
-    rows. Uses the generated clips of notebooks 06 to 08.
+    A row "riffusion" where its weights are. Two embeddings: "in_domain", the model's, and "mfcc", statistics that know
+    nothing of our data. The test pieces are split in two by tune: one part stands for "real", as many clips as were
+    generated, the other is the reference of all rows. Uses the generated clips of notebooks 06 to 08.
     """
     generated = generated_set(work)
     real, reference = real_halves(work, len(generated))
@@ -79,10 +90,10 @@ def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
 
 
 def stage_1_quality(work: Workspace, model: InDomain) -> Rows:
-    """Rows of `dmae.fd.in_domain.*`: real chunks through the DMAE, through PCA and Griffin-Lim, and through Griffin-Lim
-    from z, each against the originals; row "real" is real music of other pieces, against the same.
+    """Rows of `dmae.fd.in_domain.*` and `dmae.kd.in_domain.*`, each against the originals.
 
-    A DMAE without a magnitude head has no row "griffin_lim_from_z".
+    Real chunks through the DMAE, through PCA and Griffin-Lim, and through Griffin-Lim from z; row "real" is real music
+    of other pieces. A DMAE without a magnitude head has no row "griffin_lim_from_z".
     """
     sets = {"DMAE": reconstruction_set(work), "pca_griffin_lim": pca_set(work)}
     if has_magnitude_head(work.profile.dmae):
@@ -91,7 +102,13 @@ def stage_1_quality(work: Workspace, model: InDomain) -> Rows:
 
 
 def distances(space: ClipEmbedding, sets: dict[str, ClipSet], reference: ClipSet) -> Rows:
-    """A row for every set, each cut to the length of the shortest, through `space.embed_clips`."""
+    """Both distances of every set, each cut to the length of the shortest, through `space.embed_clips`."""
     n = min(len(clips) for clips in sets.values())
-    embeddings = space.embed_clips(reference)
-    return {name: distance_row(space.embed_clips(clips.first(n)), embeddings) for name, clips in sets.items()}
+    theirs = space.embed_clips(reference)
+    found: Rows = {"fd": {}, "kd": {}}
+    for name, clips in sets.items():
+        some = clips.first(n)
+        ours = space.embed_clips(some)
+        for measure, statistic in (("fd", frechet_distance), ("kd", kernel_distance)):
+            found[measure][name] = distance_row(ours, theirs, [*some.titles, *reference.titles], statistic)
+    return found

@@ -82,7 +82,12 @@ def interleaved(work: Workspace, pieces: Sequence[Record], n: int) -> ClipSet:
 
 def reconstruction_set(work: Workspace) -> ClipSet:
     """The chunks of `original_set` encoded and decoded by stage 1."""
-    real, profile = original_set(work), work.profile
+    return through_stage_1(work, original_set(work), "reconstruction")
+
+
+def through_stage_1(work: Workspace, real: ClipSet, name: str) -> ClipSet:
+    """Those clips encoded and decoded by stage 1 with the profile's sampler; cached."""
+    profile = work.profile
     steps, sampler = profile.sampling.dmae_steps, profile.sampling.sampler
     context = model_context(work, ("dmae",)) | {"dmae_steps": steps, "sampler": sampler, "seed": profile.seed}
     load = cache(lambda: load_dmae(profile, choose_device(work.device)))  # only where a clip is missing
@@ -93,4 +98,4 @@ def reconstruction_set(work: Workspace) -> ClipSet:
         generator = torch.Generator().manual_seed(1000 * profile.seed + indices[0])
         return decode(dmae, dmae.encode(w), Run(steps, sampler), generator, w.shape[-1])
 
-    return cached(work, "reconstruction", real.prompts, make, context)
+    return cached(work, name, real.prompts, make, context)

@@ -141,6 +141,13 @@ def generated_set(work: Workspace, unconditional: bool = False, per_genre: int |
     return cached(work, name, prompts, make, context)
 
 
+def pairs_of_prompts(ours: ClipSet, real: ClipSet) -> tuple[list[int], list[int]]:
+    """Positions of the clips of both sets whose prompt the other set has too: each prompt has its real segment."""
+    shared = set(ours.prompts) & set(real.prompts)
+    picks = [[i for i, prompt in enumerate(clips.prompts) if prompt in shared] for clips in (ours, real)]
+    return picks[0], picks[1]
+
+
 def noise_set(work: Workspace) -> ClipSet:
     """White noise with the generated clips' prompts: Gaussian, channels independent, RMS 0.1, clip i from seed i."""
     shape = (2, work.profile.tcld.crop)

@@ -1,10 +1,10 @@
 """Figure 6: how loud the segments "1 of n" to "n of n" are, in what we generate and in real music; and how loud all is.
 
-The paper says "mean amplitude and variation" and gives no unit [?]; here are root mean square and mean |x|, both of the
-raw samples in both channels, and the variation is the standard deviation from clip to clip (ours).
+The paper says "mean amplitude and variation" and gives no unit [?]. Amplitude is here the root mean square of the raw
+samples in both channels, full scale 1, and the variation is its standard deviation from clip to clip (ours).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 from mousai.evaluation.statistics import bootstrap, bootstrap_pair
 from mousai.shapes import Latent
 
+Statistic = Callable[[np.ndarray, np.ndarray], float]  # of two sets [n, 1], [m, 1]
 
-def amplitude(w: Tensor) -> tuple[float, float]:
-    """(root mean square, mean |x|) of one clip w [2, time], in the unit of its samples, full scale 1."""
-    w = w.detach().double()
-    return float(w.square().mean().sqrt()), float(w.abs().mean())
+
+def amplitude(w: Tensor) -> float:
+    """Root mean square of one clip w [2, time], in the unit of its samples, full scale 1."""
+    return float(w.detach().double().square().mean().sqrt())
 
 
 def clipped(w: Tensor) -> float:
@@ -37,25 +38,56 @@ def level_db(ours: np.ndarray, real: np.ndarray) -> float:
     return float(level[0] - level[1])
 
 
-def segments(
-    values: np.ndarray, ks: Sequence[int], chunks: int, seed: int = 0, groups: Sequence[str] | None = None
-) -> dict[str, list[float]]:
-    """Mean, its 95 % interval and the standard deviation for each segment k = 1..chunks.
+def spread(values: np.ndarray) -> float:
+    """Standard deviation from clip to clip; 0 of one clip."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
-    values [n]: one amplitude a clip; ks [n]: which segment it is; groups [n]: its tune, as `bootstrap` wants it.
-    Raises ValueError where a segment has no clip.
+
+def variation_ratio(ours: np.ndarray, real: np.ndarray) -> float:
+    """Standard deviation from clip to clip over that of real clips; nan where real ones don't vary."""
+    below = spread(real.ravel())
+    return spread(ours.ravel()) / below if below > 0 else float("nan")
+
+
+def segments(
+    rows: np.ndarray,
+    chunks: int,
+    groups: Sequence[str],
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """`statistic` of the amplitudes of each segment k = 1..chunks, as lists value, low and high.
+
+    rows [n, 2] of (k, amplitude), a clip each; groups [n]: its tune, as `bootstrap` wants it. Raises ValueError where a
+    segment has no clip.
     """
-    table: dict[str, list[float]] = {"mean": [], "low": [], "high": [], "std": []}
+    table: dict[str, list[float]] = {"value": [], "low": [], "high": []}
     for k in range(1, chunks + 1):
-        here = np.asarray(ks) == k
-        part = np.asarray(values, dtype=np.float64)[here]
-        tunes = None if groups is None else np.asarray(groups)[here].tolist()
-        if len(part) == 0:
+        here = rows[:, 0] == k
+        if not here.any():
             raise ValueError(f'no clip is segment "{k} of {chunks}": ask for at least {chunks} clips')
-        for key, number in zip(("mean", "low", "high"), bootstrap(part, seed, tunes), strict=True):
+        numbers = bootstrap(rows[here, 1], seed, np.asarray(groups)[here].tolist(), statistic)
+        for key, number in zip(table, numbers, strict=True):
             table[key].append(number)
-        table["std"].append(float(part.std(ddof=1)) if len(part) > 1 else 0.0)
     return table
+
+
+def beside_real(
+    ours: np.ndarray, real: np.ndarray, groups: Sequence[str], statistic: Statistic, seed: int = 0
+) -> list[dict[str, float]]:
+    """`statistic` of our amplitudes and real ones for each segment: value, low, high, n and the tunes in units.
+
+    ours [n, 2] and real [m, 2] of (k, amplitude); `groups` as in `bootstrap_pair`.
+    """
+    tunes = np.asarray(groups)
+    found = []
+    for k in np.unique(real[:, 0]):
+        mine, theirs = ours[:, 0] == k, real[:, 0] == k
+        names = [*tunes[: len(ours)][mine], *tunes[len(ours) :][theirs]]
+        value, low, high = bootstrap_pair(ours[mine, 1:], real[theirs, 1:], statistic, seed, names)
+        units = len(set(names[: mine.sum()]))
+        found.append({"value": value, "low": low, "high": high, "n": int(mine.sum()), "units": units})
+    return found
 
 
 def profile_of(rows: np.ndarray, chunks: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from mousai.files import write_text
-from mousai.report import figures, tables, thresholds
+from mousai.report import claims, figures, tables, thresholds
 from mousai.report.page import excerpt, report_page
 from mousai.report.record import write_json
 from mousai.report.results import SUMMARY, Results
@@ -17,6 +17,7 @@ from mousai.report.verdicts import Row
 
 # The order of the report: its sections and who fills them.
 SECTIONS = {
+    "claims": claims.rows,
     "table1": tables.table1,
     "table2": tables.table2,
     "table3": table3,
@@ -24,12 +25,12 @@ SECTIONS = {
     "table5": tables.table5,
     "figure5": tables.figure5,
     "figure6": tables.figure6,
-    "claims": tables.claims,
     "thresholds": thresholds.rows,
 }
 FIGURES = {"figure5": figures.figure5, "figure6": figures.figure6}
 BEGIN, END = "<!-- results: drawn by mousai report -->", "<!-- end of results -->"
 COLUMNS = ["item", "paper", "ours", "verdict", "rule or reason"]
+OWN_COLUMNS = {"claims": claims.COLUMNS, "thresholds": thresholds.COLUMNS}
 
 
 def build(out: str | Path, profile: str) -> Path:
@@ -41,7 +42,7 @@ def build(out: str | Path, profile: str) -> Path:
     results = Results.existing(out, profile)
     sections = {key: rows(results) for key, rows in SECTIONS.items()}
     for key, rows in sections.items():
-        write_table(rows, out / "tables" / numbered(key), thresholds.COLUMNS if key == "thresholds" else COLUMNS)
+        write_table(rows, out / "tables" / numbered(key), OWN_COLUMNS.get(key, COLUMNS))
     for key in FIGURES:
         draw(key, results, out)
     write_json(summary(results), out / "results" / SUMMARY)
@@ -83,6 +84,7 @@ def draw(key: str, results: Results, out: Path) -> None:
 
 
 def summary(results: Results) -> dict[str, dict]:
-    """The flat index of every metric: {id: {value, low, high, n, file}}; times have quartiles beside them."""
-    keys = ("value", "low", "high", "n", "file", "quartiles")
-    return {name: {key: metric[key] for key in keys if key in metric} for name, metric in results.metrics().items()}
+    """The flat index of every metric: {id: {value, low, high, n, units, file}}; and of the claims."""
+    keys = ("value", "low", "high", "n", "units", "units_of", "file", "quartiles")
+    index = {name: {key: metric[key] for key in keys if key in metric} for name, metric in results.metrics().items()}
+    return index | claims.summary(results)

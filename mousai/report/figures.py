@@ -40,24 +40,22 @@ def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> No
 
 
 def figure6(data: dict, path: Path) -> None:
-    """Mean amplitude of each segment with its 95 % interval, generated beside real, one panel a measure."""
+    """Amplitude and variation of each segment with 95 % intervals, generated beside real, one panel a measure."""
     measures = data["measures"]
+    titles = {"amplitude": "mean amplitude (rms)", "variation": "standard deviation from clip to clip"}
     fig = Figure(figsize=(4.6 * len(measures), 3.4), layout="constrained")
     for place, (measure, kinds) in enumerate(measures.items()):
         ax = fig.add_subplot(1, len(measures), place + 1)
         for index, (kind, values) in enumerate(kinds.items()):
             segments(ax, data["segments"], values, kind, index)
-        ax.set(title=measure, xlabel="segment k of 4", ylabel="amplitude, full scale = 1", ylim=(0, None))
+        ax.set(title=titles[measure], xlabel="segment k of 4", ylabel="full scale = 1", ylim=(0, None))
         ax.set_xticks(data["segments"])
         ax.legend(frameon=False)
     save(fig, path)
 
 
 def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:
-    """One line of Figure 6: error bars are the 95 % interval of the mean, the band one standard deviation."""
-    mean, low, high = (np.asarray(values[key], float) for key in ("mean", "low", "high"))
+    """One line of Figure 6 with its 95 % intervals over tunes."""
+    value, low, high = (np.asarray(values[key], float) for key in ("value", "low", "high"))
     x = np.asarray(places) + 0.05 * (index - 0.5)
-    ax.errorbar(x, mean, [mean - low, high - mean], marker="o", capsize=3, color=PALETTE[index], label=kind)
-    if "std" in values:
-        std = np.asarray(values["std"], float)
-        ax.fill_between(x, np.maximum(mean - std, 0), mean + std, color=PALETTE[index], alpha=0.15, linewidth=0)
+    ax.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, color=PALETTE[index], label=kind)

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mousai.report import thresholds
+from mousai.report import claims, thresholds
 from mousai.report.notebooks import UPSTREAM
 from mousai.report.results import Results, paper
-from mousai.report.verdicts import NOT_RUN, RULES, Row, interval
+from mousai.report.thresholds import counted
+from mousai.report.verdicts import NOT_RUN, QUOTED, RULES, Row, interval
 
 Sections = dict[str, list[Row]]  # "table1" .. "figure6", "claims", "thresholds" -> rows
 
@@ -47,11 +48,12 @@ def render(template: str, **values: Any) -> str:
 
 def report_page(results: Results, sections: Sections) -> str:
     """The whole page as Markdown; the same results give the same page."""
-    compared = {key: rows for key, rows in sections.items() if key != "thresholds"}
+    compared = {key: rows for key, rows in sections.items() if key not in ("claims", "thresholds")}
     count = Counter(row.verdict for rows in compared.values() for row in rows)
     page = render(
         "report.md",
         profile=results.profile,
+        claims=claims_of(sections),
         paper=paper(),
         verdicts=[[verdict, count[verdict], rule] for verdict, rule in RULES.items()],
         sections=[section(key, rows, results) for key, rows in compared.items()],
@@ -81,21 +83,43 @@ def thresholds_of(sections: Sections) -> dict[str, Any]:
     return {"title": thresholds.TITLE, "columns": thresholds.COLUMNS, "rows": cells(sections["thresholds"])}
 
 
+def claims_of(sections: Sections) -> dict[str, Any]:
+    """Title, columns, rows and words for the confidence of the paper's claims."""
+    title = paper()["claims"]["title"]
+    return {
+        "title": title,
+        "columns": claims.COLUMNS,
+        "rows": cells(sections["claims"]),
+        "words": claims.CONFIDENCE,
+    }
+
+
+def claims_table(results: Results) -> str:
+    """For README: claim | outcome | how sure, a Markdown table."""
+    rows = [[row.item, f"**{row.verdict}**", row.rule] for row in claims.rows(results)]
+    return table(rows, ["claim", "outcome", "how sure"])
+
+
 def excerpt(sections: Sections) -> str:
     """For the repository's first page: the rows that ran of what the paper measured, and every threshold."""
     measured = ("table3", "table4", "table5", "figure5", "figure6")
     rows = [
         [re.split("[:,]", paper()[key]["title"])[0], *row]
         for key in measured
-        for row in cells([row for row in sections[key] if row.verdict != NOT_RUN])
+        for row in cells([row for row in sections[key] if row.verdict not in (NOT_RUN, QUOTED)])
     ]
-    return render("results.md", rows=rows, thresholds=thresholds_of(sections))
+    return render("results.md", claims=claims_of(sections), rows=rows, thresholds=thresholds_of(sections))
 
 
 def numbers(results: Results) -> list[list]:
-    """Every metric with its 95 % interval and n; how it was taken stands in its file."""
+    """Every metric with its 95 % interval, n and units; how it was taken stands in its file."""
     return [
-        [f"`{name}`", interval(metric["value"], metric["low"], metric["high"]), metric["n"], link(metric["file"])]
+        [
+            f"`{name}`",
+            interval(metric["value"], metric["low"], metric["high"]),
+            counted(metric).removeprefix("n = "),
+            link(metric["file"]),
+        ]
         for name, metric in results.metrics().items()
     ]
 
@@ -123,7 +147,8 @@ def runs(results: Results) -> list[list]:
         run = result["provenance"]
         where = f"{run['device']}, {run['threads']} threads, {run['machine']}"
         versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
-        copy = link(f"notebooks/{name}.ipynb") if name in UPSTREAM else name
+        copied = name in UPSTREAM and "key" not in run  # one that papermill ran alone has its copy elsewhere
+        copy = link(f"notebooks/{name}.ipynb") if copied else name
         rows.append([copy, result["seed"], f"{run['seconds']:g}", f"{run['peak_memory_gb']:g}", where, versions])
     return rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 PAPER = Path(__file__).with_name("paper.json")
-FORMAT = 2  # of results/*.json; it changes with the names of metrics and of what is stored
+FORMAT = 3  # of results/*.json; it changes with the names of metrics and of what is stored
 SUMMARY = "summary.json"  # the index of all metrics, drawn from the results beside it
 
 # Which notebook writes what a table or figure is drawn from.
@@ -82,6 +82,10 @@ class Results:
             for item, why in sorted(result["not_run"].items())
             if item not in measured
         ]
+
+    def reasons(self) -> dict[str, str]:
+        """Metric -> why no result holds it, where a notebook said so."""
+        return {item: why for _, item, why in self.not_run()}
 
 
 def joined(stored: dict, people: dict) -> dict:

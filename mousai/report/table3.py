@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from mousai.report.results import Results, paper
-from mousai.report.verdicts import DIFFERENT, NOT_RUN, Row, direction, figure, interval, not_run, number
+from mousai.report.verdicts import NOT_COMPARABLE, NOT_RUN, Row, direction, figure, interval, not_run, number
 
 
 def table3(results: Results) -> list[Row]:
     """Time and memory for about 43 s of music: ours, the paper's size, Riffusion, and the ratio of the last two.
 
-    Only a machine like the paper's can agree except by chance; the ratio is of two systems on one machine.
+    The paper's machine is unknown, so no time or memory compares; the ratio is of two systems on one machine.
     """
     said = paper()["table3"]
     stored = results.data("table3")
@@ -21,8 +21,7 @@ def table3(results: Results) -> list[Row]:
     rows = []
     for key, (label, unit) in items.items():
         mine = said[key]["Moûsai"]
-        row = measured(f"{label}, Moûsai", mine, ours, key, unit, why)
-        rows.append(row if full else other_size(row))
+        rows.append(measured(f"{label}, Moûsai", mine, ours, key, unit, why))
         if not full:
             item = f"{label}, Moûsai at the paper's size"
             rows.append(measured(item, mine, size, key, unit, absent))
@@ -37,8 +36,11 @@ def system(stored: dict | None, name: str) -> dict:
 
 def measured(item: str, said: float, ours: dict, key: str, unit: str, why: str) -> Row:
     """One number of a system beside the paper's: the median, for times with quartiles, and how many runs it is of."""
-    row = number(item, said, "B", ours.get(key), unit, how(ours) or why)
-    if row.verdict == NOT_RUN or "n" not in ours:
+    row = number(item, said, "B", ours.get(key), unit, why)
+    if row.verdict == NOT_RUN:
+        return row
+    row = replace(row, verdict=NOT_COMPARABLE, rule=f"another machine than the paper's, which is unknown: {how(ours)}")
+    if "n" not in ours:
         return row
     per = {"seconds": 1.0, "time_per_audio": ours["audio_seconds"]}.get(key)
     ends = (None, None) if per is None else (end / per for end in ours["seconds_quartiles"])
@@ -66,10 +68,3 @@ def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row
     mine = riffusion["time_per_audio"] / ours["time_per_audio"]
     text = f"{figure(mine)} ({riffusion['steps']} steps against {ours['steps']})"
     return direction(item, f"{figure(ratio)} [B]", text, mine > 1, "above 1; the steps decide, and the paper's are [?]")
-
-
-def other_size(row: Row) -> Row:
-    """A smaller model's time or memory is another quantity: never "same", however near."""
-    if row.verdict == NOT_RUN:
-        return row
-    return replace(row, verdict=DIFFERENT, rule=f"a smaller model, so never the same: {row.rule}")

@@ -1,15 +1,19 @@
-"""Paper | ours | verdict: the four verdicts and the rules that give them, in code and in words; and those on a bar."""
+"""Paper | ours | verdict: the verdicts and the rules that give them, in code and in words; and those on a threshold."""
 
 from dataclasses import dataclass
 from math import isclose
 
-SAME, DIRECTION, DIFFERENT, NOT_RUN = "same", "same direction", "different", "not run"
-REACHED, NOT_REACHED = "reached", "not reached"  # of a bar of our own
+SAME, DIRECTION, DIFFERENT = "same", "same direction", "different"
+NOT_COMPARABLE, PROXY, QUOTED, NOT_RUN = "not comparable", "proxy only", "quoted", "not run"
+REACHED, NOT_REACHED, UNDECIDED = "reached", "not reached", "undecided"  # of a threshold of our own
 
 RULES = {
     SAME: "the same quantity, measured the same way, within 10 % of the paper's number",
-    DIRECTION: "the paper's comparison or shape holds in ours too; sizes are not compared",
-    DIFFERENT: "neither: off by more than 10 %, or the comparison or shape does not hold",
+    DIRECTION: "the paper's own comparison or shape was measured here and holds; sizes are not compared",
+    DIFFERENT: "either of these was measured, and does not hold",
+    NOT_COMPARABLE: "a number of another machine, model or data set: it stands beside the paper's and proves nothing",
+    PROXY: "a related question was measured, because the paper's own needs people or systems that are not here",
+    QUOTED: "the paper's number about another system; nothing here can measure it",
     NOT_RUN: "there is no number of ours; the reason stands beside it",
 }
 TOLERANCE = 0.1
@@ -31,6 +35,11 @@ def not_run(item: str, paper: str, why: str) -> Row:
     return Row(item, paper, "not run", NOT_RUN, why)
 
 
+def quoted(item: str, paper: str, why: str) -> Row:
+    """A line that this repository can never fill; `why` is never empty."""
+    return Row(item, paper, "", QUOTED, why)
+
+
 def number(item: str, paper: float, mark: str, ours: float | None, unit: str = "", rule: str = "within 10 %") -> Row:
     """Two measurements of one quantity: same within 10 % of the paper's, else different."""
     said = f"{figure(paper)}{unit} [{mark}]"
@@ -41,8 +50,13 @@ def number(item: str, paper: float, mark: str, ours: float | None, unit: str = "
 
 
 def direction(item: str, paper: str, ours: str, holds: bool, rule: str) -> Row:
-    """A comparison or a shape: same direction where it holds in ours, else different."""
+    """The paper's own comparison or shape: same direction where it holds in ours, else different."""
     return Row(item, paper, ours, DIRECTION if holds else DIFFERENT, rule)
+
+
+def proxy(item: str, paper: str, ours: str, holds: bool, rule: str) -> Row:
+    """A related question, and in words whether its rule holds."""
+    return Row(item, paper, f"{'holds' if holds else 'does not hold'}: {ours}", PROXY, rule)
 
 
 def figure(value: float) -> str:

@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 
+import torch
 from filelock import FileLock, Timeout
 
 from mousai.data.dataset import MANIFEST, Workspace, workspace
 from mousai.data.embedded import prepare
+from mousai.evaluation.baselines import riffusion_missing
+from mousai.evaluation.laion import laion_missing
 from mousai.files import runs_dir
 from mousai.inference.precision import choose_device
 from mousai.report import cache, standalone
@@ -27,6 +30,7 @@ from mousai.reproduce.progress_display import ProgressDisplay
 from mousai.reproduce.run_log import RunLog
 from mousai.small.profiles import get_profile
 
+GPU_GB = 24  # which `make rehearse` is held to
 BYTES = 4  # a sample of 16-bit stereo, at most: FLAC makes it smaller
 STOPPED = "one before it failed: --keep-going runs what does not need that one"
 
@@ -82,6 +86,8 @@ def reproduce(request: Request) -> int:
     check_own(out, request.profile)
     if not work.profile.rehearsal:  # which makes all that it needs
         check_needs(work, run.tasks)
+        for line in limits(work):
+            print(line, flush=True)
     if request.dry_run:
         run.preview()
         return 0
@@ -106,6 +112,18 @@ def check_needs(work: Workspace, tasks: list[Task]) -> None:
             standalone.check(work, tuple(need for need in NEEDS.get(task.name, ()) if need not in made))
         except (FileNotFoundError, ValueError) as error:
             raise type(error)(f"{task.name}: {error}") from None
+
+
+def limits(work: Workspace) -> list[str]:
+    """What a run of the paper's size will leave out here, or where it may fail for want of memory: said before it."""
+    if work.profile.name != "a100":
+        return []
+    lines = [f"not run: {why}" for why in (laion_missing(), riffusion_missing()) if why]
+    device = torch.device(work.device or "cpu")
+    free = torch.cuda.mem_get_info(device)[0] / 1e9 if device.type == "cuda" else GPU_GB
+    if free < GPU_GB:
+        lines.append(f"{device}: {free:.0f} GB of memory are free, {GPU_GB} are wanted: free some, or use a larger GPU")
+    return lines
 
 
 def tasks_of(request: Request, out: Path) -> list[Task]:

@@ -92,10 +92,10 @@ def test_the_index_says_what_is_in_each_shard(shards):
 
 @pytest.mark.system
 def test_of_two_processes_that_write_the_same_shards_the_second_waits(tiny_data, shards, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(packing, "write_shard", lambda job: time.sleep(0.1) or write_shard(job))
+    monkeypatch.setattr(packing, "write_shard", lambda job: time.sleep(0.5) or write_shard(job))
     out = tmp_path / "again"
     assert in_two_processes(lambda: write_shards(DataSet(tiny_data), out, 1, jobs=1)) == [0, 0]
-    assert "waiting for process" in capfd.readouterr().err
+    assert "waiting for" in capfd.readouterr().err
     for path in shards.glob("[!.]*"):
         assert (out / path.name).read_bytes() == path.read_bytes()
 
@@ -326,8 +326,15 @@ def with_sound(samples: int, channels: int = 2, rate: int = 48_000) -> bytes:
     return file.getvalue()
 
 
-ONE = [("a.flac", b"x" * 2000), ("a.json", b"{}")]
+def one(shards: Path, *members: tuple[str, bytes]) -> None:
+    """A first shard of these members, said to be one record."""
+    sealed(shards, tar_of([*members]), 1)
+
+
+SOUND, TEXT = ("a.flac", b"x" * 2000), ("a.json", b"{}")
 TAR = "train-000000.tar"
+NO_RECORD = "record 0: not a record"
+NO_SOUND = "record 0: not readable as 48 kHz stereo of 32768 samples"
 DAMAGE = {
     "cut off": (lambda s: (s / TAR).write_bytes((s / TAR).read_bytes()[:-512]), "bytes, its index says"),
     "a flipped bit": (lambda s: flipped(s / TAR, 5000), "damaged, or not the shard that its index means"),
@@ -335,33 +342,15 @@ DAMAGE = {
     "another's": (swapped, "bytes, its index says"),
     "no tar": (lambda s: sealed(s, os.urandom(20_000)), "not a tar"),
     "a torn tar": (lambda s: sealed(s, (s / TAR).read_bytes()[:100_100]), r"(not a tar|its index says 7 records)"),
-    "too few records": (
-        lambda s: sealed(s, tar_of(ONE) + bytes(9000)),
-        "its index says 7 records, each .flac and .json",
-    ),
-    "other members": (lambda s: sealed(s, tar_of([ONE[1], ONE[0]]), 1), "its index says 1 records"),
-    "no JSON": (lambda s: sealed(s, tar_of([ONE[0], ("a.json", b"[")]), 1), "record 0: not a record"),
-    "no record": (lambda s: sealed(s, tar_of(ONE), 1), "record 0: not a record"),
-    "no such k": (
-        lambda s: sealed(s, tar_of([ONE[0], ("a.json", text_of(s, k=5))]), 1),
-        "record 0: not a record",
-    ),
-    "another length": (
-        lambda s: sealed(s, tar_of([ONE[0], ("a.json", text_of(s, samples=2**10))]), 1),
-        "record 0: not a record",
-    ),
-    "no sound": (
-        lambda s: sealed(s, tar_of([ONE[0], ("a.json", text_of(s))]), 1),
-        "record 0: not readable as 48 kHz stereo of 32768 samples",
-    ),
-    "short sound": (
-        lambda s: sealed(s, tar_of([("a.flac", with_sound(2**14)), ("a.json", text_of(s))]), 1),
-        "record 0: not readable as 48 kHz stereo of 32768 samples",
-    ),
-    "mono": (
-        lambda s: sealed(s, tar_of([("a.flac", with_sound(2**15, 1)), ("a.json", text_of(s))]), 1),
-        "record 0: not readable as 48 kHz stereo of 32768 samples",
-    ),
+    "too few records": (lambda s: sealed(s, tar_of([SOUND, TEXT]) + bytes(9000)), "7 records, each .flac and .json"),
+    "other members": (lambda s: one(s, TEXT, SOUND), "its index says 1 records"),
+    "no JSON": (lambda s: one(s, SOUND, ("a.json", b"[")), NO_RECORD),
+    "no record": (lambda s: one(s, SOUND, TEXT), NO_RECORD),
+    "no such k": (lambda s: one(s, SOUND, ("a.json", text_of(s, k=5))), NO_RECORD),
+    "another length": (lambda s: one(s, SOUND, ("a.json", text_of(s, samples=2**10))), NO_RECORD),
+    "no sound": (lambda s: one(s, SOUND, ("a.json", text_of(s))), NO_SOUND),
+    "short sound": (lambda s: one(s, ("a.flac", with_sound(2**14)), ("a.json", text_of(s))), NO_SOUND),
+    "mono": (lambda s: one(s, ("a.flac", with_sound(2**15, 1)), ("a.json", text_of(s))), NO_SOUND),
 }
 
 
@@ -381,7 +370,7 @@ def test_a_member_that_claims_more_than_the_file_has_is_refused_before_it_is_rea
     header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     header[483:495] = tarfile.itn(2**45, 12, tarfile.GNU_FORMAT)
     header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
-    sealed(shards, tar_of([ONE[0]])[: 512 + 2048] + bytes(header) + bytes(512 + 1024), 1)
+    sealed(shards, tar_of([SOUND])[: 512 + 2048] + bytes(header) + bytes(512 + 1024), 1)
     with pytest.raises(ValueError, match=f"{TAR}: a record that goes beyond its end"):
         Shards(shards, "train").about(0)
 
@@ -442,24 +431,9 @@ def hundred(tmp_path: Path) -> tuple[Path, Shard, Record]:
     """A shard of 100 small chunks."""
     wave = 0.1 * np.random.default_rng(0).standard_normal((2, 102_400)).astype(np.float32)
     digest = write_flac(wave, tmp_path / "a.flac")
-    words = (
-        "a",
-        "title",
-        "artist",
-        "album",
-        "Pop",
-        1999,
-        "C",
-        120.0,
-        "CC0",
-        "train",
-        "a.flac",
-        102_400,
-        100,
-        digest,
-        "",
-    )
-    record, path = Record(*words), tmp_path / "set" / "one.tar"
+    said = dict.fromkeys(("id", "title", "artist", "album", "genre", "key", "licence", "source"), "a")
+    about = {"year": 1999, "tempo": 120.0, "samples": 102_400, "chunks": 100, "split": "train"}
+    record, path = Record(**said, **about, file="a.flac", sha256=digest), tmp_path / "set" / "one.tar"
     return path, write_shard(Job(path, "train", 0, [(record, k) for k in range(1, 101)], tmp_path, None)), record
 
 

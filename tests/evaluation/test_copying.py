@@ -33,3 +33,24 @@ def test_training_clips_are_embedded_once_and_a_planted_one_is_found(work, monke
     assert len(rows) == 4 * len(work.data.records("train")) and seconds == same > 0
     assert_allclose(again, rows)
     assert_allclose(copying.nearest(rows[3:4], rows), 0, atol=1e-6)
+
+
+def test_planted_copies_are_of_different_tunes_and_are_changed(work):
+    chunks = work.data.chunks("train", 8)
+    for change in copying.COPIES.values():
+        w = chunks[0][2][:, :48_000]
+        changed = change(w)
+        assert changed.shape[0] == 2 and changed.dtype == np.float32 and np.isfinite(changed).all()
+        assert changed.shape != w.shape or np.abs(changed - w).max() > 0.01
+
+
+def test_a_twentieth_of_real_music_lies_below_the_threshold_of_a_copy():
+    real = np.linspace(0.1, 0.5, 401)
+    assert_allclose((real < copying.threshold(real)).mean(), 0.05, atol=0.003)
+
+
+def test_diversity_tells_clips_of_one_prompt_from_those_of_others():
+    rows = np.array([[1.0, 0], [2, 0], [0, 1], [0, 3]])
+    assert_allclose(copying.diversity(rows, ["a", "a", "b", "b"], same=True), 0, atol=1e-12)
+    assert_allclose(copying.diversity(rows, ["a", "a", "b", "b"], same=False), 1)
+    assert np.isnan(copying.diversity(rows, ["a", "b", "c", "d"], same=True)).all()

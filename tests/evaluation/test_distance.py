@@ -72,8 +72,10 @@ def test_all_rows_of_a_distance_have_equally_many_clips_and_a_louder_set_is_fart
     waves = 0.1 * torch.randn(12, 2, 400, generator=torch.Generator().manual_seed(0))
     reference, short, louder = (clip_set(x, ["Pop"] * len(x)) for x in (waves[6:], waves[:5], 3 * waves))
     rows = distance.distances(Level(), {"real": short, "louder": louder}, reference)  # type: ignore[arg-type]
-    assert [row["n"] for row in rows.values()] == [5, 5]
-    assert rows["louder"]["value"] > 0.05 > 100 * rows["real"]["value"]
+    for measure in ("fd", "kd"):
+        assert [(row["n"], row["units"]) for row in rows[measure].values()] == [(5, 5), (5, 5)]
+    assert rows["fd"]["louder"]["value"] > 0.05 > 100 * rows["fd"]["real"]["value"]
+    assert rows["kd"]["louder"]["low"] > 0.05 > 10 * abs(rows["kd"]["real"]["value"])
 
 
 def test_the_embedding_of_formulas_counts_in_units_of_the_references_spread():
@@ -83,4 +85,4 @@ def test_the_embedding_of_formulas_counts_in_units_of_the_references_spread():
     space = mfcc.MfccSpace(reference)
     assert_allclose(space.embed_clips(reference).std(axis=0), 1, rtol=1e-5)
     rows = distance.distances(space, {"real": reference, "louder": clip_set(3 * waves, ["Pop"] * 6)}, reference)
-    assert rows["real"]["value"] < 1e-4 < 1 < rows["louder"]["value"]
+    assert rows["fd"]["real"]["value"] < 1e-4 < 1 < rows["fd"]["louder"]["value"]

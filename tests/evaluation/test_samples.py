@@ -31,6 +31,12 @@ def test_shuffled_prompts_keep_the_sounds_and_leave_none_its_own_text():
     assert {p.title for p in other.prompts} == {p.title for p in clips.prompts}
 
 
+def test_clips_are_paired_by_prompt():
+    real = clip_set(torch.zeros(6, 2, 4), ["Pop"] * 6)
+    ours = samples.ClipSet("ours", [real.prompts[4], real.prompts[1], real.prompts[4]._replace(k=9)] * 2, real.load, {})
+    assert samples.pairs_of_prompts(ours, real) == ([0, 1, 3, 4], [1, 4])
+
+
 def test_noise_and_silence_are_what_they_say(work):
     noise = samples.noise_set(work)[0]
     assert torch.equal(noise, samples.noise_set(work)[0]) and not torch.equal(noise, samples.noise_set(work)[1])

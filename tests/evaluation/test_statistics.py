@@ -41,9 +41,22 @@ def test_bootstrap_of_nothing_says_so():
 
 def test_jackknife_interval_of_a_mean_is_the_textbook_one(rows):
     shifted = rows[:, :1] + 5
-    value, low, high = statistics.jackknife(lambda part: float(part.mean()), shifted, blocks=60)
+    tunes = [f"tune {i}" for i in range(60)]
+    value, low, high = statistics.jackknife(shifted, shifted, lambda a, _: float(a.mean()), tunes * 2, blocks=60)
     assert_allclose(high - value, 1.96 * shifted.std(ddof=1) / math.sqrt(60), rtol=1e-9)
     assert_allclose(value - low, high - value, rtol=1e-9)
+
+
+def test_jackknife_leaves_a_tune_out_of_both_sets_and_takes_its_clips_together(rows):
+    tunes = [f"tune {i // 4}" for i in range(40)]
+    seen = []
+    difference = lambda a, b: seen.append((len(a), len(b))) or float(a.mean() - b.mean())  # noqa: E731
+    assert statistics.jackknife(rows[:40], rows[:40], difference, tunes * 2) == (0, 0, 0)
+    assert seen == [(40, 40)] + [(36, 36)] * 10
+    means = np.repeat(np.random.default_rng(1).standard_normal((10, 1)), 4, axis=0)  # four clips of a tune are alike
+    mean = lambda a, b: float(a.mean())  # noqa: E731
+    (_, _, by_tune), (_, _, by_clip) = (statistics.jackknife(means, means, mean, g, 40) for g in (tunes * 2, range(80)))
+    assert by_tune > 1.5 * by_clip + means.mean() - 1.5 * means.mean()
 
 
 def test_two_sets_are_resampled_by_tune_together_and_a_constant_ratio_has_no_width():
@@ -57,3 +70,10 @@ def test_two_sets_are_resampled_by_tune_together_and_a_constant_ratio_has_no_wid
 def test_resamples_without_a_value_are_passed_over():
     value, low, high = statistics.bootstrap([0.0, 0.0, 1.0], statistic=lambda x: 1.0 if x.any() else float("nan"))
     assert (value, low, high) == (1, 1, 1)
+
+
+def test_three_training_runs_have_students_interval():
+    assert_allclose(
+        statistics.t_interval([1.0, 2, 3]), (2, 2 - 4.3027 / math.sqrt(3), 2 + 4.3027 / math.sqrt(3)), rtol=1e-4
+    )
+    assert statistics.t_interval([5.0]) == (5, 5, 5)

@@ -14,17 +14,36 @@ from mousai.evaluation import (
 
 def test_amplitude_of_a_sine_is_its_closed_form():
     wave = torch.sin(2 * math.pi * torch.arange(48_000) / 480).expand(2, -1)
-    assert_allclose(structure.amplitude(0.5 * wave), (0.5 / math.sqrt(2), 1 / math.pi), rtol=1e-3)
+    assert_allclose(structure.amplitude(0.5 * wave), 0.5 / math.sqrt(2), rtol=1e-3)
 
 
 def test_segments_find_a_planted_fade_and_its_spread():
     ks = np.tile([1, 2, 3, 4], 25)
     values = np.array([0.1, 0.3, 0.3, 0.1])[ks - 1] + 0.01 * np.random.default_rng(0).standard_normal(100)
-    table = structure.segments(values, ks.tolist(), 4)
-    assert_allclose(table["mean"], [0.1, 0.3, 0.3, 0.1], atol=0.006)
-    assert_allclose(table["std"], [0.01] * 4, rtol=0.5)
+    rows, tunes = np.c_[ks, values], [f"tune {i}" for i in range(100)]
+    mean, spread = (structure.segments(rows, 4, tunes, statistic) for statistic in (np.mean, np.std))
+    assert_allclose(mean["value"], [0.1, 0.3, 0.3, 0.1], atol=0.006)
+    assert_allclose(spread["value"], [0.01] * 4, rtol=0.5)
+    assert all(
+        low < value < high for low, value, high in zip(spread["low"], spread["value"], spread["high"], strict=True)
+    )
     with pytest.raises(ValueError, match='no clip is segment "5 of 5"'):
-        structure.segments(values, ks.tolist(), 5)
+        structure.segments(rows, 5, tunes)
+
+
+def test_level_and_variation_stand_beside_real_music_segment_by_segment():
+    ks, tunes = np.tile([1.0, 2, 3, 4], 10), [f"tune {i // 4}" for i in range(40)]
+    level = np.array([0.1, 0.3, 0.2, 0.1])[ks.astype(int) - 1] * (
+        1 + 0.2 * np.random.default_rng(0).standard_normal(40)
+    )
+    real = np.c_[ks, level]
+    ours = np.c_[ks, level * np.array([0.5, 1, 1, 2])[ks.astype(int) - 1]]
+    decibels = structure.beside_real(ours, real, tunes * 2, structure.level_db)
+    assert_allclose([row["value"] for row in decibels], [-6.02, 0, 0, 6.02], atol=0.01)
+    assert [(row["n"], row["units"]) for row in decibels] == [(10, 10)] * 4
+    varies = structure.beside_real(ours, real, tunes * 2, structure.variation_ratio)
+    assert_allclose([[row["value"], row["low"]] for row in varies], [[0.5] * 2, [1] * 2, [1] * 2, [2] * 2], rtol=1e-6)
+    assert np.isnan(structure.variation_ratio(level, np.ones(3)))
 
 
 def test_shape_correlation_sees_form_and_not_level():

@@ -13,7 +13,7 @@ folder = pathlib.Path(out) / "results"
 folder.mkdir(parents=True, exist_ok=True)
 run = {"versions": {"python": "3", "torch": "2"}, "machine": "m", "threads": 1, "device": "cpu", "seconds": 1.0,
        "peak_memory_gb": 1.0}
-result = {"format": 2, "notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {},
+result = {"format": 3, "notebook": NAME, "profile": profile, "seed": seed, "provenance": run, "metrics": {},
           "data": DATA, "not_run": {}, "artefacts": globals().get("ARTEFACTS", {})}
 (folder / f"{NAME}.json").write_text(json.dumps(result))
 """

@@ -41,11 +41,13 @@ def scores(generated: float, shuffled: float) -> list[dict]:
 
 def amplitude(mean: list[float]) -> dict:
     low, high = [value - 0.01 for value in mean], [value + 0.01 for value in mean]
-    line = {"mean": mean, "low": low, "high": high, "std": [0.02] * 4}
+    line = {"value": mean, "low": low, "high": high}
+    lines = {"generated": line, "real": line}
     return {
         "segments": [1, 2, 3, 4],
-        "measures": {"rms": {"generated": line, "real": line}},
+        "measures": {"amplitude": lines, "variation": lines},
         "n": {"generated": 40, "real": 30},
+        "units": {"generated": 10, "real": 8},
     }
 
 
@@ -60,7 +62,10 @@ def write_all(out: Path, profile: str = "smoke") -> None:
         ),
         "08_long_term_amplitude": ("figure6", amplitude([0.1, 0.2, 0.2, 0.1])),
         "09_time_and_memory": ("table3", TABLE3),
-        "10_paper_report": ("table5", {"fd": DISTANCES, "fd_mfcc": DISTANCES, "embedding": "in_domain"}),
+        "10_paper_report": (
+            "table5",
+            {f"{measure}_{space}": DISTANCES for measure in ("fd", "kd") for space in ("in_domain", "mfcc")},
+        ),
     }
     for notebook, (key, value) in content.items():
         report = Report(notebook, profile, out, device="cpu")

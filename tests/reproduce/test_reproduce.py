@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 
 import nbformat
 import psutil
@@ -17,6 +18,7 @@ from mousai.reproduce import run as reproduce
 from mousai.reproduce.kernel_monitor import Pulse
 from mousai.reproduce.progress_display import ProgressDisplay
 from mousai.reproduce.run_log import RunLog
+from mousai.small.profiles import A100
 
 
 @pytest.mark.system
@@ -169,6 +171,17 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
     assert capsys.readouterr().out == said
     run(lessons, graph, dry_run=True, only="03", force=True)
     assert capsys.readouterr().out == "03_third would run\n"
+
+
+def test_a_run_at_the_papers_size_says_first_what_it_will_leave_out(space, monkeypatch):
+    assert reproduce.limits(space) == []
+    paper = replace(space, profile=A100)
+    said = reproduce.limits(paper)
+    assert [line.split()[2] for line in said] == ["LAION-CLAP", "Riffusion"]
+    assert all(line.startswith("not run: ") and "hf download" in line for line in said)
+    monkeypatch.setattr(reproduce.torch.cuda, "mem_get_info", lambda device: (16e9, 40e9))
+    [*_, memory] = reproduce.limits(replace(paper, device="cuda:0"))
+    assert memory == "cuda:0: 16 GB of memory are free, 24 are wanted: free some, or use a larger GPU"
 
 
 @pytest.mark.system

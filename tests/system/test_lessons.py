@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import symtable
 from collections.abc import Iterator
 from itertools import takewhile
 from statistics import median
@@ -193,6 +194,23 @@ def test_what_is_derived_is_held_against_the_package(name):
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name.startswith(("my_", "naive_")):
             assert any(node.name in names for names in checked), f"{node.name} is derived and never checked"
+
+
+@lesson
+def test_what_a_function_reads_is_not_bound_anew_before_a_later_call(name):
+    """Notebook 05 once measured a generated latent in place of held-out ones, because a later cell took their name."""
+    sources = [*cells(name, "code"), *(block for answer in answers(name) for block in blocks(answer))]
+    scopes = [symtable.symtable(source, name, "exec") for source in sources]
+    bound = [{symbol.get_name() for symbol in scope.get_symbols() if symbol.is_assigned()} for scope in scopes]
+    for place, scope in enumerate(scopes):
+        for function in scope.get_children():
+            reads = {symbol.get_name() for symbol in function.get_symbols() if symbol.is_global()}
+            reads &= set().union(*bound[: place + 1])
+            anew = set()
+            for later in range(place + 1, len(sources)):
+                anew |= reads & bound[later]
+                called = re.search(rf"\b{function.get_name()}\(", sources[later])
+                assert not (called and anew), f"{function.get_name()} reads {anew}, bound anew before {sources[later]}"
 
 
 @lesson

