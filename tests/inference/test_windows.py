@@ -9,7 +9,15 @@ from torch.testing import assert_close
 
 from mousai.diffusion import add_noise, v_target
 from mousai.inference.samplers import DDIM, SAMPLERS, sample
-from mousai.inference.windows import Replacement, Windows, blended, noise_in_chunks, sample_in_chunks, window_starts
+from mousai.inference.windows import (
+    Replacement,
+    Windows,
+    blended,
+    in_windows,
+    noise_in_chunks,
+    sample_in_chunks,
+    window_starts,
+)
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -217,3 +225,22 @@ def test_noise_in_chunks_of_several_generators_is_that_of_each_item():
 def test_a_length_whose_draws_are_not_grouped_is_refused():
     with pytest.raises(ValueError, match="noise of length 100 cannot be drawn in pieces: it must be a multiple of 16"):
         noise_in_chunks((1, 2, 100), torch.Generator())
+
+
+@pytest.mark.parametrize("length", [40, 64, 100, 161])
+@pytest.mark.parametrize("cut", [7, 48, 200])
+def test_a_signal_changed_in_windows_is_the_signal_changed_whole(length, cut):
+    """Where the change depends on the place alone; parts come in any size, and out between the windows' starts."""
+    x = noise(length)
+    factor = torch.linspace(1, 2, length, dtype=x.dtype)
+    parts = [*in_windows(iter(x.split(cut, dim=-1)), lambda y, span: y * factor[slice(*span)], length, Windows(64, 48))]
+    assert_close(torch.cat(parts, dim=-1), x * factor, atol=1e-6, rtol=1e-6)
+    starts = window_starts(length, 64, 48)
+    assert [part.shape[-1] for part in parts] == [b - a for a, b in zip(starts, [*starts[1:], length], strict=True)]
+
+
+def test_windows_that_overlap_are_cross_faded():
+    parts = in_windows(iter([torch.zeros(1, 2, 112)]), lambda y, span: y + span[0], 112, Windows(64, 48))
+    made = torch.cat([*parts], dim=-1)[0, 0]
+    assert (made[:48] == 0).all() and (made[64:] == 48).all()
+    assert (made[48:64].diff() > 0).all()
