@@ -68,6 +68,8 @@ def distance_row(
     `titles`: the tunes of rows, then of the reference; units counts those of rows.
     """
     value, low, high = jackknife(np.asarray(rows), np.asarray(reference), statistic, titles)
+    if statistic is frechet_distance:
+        low = max(low, 0.0)  # as the distance itself; the kernel distance may be negative
     return {"value": value, "low": low, "high": high, "n": len(rows), "units": len(set(titles[: len(rows)]))}
 
 

@@ -329,6 +329,8 @@ def test_a_ratio_has_the_widest_interval_of_its_two_numbers():
     metrics = {"a": {"value": 4, "low": 3, "high": 5, "n": 9}, "b": {"value": 4, "low": 2, "high": 6, "n": 9}}
     found = thresholds.decide(one, metrics, {})
     assert (found.shown, found.verdict) == ("4 / 4 = 1 [0.5, 2.5]", UNDECIDED)
+    unsure = {"a": metrics["a"], "b": metrics["b"] | {"low": -1}}
+    assert thresholds.decide(one, unsure, {}).shown == "4 / 4 = 1 [0, inf]"
 
 
 def test_every_threshold_has_its_reason_and_the_day_it_was_set():
