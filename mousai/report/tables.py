@@ -145,7 +145,10 @@ def table5(results: Results) -> list[Row]:
     stored = results.data("table5")
     why = "VGGish has no weights here; our distances are on another scale" if stored else results.why_missing("table5")
     rows = [not_run("FAD, Moûsai", f"{said['fad']['Moûsai']:g} [B]", why)]
-    for space, embedding in (("in_domain", "in-domain embedding"), ("mfcc", "MFCC statistics")):
+    spaces = {"in_domain": "in-domain embedding", "mfcc": "MFCC statistics"}
+    if stored and "fd_laion" in stored:
+        spaces["laion"] = "LAION-CLAP"
+    for space, embedding in spaces.items():
         for measure, distance in (("fd", "Fréchet"), ("kd", "kernel")):
             by_set = (stored or {}).get(f"{measure}_{space}", {})
             rows.append(nearer_than_noise(f"{distance}, {embedding}", by_set, results.why_missing("table5")))

@@ -66,7 +66,8 @@ def test_the_summary_indexes_every_metric_with_its_file(tmp_path):
         "n": 7,
         "file": "results/06_clap_score.json",
     }
-    assert len(summary) == 6 + len(claims.CLAIMS)
+    assert len(summary) == 6 + len(claims.CLAIMS) + 1
+    assert summary["report.minutes"]["n"] == 6 and summary["report.minutes"]["processors"] != [""]
     assert summary["claims.ten_steps"] == {"outcome": "not tested", "confidence": "none"}
 
 
