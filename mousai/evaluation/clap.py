@@ -1,6 +1,7 @@
-"""Table 4, the CLAP score: cosine between a clip and its prompt, averaged over fixed windows of 10 s.
+"""Table 4: cosine between a clip and its prompt, averaged over fixed windows of 10 s.
 
-Two audio-text models behind one interface: the in-domain one (`in_domain`) and LAION-CLAP (`laion`).
+Two audio-text models behind one interface: LAION-CLAP (`laion`), whose cosine is the CLAP score, and the in-domain one
+(`in_domain`), whose cosine is called a text score.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def clap_score(model: AudioText, waves: Float[Tensor, "n 2 time"], texts: list[s
 
 
 def scores(model: AudioText, clips: ClipSet) -> np.ndarray:
-    """The CLAP score of every clip of a set with its prompt [n], read one at a time."""
+    """The score of every clip of a set with its prompt [n], read one at a time."""
     texts = model.embed_text([prompt.text for prompt in clips.prompts])
     audio = torch.cat([model.embed_audio(clips[i][None]) for i in range(len(clips))])
     return (audio * texts).sum(dim=1).double().numpy()

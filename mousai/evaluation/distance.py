@@ -14,6 +14,7 @@ from mousai.data.dataset import Workspace
 from mousai.evaluation.baselines import riffusion_missing, riffusion_set
 from mousai.evaluation.griffin_lim import griffin_lim_set, has_magnitude_head, pca_set
 from mousai.evaluation.in_domain import InDomain
+from mousai.evaluation.laion import LaionClap, laion_missing
 from mousai.evaluation.mfcc import MfccSpace
 from mousai.evaluation.real import original_set, other_set, real_halves, reconstruction_set
 from mousai.evaluation.reconstruction import kernel_distance
@@ -68,25 +69,28 @@ def distance_row(
     `titles`: the tunes of rows, then of the reference; units counts those of rows.
     """
     value, low, high = jackknife(np.asarray(rows), np.asarray(reference), statistic, titles)
+    if statistic is frechet_distance:
+        low = max(low, 0.0)  # as the distance itself; the kernel distance may be negative
     return {"value": value, "low": low, "high": high, "n": len(rows), "units": len(set(titles[: len(rows)]))}
 
 
 def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
     """Embedding -> distance -> rows "generated", "real" and "noise" against real test music.
 
-    A row "riffusion" where its weights are. Two embeddings: "in_domain", the model's, and "mfcc", statistics that know
-    nothing of our data. The test pieces are split in two by tune: one part stands for "real", as many clips as were
-    generated, the other is the reference of all rows. Uses the generated clips of notebooks 06 to 08.
+    A row "riffusion" where its weights are. Embeddings: "in_domain", the model's; "mfcc", statistics that know nothing
+    of our data; "laion", LAION-CLAP's, where its checkpoint is. The test pieces are split in two by tune: one part
+    stands for "real", as many clips as were generated, the other is the reference of all rows. Uses the generated clips
+    of notebooks 06 to 08.
     """
     generated = generated_set(work)
     real, reference = real_halves(work, len(generated))
     sets = {"generated": generated, "real": real, "noise": noise_set(work)}
     if not riffusion_missing():
         sets["riffusion"] = riffusion_set(work)
-    return {
-        "in_domain": distances(model, sets, reference),
-        "mfcc": distances(MfccSpace(reference), sets, reference),
-    }
+    spaces: dict[str, ClipEmbedding] = {"in_domain": model, "mfcc": MfccSpace(reference)}
+    if not laion_missing():
+        spaces["laion"] = LaionClap(work.device)
+    return {name: distances(space, sets, reference) for name, space in spaces.items()}
 
 
 def stage_1_quality(work: Workspace, model: InDomain) -> Rows:

@@ -6,12 +6,14 @@ over 10 s CLAP itself embeds a random crop; here windows are fixed and nothing i
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
 from mousai.evaluation.in_domain import windows
+from mousai.evaluation.samples import ClipSet
 from mousai.files import sha256
 
 LAION = ("lukewys/laion_clap", "music_audioset_epoch_15_esc_90.14.pt")  # the music checkpoint
@@ -53,6 +55,10 @@ class LaionClap:
         """Mean of the windows' unit vectors [n, 512]. A window is exactly 10 s, so CLAP crops nothing."""
         embed = self.model.get_audio_embedding_from_data
         return torch.stack([embed(windows(clip).mean(dim=1), use_tensor=True).mean(dim=0) for clip in w]).cpu()
+
+    def embed_clips(self, clips: ClipSet) -> np.ndarray:
+        """Every clip of a set, read one at a time: [n, 512]."""
+        return np.concatenate([self.embed_audio(clips[i][None]).numpy() for i in range(len(clips))])
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:

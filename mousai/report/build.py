@@ -9,6 +9,7 @@ import pandas as pd
 
 from mousai.files import write_text
 from mousai.report import claims, figures, tables, thresholds
+from mousai.report.notebooks import UPSTREAM
 from mousai.report.page import excerpt, report_page
 from mousai.report.record import write_json
 from mousai.report.results import SUMMARY, Results
@@ -87,4 +88,11 @@ def summary(results: Results) -> dict[str, dict]:
     """The flat index of every metric: {id: {value, low, high, n, units, file}}; and of the claims."""
     keys = ("value", "low", "high", "n", "units", "units_of", "file", "quartiles")
     index = {name: {key: metric[key] for key in keys if key in metric} for name, metric in results.metrics().items()}
-    return index | claims.summary(results)
+    return index | claims.summary(results) | {"report.minutes": minutes(results)}
+
+
+def minutes(results: Results) -> dict:
+    """What all notebooks of the report took together, and on which processors."""
+    runs = [result["provenance"] for name, result in results.notebooks.items() if name in UPSTREAM]
+    processors = sorted({run.get("processor", "") for run in runs})
+    return {"value": round(sum(run["seconds"] for run in runs) / 60, 1), "n": len(runs), "processors": processors}

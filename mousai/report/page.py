@@ -145,8 +145,10 @@ def runs(results: Results) -> list[list]:
     rows = []
     for name, result in results.notebooks.items():
         run = result["provenance"]
-        where = f"{run['device']}, {run['threads']} threads, {run['machine']}"
+        chip = run.get("gpu") or run.get("processor", "")
+        where = ", ".join(part for part in (run["device"], f"{run['threads']} threads", run["machine"], chip) if part)
         versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
+        versions += f", commit {run['commit']}" if run.get("commit") else ""
         copied = name in UPSTREAM and "key" not in run  # one that papermill ran alone has its copy elsewhere
         copy = link(f"notebooks/{name}.ipynb") if copied else name
         rows.append([copy, result["seed"], f"{run['seconds']:g}", f"{run['peak_memory_gb']:g}", where, versions])

@@ -2,7 +2,7 @@
 
     report = Report("06_clap_score", profile, out, seed, device)
     report.check()                     # what the notebook needs is here, or one line says how to get it
-    report.metric("clap.in_domain.real", 0.61, low=0.58, high=0.64, n=120)
+    report.metric("text_score.in_domain.real", 0.61, low=0.58, high=0.64, n=120)
     report.figure(fig, "scores")
     report.done()                      # the last cell: without it the notebook did not succeed
 
@@ -14,9 +14,12 @@ import json
 import math
 import os
 import platform
+import re
 import resource
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -194,6 +197,9 @@ class Report:
         return {
             "versions": {"python": platform.python_version()} | {name: installed(name) for name in VERSIONS},
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "processor": processor(),
+            "gpu": gpu(self.device),
+            "commit": commit(),
             "threads": torch.get_num_threads(),
             "device": self.device,
             "sample_rate": self.profile.sample_rate,
@@ -203,6 +209,31 @@ class Report:
             "peak_memory_gb": round(peak / 1e9, 2),
             **({"key": self.key} if self.key and standalone.ran_whole(self.notebook) else {}),
         }
+
+
+def processor() -> str:
+    """The CPU's name, as far as the system tells it."""
+    with suppress(OSError):
+        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def gpu(device: str) -> str:
+    """Name of the GPU that was used and the CUDA it was used with, or empty."""
+    used = device.startswith("cuda")
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if used else ""
+
+
+def commit() -> str:
+    """The checkout's commit, with "-dirty" where files differ from it; empty where there is no checkout or no git."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return ""
 
 
 def installed(name: str) -> str:

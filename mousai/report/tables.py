@@ -35,13 +35,14 @@ def table1(results: Results) -> list[Row]:
     said = paper()["table1"]
     ours = results.data("table1") or {}
     why = results.why_missing("table1")
+    setting = "a setting, no finding" if ours else why
     rows = []
     for key, label, unit in (("pairs", "text-music pairs", ""), ("hours", "hours", " h")):
         row = number(label, said[key]["value"], "A", ours.get(key), unit, why)
         rows.append(not_comparable(row, "another data set: Text2Music was never published, ours is a stand-in"))
     rows += [
-        number("sample rate", said["sample_rate"]["value"], "A", ours.get("sample_rate"), " Hz", why),
-        number("channels", said["channels"]["value"], "A", ours.get("channels"), "", why),
+        number("sample rate", said["sample_rate"]["value"], "A", ours.get("sample_rate"), " Hz", setting),
+        number("channels", said["channels"]["value"], "A", ours.get("channels"), "", setting),
         quoted("playlists", f"{said['playlists']['value']} of about 7,000 tracks [A]", "ours has no playlists"),
     ]
     return [*rows, genre_shares(said["genre_shares"], ours.get("genre_shares"), why)]
@@ -144,7 +145,10 @@ def table5(results: Results) -> list[Row]:
     stored = results.data("table5")
     why = "VGGish has no weights here; our distances are on another scale" if stored else results.why_missing("table5")
     rows = [not_run("FAD, Moûsai", f"{said['fad']['Moûsai']:g} [B]", why)]
-    for space, embedding in (("in_domain", "in-domain embedding"), ("mfcc", "MFCC statistics")):
+    spaces = {"in_domain": "in-domain embedding", "mfcc": "MFCC statistics"}
+    if stored and "fd_laion" in stored:
+        spaces["laion"] = "LAION-CLAP"
+    for space, embedding in spaces.items():
         for measure, distance in (("fd", "Fréchet"), ("kd", "kernel")):
             by_set = (stored or {}).get(f"{measure}_{space}", {})
             rows.append(nearer_than_noise(f"{distance}, {embedding}", by_set, results.why_missing("table5")))
@@ -248,10 +252,11 @@ def figure6(results: Results) -> list[Row]:
     varies = variation(results.metrics(), results.why_missing("figure6"))
     if stored is None:
         return [*(not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()), varies]
-    line = stored["measures"]["rms"]["generated"]
-    ours = "mean rms: " + "; ".join(
-        f"{model} {over_segments(values)}, n {stored['n'][model]}"
-        for model, values in stored["measures"]["rms"].items()
+    by_model = stored["measures"]["amplitude"]
+    line = by_model["generated"]
+    ours = "mean amplitude (rms): " + "; ".join(
+        f"{model} {over_segments(values)}, n {stored['n'][model]}, {stored['units'][model]} tunes"
+        for model, values in by_model.items()
     )
     low, high = line["low"], line["high"]
     tests = {

@@ -5,6 +5,7 @@ The whole 95 % interval decides, where there is one: a limit inside it is undeci
 """
 
 from dataclasses import dataclass
+from math import inf
 from operator import ge, gt, le, lt
 
 from mousai.report.results import Results
@@ -71,8 +72,8 @@ THRESHOLDS = (
               why=OLD),
     Threshold("genre as prompted, in-domain model", "tcld.genre_accuracy.in_domain", "at least", 0.9, why=OLD),
     Threshold("genre as prompted, MFCC classifier", "tcld.genre_accuracy.mfcc", "at least", 0.85, why=OLD),
-    Threshold("text score, generated over its real segments", "clap.in_domain.generated_over_real", "at least", 0.8,
-              why=OLD),
+    Threshold("text score, generated over its real segments", "text_score.in_domain.generated_over_real", "at least",
+              0.8, why=OLD),
     Threshold('segment as prompted ("1 of n", "n of n")', "tcld.segment_followed", "at least", 0.7,
               why=f"chance is 0.5; {FIRST}"),
     Threshold("loudness over the segments, correlation with real music", "structure.correlation", "at least", 0.8,
@@ -133,15 +134,14 @@ def decide(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, st
     shown = interval(value, low, high)
     if threshold.over:
         below = metrics[threshold.over]
-        least = below["value"] if below["low"] is None else below["low"]
-        if least <= 0:
-            return Decision(NOT_RUN, "not run", f"{threshold.over} is not above 0: no ratio")
+        if below["value"] <= 0:
+            return Decision(NOT_RUN, "not run", f"{threshold.over} is {figure(below['value'])}: no ratio")
         numbers = f"{figure(value)} / {figure(below['value'])}"
         value = value / below["value"]
-        if None in (low, high, below["high"]):
+        if None in (low, high, below["low"], below["high"]):
             low = high = None
         else:
-            low, high = min(low / below["low"], low / below["high"]), max(high / below["low"], high / below["high"])
+            low, high = widest((low, high), (below["low"], below["high"]))
         shown = f"{numbers} = {interval(value, low, high)}"
     ends = [value] if low is None or high is None else [low, high]
     if threshold.size:
@@ -149,6 +149,14 @@ def decide(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, st
     held = {SIGNS[threshold.sign](end, threshold.limit) for end in ends}
     verdict = UNDECIDED if len(held) == 2 else REACHED if held == {True} else NOT_REACHED
     return Decision(verdict, shown, f"{' / '.join(names)}, {counted(mine)}")
+
+
+def widest(above: tuple[float, float], below: tuple[float, float]) -> tuple[float, float]:
+    """The widest interval of a quotient of two numbers; without an upper end where the divisor may be 0."""
+    if below[0] <= 0:
+        return min(0.0, above[0] / below[1]), inf
+    ends = [a / b for a in above for b in below]
+    return min(ends), max(ends)
 
 
 def counted(metric: dict) -> str:

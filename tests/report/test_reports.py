@@ -66,7 +66,8 @@ def test_the_summary_indexes_every_metric_with_its_file(tmp_path):
         "n": 7,
         "file": "results/06_clap_score.json",
     }
-    assert len(summary) == 6 + len(claims.CLAIMS)
+    assert len(summary) == 6 + len(claims.CLAIMS) + 1
+    assert summary["report.minutes"]["n"] == 6 and summary["report.minutes"]["processors"] != [""]
     assert summary["claims.ten_steps"] == {"outcome": "not tested", "confidence": "none"}
 
 
@@ -329,6 +330,8 @@ def test_a_ratio_has_the_widest_interval_of_its_two_numbers():
     metrics = {"a": {"value": 4, "low": 3, "high": 5, "n": 9}, "b": {"value": 4, "low": 2, "high": 6, "n": 9}}
     found = thresholds.decide(one, metrics, {})
     assert (found.shown, found.verdict) == ("4 / 4 = 1 [0.5, 2.5]", UNDECIDED)
+    unsure = {"a": metrics["a"], "b": metrics["b"] | {"low": -1}}
+    assert thresholds.decide(one, unsure, {}).shown == "4 / 4 = 1 [0, inf]"
 
 
 def test_every_threshold_has_its_reason_and_the_day_it_was_set():
