@@ -26,6 +26,15 @@ from mousai.cli.training import bench, fetch, import_weights, plan, train
 USAGE = 2  # exit codes
 INTERRUPTED = 130
 HELP = "Moûsai: text to music in two diffusion stages."
+FRONT = f"""{HELP}
+
+mousai generate "Metal, 2 of 4" --seconds 10 --out metal.wav      a sound from a text
+mousai generate "Pop" --continue metal.wav --seconds 20           a longer one; also --init-audio and --inpaint
+mousai encode metal.wav                                           the codec: sound to latent; decode, and back
+mousai reproduce                                                  all notebooks, then the report in reports/cpu
+mousai data import ~/Music --out music                            music of your own, to train on
+mousai train dmae                                                 stage 1; then stage 2: train tcld
+mousai --help                                                     every command; mousai generate --help: its options"""
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 for command in (reproduce, generate, encode, decode, train, listen, import_weights, fetch, bench, plan, report, verify):
@@ -62,8 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> tuple[int, str]:
     """The exit code of a command, and what went wrong; empty where nothing did."""
+    if not arguments:
+        print(FRONT)
+        return 0, ""
     try:
-        code = app(arguments or ["--help"], prog_name="mousai", standalone_mode=False) or 0
+        code = app(arguments, prog_name="mousai", standalone_mode=False) or 0
     except TyperException as error:
         message = error.format_message()
         return USAGE, message if "Invalid value" in message else f"{message.rstrip('.')}: see mousai --help"

@@ -112,14 +112,20 @@ PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for e
 
 Sizes = Literal["smoke", "cpu", "a100", "a100-rehearsal"]
 Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, a100; a100-rehearsal.")]
-Device = Annotated[str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; the best by itself.")]
+Device = Annotated[
+    str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; by default the fastest there is.")
+]
 Sampler = Literal["ddim", "multistep", "heun"]
-Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="That stage's own.")]
+Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="Sampler; by default the profile's.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(parser=weights_folder, metavar="DIR", help="Weights: a folder, or a hub's NAME/OF-IT; else ours."),
+    typer.Option(
+        parser=weights_folder, metavar="DIR", help="Weights: a folder, or NAME/OF-IT on the hub; by default ours."
+    ),
 ]
 Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]
 Rivals = Literal["authors", "authors,riffusion"]
 Precision = Annotated[Literal["float32", "fast"] | None, typer.Option(help="float32, or whatever is faster here.")]
-Folder = Annotated[Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; reports/PROFILE.")]
+Folder = Annotated[
+    Path | None, typer.Option(parser=writable, metavar="DIR", help="Report folder; by default reports/PROFILE.")
+]

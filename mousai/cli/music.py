@@ -32,7 +32,7 @@ from mousai.cli.offline import offline
 
 LOUDNESS = partial(number, kind=float, low=-70, high=0)
 Loudness = Annotated[
-    float | None, typer.Option(parser=LOUDNESS, metavar="LUFS", help="Bring the whole to it, -14 for example.")
+    float | None, typer.Option(parser=LOUDNESS, metavar="LUFS", help="Loudness of the whole file, for example -14.")
 ]
 
 
@@ -42,46 +42,61 @@ def generate(
         list[str] | None, typer.Argument(parser=PROMPT, metavar="PROMPT", help=f"For example {EXAMPLE!r}.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(parser=SECONDS, metavar="S", help="Length, up to 3600; 20 of new music.")
+        float | None, typer.Option(parser=SECONDS, metavar="S", help="Length, up to 3600; by default 20 for new music.")
     ] = None,
     seed: Annotated[str, typer.Option(parser=SEEDS, metavar="N,N", help="The same seed, the same sound.")] = "0",
     out: Annotated[
-        Path, typer.Option(parser=SOUND, metavar="FILE", help="WAV, FLAC or OGG; of several FILE-0, FILE-1 ...")
+        Path, typer.Option(parser=SOUND, metavar="FILE", help="WAV, FLAC or OGG; several become FILE-0, FILE-1 ...")
     ] = Path("out.wav"),
     profile: Profile = "cpu",
-    negative: Annotated[str, typer.Option("--negative-prompt", metavar="TEXT", help="What to lead away from.")] = "",
+    negative: Annotated[
+        str, typer.Option("--negative-prompt", metavar="TEXT", help="What the music should not be.")
+    ] = "",
     init_audio: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Begin from this sound.")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Make a variation of this sound.")
     ] = None,
     noise_level: Annotated[
-        float | None, typer.Option(parser=SHARE, metavar="L", help="How far from it: 0, as it is, to 1, forgotten.")
+        float | None,
+        typer.Option(parser=SHARE, metavar="L", help="How far to depart from it: 0 keeps it, 1 forgets it."),
     ] = None,
     onward: Annotated[
         Path | None,
-        typer.Option("--continue", exists=True, dir_okay=False, metavar="FILE", help="Go on; --seconds in all."),
+        typer.Option(
+            "--continue",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="Continue this sound; --seconds counts both.",
+        ),
     ] = None,
     inpaint: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Make parts of it anew:")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Replace parts of this sound:")
     ] = None,
     start: Annotated[
-        list[float] | None, typer.Option("--from", parser=TIME, metavar="S", help="second a part begins;")
+        list[float] | None, typer.Option("--from", parser=TIME, metavar="S", help="where a part begins, in seconds;")
     ] = None,
     end: Annotated[
-        list[float] | None, typer.Option("--to", parser=TIME, metavar="S", help="second it ends; as often as --from.")
+        list[float] | None, typer.Option("--to", parser=TIME, metavar="S", help="where it ends; one for each --from.")
     ] = None,
     again: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Make FILE again, by its tags.")
     ] = None,
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
-    guidance: Annotated[float | None, typer.Option(parser=SCALE, metavar="S", help="1 is none.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(parser=SCALE, metavar="S", help="Guidance scale; 1 is no guidance.")
+    ] = None,
     interval: Annotated[
-        tuple[float, float], typer.Option("--guidance-interval", metavar="LOW HIGH", help="Noise levels it is for.")
+        tuple[float, float],
+        typer.Option("--guidance-interval", metavar="LOW HIGH", help="Guide only between these noise levels."),
     ] = (0.0, 1.0),
     rescale: Annotated[
         float | None,
         typer.Option(
-            "--guidance-rescale", parser=SHARE, metavar="R", help="0, off, to 1, keeps the level; 1 with a negative."
+            "--guidance-rescale",
+            parser=SHARE,
+            metavar="R",
+            help="From 0, off, to 1, keeps the level; 1 with a negative prompt.",
         ),
     ] = None,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,

@@ -30,9 +30,9 @@ def usual_folder(profile: str) -> Path:
 
 def reproduce(
     profile: Profile = "cpu",
-    only: Annotated[str, typer.Option(metavar="06,07", help="These notebooks alone.")] = "",
-    start: Annotated[str, typer.Option("--from", metavar="04", help="This notebook and the later ones.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Run also what is still good.")] = False,
+    only: Annotated[str, typer.Option(metavar="06,07", help="Only these notebooks.")] = "",
+    start: Annotated[str, typer.Option("--from", metavar="04", help="This notebook and those after it.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also run what is still good.")] = False,
     out: Folder = None,
     weights: Weights = None,
     device: Device = "",
@@ -40,10 +40,10 @@ def reproduce(
     rehearse: Annotated[bool, typer.Option("--rehearse", help=REHEARSE)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="After a failure run all but what needs it.")
+        bool, typer.Option("--keep-going", help="After a failure, run whatever does not depend on it.")
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="End a notebook that takes longer.")
+        float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="Stop a notebook that takes longer.")
     ] = None,
 ) -> None:
     """Run the notebooks, draw reports/PROFILE."""
@@ -62,7 +62,7 @@ def reproduce(
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
-    """Draw the report again from its results, in seconds; with the committed one, docs and weights too."""
+    """Draw the report again from its results, in seconds; for the committed one, docs and model cards too."""
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
@@ -96,20 +96,23 @@ def listen(
     files: Annotated[
         list[Path] | None, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="Answers to collect.")
     ] = None,
-    collect: Annotated[bool, typer.Option("--collect", help="Turn the FILES people sent into rows.")] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Turn the FILES that people sent into rows of the report.")
+    ] = False,
     profile: Profile = "cpu",
     out: Annotated[
-        Path | None, typer.Option(parser=writable, metavar="DIR", help="Page and key; runs/listening/PROFILE.")
+        Path | None,
+        typer.Option(parser=writable, metavar="DIR", help="Where page and key go; by default runs/listening/PROFILE."),
     ] = None,
     per_genre: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Clips of each model and genre.")] = 3,
     seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="Which clips are drawn.")] = 0,
     report: Annotated[
-        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where the rows go; reports/PROFILE.")
+        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where the rows go; by default reports/PROFILE.")
     ] = None,
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Write a blind listening test, one HTML page; with --collect, check the answers and count them."""
+    """Write a blind listening test as one HTML page; with --collect, check and count the answers."""
     if bool(files) != collect:
         mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")

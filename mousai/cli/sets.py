@@ -25,10 +25,10 @@ def import_music(
         Path | None, typer.Option(exists=True, file_okay=False, metavar="DIR", help="Where a list's files are.")
     ] = None,
     split_by: Annotated[
-        Literal["artist", "album", "piece"], typer.Option(metavar="WHAT", help="What stays in one split.")
+        Literal["artist", "album", "piece"], typer.Option(metavar="WHAT", help="What is never divided between splits.")
     ] = "artist",
-    genre: Annotated[str, typer.Option(metavar="NAME", help="For pieces without.")] = "",
-    artist: Annotated[str, typer.Option(metavar="NAME", help="For pieces without.")] = "",
+    genre: Annotated[str, typer.Option(metavar="NAME", help="For pieces without a genre.")] = "",
+    artist: Annotated[str, typer.Option(metavar="NAME", help="For pieces without an artist.")] = "",
 ) -> None:
     """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, in three splits."""
     from mousai.data.imported import NothingFits, Wanted
@@ -82,7 +82,7 @@ def prepare(
 def shards(
     out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where the shards go.")],
     profile: Profile = "cpu",
-    shard_size: Annotated[int, typer.Option(parser=MEGABYTES, metavar="MB", help="At most so large, each.")] = 512,
+    shard_size: Annotated[int, typer.Option(parser=MEGABYTES, metavar="MB", help="Largest size of a shard.")] = 512,
     jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
 ) -> None:
     """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""

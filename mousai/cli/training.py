@@ -30,16 +30,20 @@ def train(
     ],
     profile: Profile = "cpu",
     steps: Annotated[
-        int | None, typer.Option(parser=COUNT, metavar="N", help="Training steps; the profile's, or the resumed run's.")
+        int | None,
+        typer.Option(parser=COUNT, metavar="N", help="Training steps; by default the profile's, or the resumed run's."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(parser=WEIGHTS, metavar="FILE", help="Weights; the run is kept in a folder of that name beside."),
+        typer.Option(
+            parser=WEIGHTS, metavar="FILE", help="Weights; the run is kept beside them, in a folder of the same name."
+        ),
     ] = None,
     ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped; dmae and tcld.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that stopped; dmae and tcld.")] = False,
     start: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Begin from these; dmae and tcld.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Start from these weights; dmae and tcld."),
     ] = None,
     weights: Weights = None,
     checkpointing: Annotated[
@@ -85,7 +89,9 @@ def train(
 
 
 def import_weights(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="A state dict of theirs.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="A state dict of the authors' packages.")
+    ],
     out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where dmae or tcld.safetensors goes.")],
     profile: Profile = "a100",
 ) -> None:
@@ -103,7 +109,8 @@ def import_weights(
 def fetch(
     model: Annotated[Literal["dmae"], typer.Argument(metavar="MODEL", help="dmae, the authors' stage 1.")],
     out: Annotated[
-        Path | None, typer.Option(parser=writable, metavar="DIR", help="Where dmae.safetensors goes; runs/published.")
+        Path | None,
+        typer.Option(parser=writable, metavar="DIR", help="Where dmae.safetensors goes; by default runs/published."),
     ] = None,
 ) -> None:
     """Download the authors' published weights, about 740 MB, for `--profile a100 --weights DIR`; no code is run."""
@@ -119,18 +126,27 @@ def fetch(
 def plan(
     profile: Profile = "a100",
     gpu: Annotated[Gpu, typer.Option(metavar="NAME", help="a100-40gb, a100-80gb or h100-80gb.")] = "a100-80gb",
-    batch: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Items a step; the profile's.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(parser=COUNT, metavar="N", help="Items per step; by default the profile's.")
+    ] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(metavar="NAME", help="float32 or bfloat16; the profile's.")
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(metavar="NAME", help="float32 or bfloat16; by default the profile's."),
     ] = None,
     efficiency: Annotated[
-        float, typer.Option(parser=EFFICIENCY, metavar="SHARE", help="Of the peak TFLOP/s; an assumption.")
+        float,
+        typer.Option(
+            parser=EFFICIENCY, metavar="SHARE", help="Share of the peak TFLOP/s that is reached; an assumption."
+        ),
     ] = 0.4,
     hours: Annotated[
-        float | None, typer.Option(parser=LARGE, metavar="H", help="Music on the disk; the profile's, the paper 2500.")
+        float | None,
+        typer.Option(
+            parser=LARGE, metavar="H", help="Hours of music on the disk; by default the profile's; the paper has 2500."
+        ),
     ] = None,
     memory: Annotated[
-        float | None, typer.Option("--memory-gb", parser=LARGE, metavar="GB", help="Of another GPU.")
+        float | None, typer.Option("--memory-gb", parser=LARGE, metavar="GB", help="Memory of another GPU.")
     ] = None,
     tflops: Annotated[float | None, typer.Option(parser=LARGE, metavar="N", help="Peak of another GPU.")] = None,
 ) -> None:
@@ -146,9 +162,11 @@ def plan(
 
 def bench(
     size: Annotated[Literal["smoke", "cpu", "a100"], typer.Option(help="Width: 1/16, 1/4, the paper's.")] = "cpu",
-    repeats: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Timed turns of each.")] = 5,
+    repeats: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Timed repetitions of each.")] = 5,
     against: Annotated[Rivals, typer.Option(metavar="NAMES", help="authors, or authors,riffusion.")] = "authors",
-    out: Annotated[Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Also as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Write the result as JSON, too.")
+    ] = None,
 ) -> None:
     """Time ours against the authors' packages: same weights, same steps, interleaved; compare what they give."""
     from mousai.bench import bench

@@ -75,9 +75,9 @@ class Report:
         self,
         notebook: str,
         profile: str | Profile,
-        out: str | Path = "",
-        seed: int = 0,
-        device: str = "",
+        out: str | Path | None = "",
+        seed: int | float | str = 0,
+        device: str | None = "",
         **swept: Any,
     ) -> None:
         usual = profile if isinstance(profile, Profile) else get_profile(standalone.text("profile", profile))

@@ -25,6 +25,7 @@ from mousai.report.notebooks import NEEDS, UPSTREAM, select
 from mousai.report.results import check_own
 from mousai.report.standalone import NOTEBOOKS
 from mousai.reproduce import execute, preflight
+from mousai.reproduce.forecast import from_report, in_words
 from mousai.reproduce.kernel_monitor import Ended
 from mousai.reproduce.progress_display import ProgressDisplay
 from mousai.reproduce.run_log import RunLog
@@ -93,11 +94,15 @@ def reproduce(request: Request) -> int:
         return 0
     with alone(out):
         out.mkdir(parents=True, exist_ok=True)
+        usual = run.usual_seconds()
+        run.announce(usual)
         prepare_data(work, run.tasks)
-        with ProgressDisplay(run.usual_seconds()) as display:
+        with ProgressDisplay(usual) as display:
             failed = run.all(display)
         if any((out / "results").glob("*_*.json")):
-            print(f"report: {os.path.relpath(build(out, request.profile))}", flush=True)
+            print(f"report: {os.path.relpath(build(out, request.profile))}")
+            print(f"notebooks, as they ran: {os.path.relpath(out / 'notebooks')}")
+            print(f"sounds: {os.path.relpath(out / 'audio')}", flush=True)
     return 1 if failed else 0
 
 
@@ -191,19 +196,32 @@ class Run:
         self.out = out
         self.log = RunLog(runs_dir() / "run_logs" / f"{request.profile}.jsonl")
 
-    def preview(self) -> None:
-        """Print of each notebook whether it would run, itself or because what it depends on would."""
-        changed: set[str] = set()
+    def due(self) -> list[str]:
+        """The notebooks that would run, themselves or because what they depend on would."""
+        due: list[str] = []
         for task in self.tasks:
-            good = not self.request.force and not changed.intersection(task.upstream) and self.still_good(task)[1]
-            if not good:
-                changed.add(task.name)
-            print(f"{task.name} {'is still good' if good else 'would run'}", flush=True)
+            if self.request.force or not set(due).isdisjoint(task.upstream) or not self.still_good(task)[1]:
+                due.append(task.name)
+        return due
+
+    def preview(self) -> None:
+        """Print of each notebook whether it would run."""
+        due = self.due()
+        for task in self.tasks:
+            print(f"{task.name} {'would run' if task.name in due else 'is still good'}", flush=True)
+
+    def announce(self, usual: dict[str, float]) -> None:
+        """Print what the run will do, and how long it may take."""
+        due = self.due()
+        what = f"{len(self.tasks)} notebooks, {len(due)} to run"
+        took = f": {in_words(usual[name] for name in due)}" if due else ""
+        print(f"{self.request.profile}: {what}{took}; then the report", flush=True)
 
     def usual_seconds(self) -> dict[str, float]:
-        """What each took when it last ended well here, else 0."""
+        """What each took when it last ended well here, else what the report says, else 0."""
         before = {task.name: self.log.last(notebook=task.name, status="ok") for task in self.tasks}
-        return {name: entry["seconds"] if entry else 0.0 for name, entry in before.items()}
+        stated = from_report(self.out, [name for name, entry in before.items() if entry is None])
+        return {name: entry["seconds"] if entry else stated[name] for name, entry in before.items()}
 
     def all(self, display: ProgressDisplay) -> set[str]:
         """Run the tasks in order; returns the names of those that failed, or need one that did."""

@@ -49,7 +49,7 @@ CPU = Profile(
         decay=True, schedule_restart=2400, encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
     ),
     tcld_train=TrainConfig(
-        steps=5000, notebook_steps=60, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
+        steps=5000, notebook_steps=300, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
         max_grad_norm=1.0, precision="auto",
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=12, guidance=3.0, sampler="multistep", dmae_precision="auto"),

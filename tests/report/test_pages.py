@@ -18,7 +18,7 @@ import yaml
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from mousai.cli import app
+from mousai.cli import FRONT, app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/PLANTED.md", "reports/cpu/README.md"]
@@ -137,6 +137,17 @@ def test_every_command_of_a_page_is_one_that_there_is(name, tmp_path, monkeypatc
 
 
 @pytest.mark.system
+def test_without_a_command_mousai_says_in_ten_lines_what_there_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run([]) == (0, "") and capsys.readouterr().out == f"{FRONT}\n"
+    lines = [line for line in FRONT.splitlines() if line.startswith("mousai ")]
+    assert len(FRONT.splitlines()) <= 10 and max(map(len, FRONT.splitlines())) <= 120
+    assert {"generate", "encode", "reproduce", "data", "train"} <= {line.split()[1] for line in lines}
+    for line in lines[:-1]:  # the last one names --help, which ends the process
+        check(shlex.split(re.split("  +", line)[0]), tmp_path)
+
+
+@pytest.mark.system
 def test_a_script_of_a_page_is_one_that_bash_can_read():
     scripts = [block for name in PAGES for kind, block in FENCE.findall(text_of(name)) if kind == "bash"]
     assert len(scripts) >= 2
@@ -189,6 +200,7 @@ def test_python_of_a_page_parses_and_imports_what_there_is(name):
 
 def test_the_front_page_has_contents_pictures_clips_and_limits():
     text = text_of("README.md")
+    assert len(text.splitlines()) <= 150 and len(text) <= 9000
     contents = text.partition("\n## ")[0]
     assert len(re.findall(r"\]\(#[\w-]+\)", contents)) >= 8
     assert len(re.findall(r"!\[[^\]]{20,}\]\([^)]+\.png\)", text)) >= 4

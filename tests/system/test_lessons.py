@@ -14,7 +14,6 @@ from helpers.lessons import ANSWER, NAMES, NOTEBOOKS, NUMBERED, answers, blocks,
 from mousai.report.cache import defaults
 
 lesson = pytest.mark.parametrize("name", NAMES)
-REVISED = [name for name in NAMES if name[:2] != "10"]  # conclusions after figures, findings
 PROMISE = re.compile(r"[Tt]he same (from|in|loop is)\b.*(package|`mousai)|package does the same|and the package's\.")
 
 
@@ -152,7 +151,7 @@ def test_every_figure_says_where_to_look(name):
     for kind, source in in_order(name):
         if kind == "markdown":
             assert not pending or "look" in f"{prose} {source}".lower(), pending
-            assert not pending or name not in REVISED or "therefore" in source.lower(), pending
+            assert not pending or "therefore" in source.lower(), pending
             prose, pending = source, ""
         elif figures := re.findall(r'report\.figure\(\w+, "(\w+)"\)', source):
             pending = figures[0]
@@ -161,8 +160,6 @@ def test_every_figure_says_where_to_look(name):
 
 @lesson
 def test_it_ends_with_findings_filled_from_its_numbers(name):
-    if name not in REVISED:
-        pytest.skip("not yet revised: without findings")
     rows = in_order(name)
     place = next(i for i, (kind, text) in enumerate(rows) if kind == "markdown" and "## Findings of this run" in text)
     kind, code = rows[place + 1]
@@ -174,8 +171,7 @@ def test_it_ends_with_findings_filled_from_its_numbers(name):
 @lesson
 def test_networks_do_not_hear_or_believe(name):
     words = r"\bnet(work)?s?( \w+)? (hears?|believes?|listens?|tells?)\b|\b(is|are|be) deaf\b|\bsick\b"
-    if name in REVISED:
-        assert not re.search(words, "\n".join(cells(name, "markdown")))
+    assert not re.search(words, "\n".join(cells(name, "markdown")))
 
 
 @lesson
