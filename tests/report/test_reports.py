@@ -138,7 +138,7 @@ def test_riffusions_rows_are_numbers_where_its_clips_were_classified(tmp_path):
     """In the paper its clips are mostly classified as Pop; and LAION's model may have scored both systems."""
     write_all(tmp_path)
     values = {"generated": 0.13, "riffusion": 0.5}
-    laion = [{"row": row, "model": "LAION-CLAP", "value": value} for row, value in values.items()]
+    laion = [{"row": row, "model": "LAION-CLAP", "value": value, "n": 40} for row, value in values.items()]
     report = Report("06_clap_score", "smoke", tmp_path, device="cpu")
     report.data("table4", scores(0.4, 0.1) + laion)
     report.done()
