@@ -52,7 +52,7 @@ CPU = Profile(
         steps=5000, notebook_steps=300, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
         max_grad_norm=1.0, precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=12, guidance=3.0, sampler="multistep", dmae_precision="auto"),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
         seeds=2, reconstructions=40, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
         attention_steps=150, in_domain_steps=800, solver_clips=16,
