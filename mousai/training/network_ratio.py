@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mousai.diffusion import add_noise, alpha_beta, gaussian_like, v_target
+from mousai.diffusion import add_noise, alpha_beta, gaussian_like, predict_x0_eps, v_target
 from mousai.dmae import DMAE
 from mousai.inference.long import to_signal
 from mousai.shapes import Embedding, Latent, Level, Signal, Wave
@@ -62,7 +62,10 @@ def without_network(dmae: SmallDMAE) -> SmallDMAE:
 def condition_ratios(
     dmae: SmallDMAE, w: Wave, groups: Sequence[str], generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
 ) -> dict[str, float]:
-    """How stage 1 uses z, by its two ways apart: the loss with another clip's z over the loss with its own.
+    """How stage 1 uses z, by its two ways apart: the error with another clip's z over the error with its own.
+
+    The error is that of the clean signal estimated from x_sigma, mean square, since another's z also changes the units
+    of v.
 
     "inject": the U-Net is given the other z, the variance head its own. "head": the reverse. "both": both the other.
     Means over the noise levels. Clips are exchanged within equal `groups` (segment tags, say), so that loudness does
@@ -84,9 +87,9 @@ def condition_ratios(
         eps = gaussian_like(x_0, generator)
         level = x_0.new_full((len(x_0),), sigma)
         for name, condition in ways.items():
-            signal = dmae.whitened(x_0, condition)
-            v_hat = dmae.net(add_noise(signal, eps, level), level, z, condition)
-            losses[name] += (v_hat - v_target(signal, eps, level)).square().mean().item()
+            x = add_noise(dmae.whitened(x_0, condition), eps, level)
+            x_0_hat, _ = predict_x0_eps(x, dmae.net(x, level, z, condition), level)
+            losses[name] += (dmae.coloured(x_0_hat, condition) - x_0).square().mean().item()
     return {name: loss / losses["own"] for name, loss in losses.items() if name != "own"}
 
 

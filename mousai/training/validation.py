@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from mousai.inference.audio import write_audio
 from mousai.inference.long import to_signal
 from mousai.inference.precision import choose_device
 from mousai.shapes import Signal, Wave
-from mousai.small.config import pretrain_steps
+from mousai.small.config import has_magnitude_head, pretrain_steps
 from mousai.spectrogram import log_mel
 from mousai.tcld import TCLD
 from mousai.text import load_text_encoder
@@ -48,13 +47,13 @@ Net = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_sigma, sigma, condition) 
 class Subject:
     """What is measured of one stage; each function takes the averaged model.
 
-    held_out: what gives x_0 for a condition, the condition of every item, and what predicts v. clip: waves [1, 2, time], the original where there
+    held_out: x_0 and condition of every item, and what predicts v. clip: waves [1, 2, time], the original where there
     is one, then the model's. network_ratio: noise level -> loss with the network over that of the best answer without
-    it. `condition` is "latent" or "text". Until step `quiet` nothing is trained that uses the condition.
+    it. `condition` is "latent", "text", or "inject", the latent where a head uses it too. Until step `quiet` nothing is trained that uses the condition.
     """
 
     condition: str
-    held_out: Callable[..., tuple[Callable[[Tensor], Signal], Tensor, Net]]
+    held_out: Callable[..., tuple[Tensor, Tensor, Net]]
     clip: Callable[..., list[Tensor]]
     network_ratio: Callable[..., dict[float, float]]
     quiet: int = 0
@@ -82,8 +81,8 @@ class Validation:
     @torch.no_grad()
     def __call__(self, step: int, model: nn.Module) -> None:
         """Measure, write, print and warn; `model` is the averaged one, in eval mode, after `step` steps."""
-        signal, condition, net = self.subject.held_out(model)
-        losses = [{"step": step, "sigma": sigma, **self.losses(net, signal, condition, sigma)} for sigma in SIGMAS]
+        x_0, condition, net = self.subject.held_out(model)
+        losses = [{"step": step, "sigma": sigma, **self.losses(net, x_0, condition, sigma)} for sigma in SIGMAS]
         without = self.subject.network_ratio(model)
         losses = [{**row, "network_ratio": without[row["sigma"]]} for row in losses]
         rows = pd.DataFrame(losses)
@@ -109,11 +108,11 @@ class Validation:
 
     def losses(self, net: Net, signal: Callable[[Tensor], Signal], condition: Tensor, sigma: float) -> dict[str, float]:
         """Mean (v_hat - v)^2 at one level, each item with its own condition, and with its neighbour's."""
-        eps = gaussian_like(signal(condition), generator(self.profile))
-        level = eps.new_full((len(eps),), sigma)
+        eps = gaussian_like(x_0, generator(self.profile))
+        level = x_0.new_full((len(x_0),), sigma)
 
         def loss(given: Tensor) -> float:
-            return diffusion_loss(lambda x, s: net(x, s, given), signal(given), eps, level).mean().item()
+            return diffusion_loss(lambda x, s: net(x, s, given), x_0, eps, level).mean().item()
 
         return {"loss": loss(condition), "shuffled": loss(condition.roll(1, 0))}
 
@@ -157,9 +156,10 @@ class Validation:
         if self.row["step"] > self.subject.quiet and self.row["network_ratio"] > NOTHING:
             worth = f"{self.row['network_ratio']:.3f} of the loss without it"
             found.append(f"the network does nothing yet: {worth}; stop and think where this stays")
-        if self.row["step"] > self.subject.quiet and self.row["ratio"] < IGNORED:
+        alone = self.subject.condition != "inject"  # else the head uses it, whatever the network does
+        if alone and self.row["step"] > self.subject.quiet and self.row["ratio"] < IGNORED:
             found.append(f"the {self.subject.condition} is ignored: a shuffled one costs only x{self.row['ratio']:.2f}")
-        if self.subject.condition == "latent" and self.row["saturated"] > SATURATED:  # text is not bounded by tanh
+        if self.subject.condition != "text" and self.row["saturated"] > SATURATED:  # text is not bounded by tanh
             found.append(f"the latent is saturated: {100 * self.row['saturated']:.0f} % of it beyond 0.99")
         return found
 
@@ -169,8 +169,9 @@ def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Val
     profile = space.profile
     w = space.data.crops("valid", profile.dmae.crop, ITEMS, profile.seed)(0).to(choose_device(space.device))
 
-    def held_out(model: DMAE) -> tuple[Callable[[Tensor], Signal], Tensor, Net]:
-        return partial(to_signal, model, w), model.encode_crop(w), model.net
+    def held_out(model: DMAE) -> tuple[Tensor, Tensor, Net]:
+        z = model.encode_crop(w)
+        return to_signal(model, w, z), z, model.net
 
     def clip(model: DMAE) -> list[Wave]:
         z = model.encode_crop(w[:1])
@@ -180,7 +181,8 @@ def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Val
         return dmae_network_ratio(model, w, generator(profile))
 
     quiet = pretrain_steps(profile.dmae) + profile.dmae_train.steps // 10
-    return Validation(profile, folder, resume, Subject("latent", held_out, clip, network_ratio, quiet))
+    condition = "inject" if has_magnitude_head(profile.dmae) else "latent"
+    return Validation(profile, folder, resume, Subject(condition, held_out, clip, network_ratio, quiet))
 
 
 def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = False) -> Validation:
@@ -197,8 +199,8 @@ def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = F
     def predict(model: TCLD) -> Net:
         return lambda x, sigma, condition: model.unet(x, sigma, embedding=condition)
 
-    def held_out(model: TCLD) -> tuple[Callable[[Tensor], Signal], Tensor, Net]:
-        return lambda _: z / model.latent_std, embedding, predict(model)
+    def held_out(model: TCLD) -> tuple[Tensor, Tensor, Net]:
+        return z / model.latent_std, embedding, predict(model)
 
     def clip(model: TCLD) -> list[Wave]:
         noise = generator(profile)

@@ -51,7 +51,7 @@ def items() -> torch.Tensor:
 
 def of_knows(tiny, run: Path, resume: bool = False, told=lambda x_0: x_0, quiet: int = 0, worth=0.5) -> Validation:
     """Of a `Knows`, with `told` of x_0 as the condition."""
-    held_out = lambda model: (lambda _: items(), told(items()), model.net)  # noqa: E731
+    held_out = lambda model: (items(), told(items()), model.net)  # noqa: E731
     ratio = lambda model: dict.fromkeys(SIGMAS, worth)  # noqa: E731
     subject = Subject("latent", held_out, lambda model: [items()[:1]], ratio, quiet)
     return Validation(tiny, run, resume, subject)
@@ -187,8 +187,8 @@ def test_stage_ones_clip_is_the_first_crop_through_the_latent_heard_and_seen(tin
     original, made = seen.subject.clip(model)
     z = model.encode_crop(original)
     assert_close(made, model.decode(z, tiny.sampling.dmae_steps, torch.Generator().manual_seed(tiny.seed)))
-    signal, told, _ = seen.subject.held_out(model)
-    assert_close(signal(told)[:1], model.to_signal(original, z), atol=1e-4, rtol=1e-4)
+    x_0, told, _ = seen.subject.held_out(model)
+    assert_close(x_0[:1], model.to_signal(original, z), atol=1e-4, rtol=1e-4)
     assert_close(told[:1], z, atol=1e-5, rtol=1e-5)
 
 
@@ -205,8 +205,7 @@ def test_stage_two_is_validated_on_latents_beside_their_own_prompts(tiny, tiny_d
     tcld.latent_std.fill_(0.5)
     seen = tcld_validation(space, dmae, tmp_path)
     seen(3, tcld)
-    signal, told, _ = seen.subject.held_out(tcld)
-    x_0 = signal(told)
+    x_0, told, _ = seen.subject.held_out(tcld)
     latents, encoder = encode_split(space, dmae, "valid"), load_text_encoder(tiny.tcld.text, CPU)
     [record] = [record for record in read_manifest(tiny_data / "manifest.jsonl") if record.split == "valid"]
     for z, embedding in zip(x_0, told, strict=True):
