@@ -49,7 +49,8 @@ class Subject:
 
     held_out: x_0 and condition of every item, and what predicts v. clip: waves [1, 2, time], the original where there
     is one, then the model's. network_ratio: noise level -> loss with the network over that of the best answer without
-    it. `condition` is "latent", "text", or "inject", the latent where a head uses it too. Until step `quiet` nothing is trained that uses the condition.
+    it. `condition` is "latent", "text", or "inject", the latent where a head uses it too. Until step `quiet` nothing
+    is trained that uses the condition.
     """
 
     condition: str
