@@ -107,7 +107,7 @@ class Validation:
         rows = pd.DataFrame(self.table[self.table.step == self.table.step.max()])
         return rows.round(4).to_dict("records")
 
-    def losses(self, net: Net, signal: Callable[[Tensor], Signal], condition: Tensor, sigma: float) -> dict[str, float]:
+    def losses(self, net: Net, x_0: Signal, condition: Tensor, sigma: float) -> dict[str, float]:
         """Mean (v_hat - v)^2 at one level, each item with its own condition, and with its neighbour's."""
         eps = gaussian_like(x_0, generator(self.profile))
         level = x_0.new_full((len(x_0),), sigma)
