@@ -122,7 +122,9 @@ def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement
         with torch.no_grad(), autocast(run.precision, z.device):
             parts = torch.cat([z[..., a // stride : b // stride] for a, b in spans])
             conditions = [found for found in (condition(*span) for span in spans) if found is not None]
-            return model.net(x, sigma, parts, Condition.join(conditions)) if conditions else model.net(x, sigma, parts)
+            if isinstance(model, SmallDMAE) and conditions:
+                return model.net(x, sigma, parts, Condition.join(conditions))
+            return model.net(x, sigma, parts)
 
     known = replacement or NOTHING_KNOWN
     if isinstance(model, SmallDMAE):

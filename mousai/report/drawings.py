@@ -113,17 +113,14 @@ def draw_pictures(
 
     rows: what the lowest and the highest row stand for; shades: the values at both ends of the colour scale.
     """
-    image = None
     fig, axes = plt.subplots(1, len(pictures), figsize=(11, 2.8), sharey=True, layout="constrained", squeeze=False)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
         extent = (0, seconds, *rows)
-        image = ax.imshow(
-            picture, "magma", origin="lower", aspect="auto", vmin=shades[0], vmax=shades[1], extent=extent
-        )
+        ax.imshow(picture, "magma", origin="lower", aspect="auto", vmin=shades[0], vmax=shades[1], extent=extent)
         ax.set(title=title, xlabel="time (s)")
         ax.grid(False)
     axes[0, 0].set_ylabel(label)
-    fig.colorbar(image, ax=axes, label=unit, pad=0.01)
+    fig.colorbar(axes[0, 0].images[0], ax=axes, label=unit, pad=0.01)
     return fig
 
 

@@ -83,6 +83,7 @@ class SmallDMAE(DMAE):
         if self.head is None:
             return super().net(x, sigma, z)
         condition = condition or self.condition(z)
+        assert condition is not None  # there is a head
         with torch.autocast(x.device.type, enabled=False):
             octaves = zip(self.octaves.analyse(x), condition.injected, strict=True)
             v_hat = [
