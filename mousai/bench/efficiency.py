@@ -25,6 +25,7 @@ from mousai.inference.audio import write_audio
 from mousai.inference.onednn import linear
 from mousai.inference.pipeline import Mousai
 from mousai.inference.precision import choose_device, chosen
+from mousai.small.config import has_magnitude_head
 from mousai.small.profiles import get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
@@ -35,12 +36,12 @@ PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 class Stopwatch:
     """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is.
 
-    A call with several windows of `each` items counts as that many calls.
+    `each` items count as one call: a call with several windows as many, and several calls of one window's parts as one.
     """
 
     def __init__(self, module: nn.Module, each: int = 1):
         self.seconds = 0.0
-        self.calls = 0
+        self.items = 0
         self.started = 0.0
         self.each = each
         module.register_forward_pre_hook(lambda *_: self.start())
@@ -51,7 +52,11 @@ class Stopwatch:
 
     def stop(self, items: int) -> None:
         self.seconds += now() - self.started
-        self.calls += items // self.each
+        self.items += items
+
+    @property
+    def calls(self) -> int:
+        return self.items // self.each
 
 
 def now() -> float:
@@ -73,7 +78,8 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     warm_up = model.sampling(tcld_steps=2, dmae_steps=2)
     model.generate(PROMPT, min(seconds, profile.dmae.crop / profile.sample_rate), seed, warm_up)
     branches = 1 if profile.sampling.guidance == 1 else 2
-    watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet)}
+    groups = sum(model.dmae.groups.counts) if has_magnitude_head(profile.dmae) else 1  # that share the U-Net
+    watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet, groups)}
     watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
     with tempfile.TemporaryDirectory() as folder:
         started = now()

@@ -103,6 +103,8 @@ def built(kind: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name}: missing or unknown {wrong!r}")
         parts = {field.name: built(field.type, value[field.name], f"{name}.{field.name}") for field in fields(kind)}
         return kind(**parts)  # type: ignore[operator]
+    if isinstance(kind, UnionType) and any(get_origin(part) is tuple for part in get_args(kind)):  # a tuple, or None
+        kind = type(None) if value is None else next(part for part in get_args(kind) if get_origin(part) is tuple)
     if get_origin(kind) is tuple:
         inside = get_args(kind)
         if isinstance(value, list) and (inside[-1] is Ellipsis or len(value) == len(inside)):

@@ -49,7 +49,9 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
     model = new_dmae(profile.dmae)
     if run.start is not None:
         load_weights(model, run.start)
-    elif isinstance(model, SmallDMAE) and model.encoder.straight is not None:  # also when resuming, without a state yet
+    elif (
+        isinstance(model, SmallDMAE) and model.head is not None and model.encoder.straight is not None
+    ):  # also when resuming, without a state yet
         start_from_pca(model, space.data.crops("train", profile.dmae.crop, PCA_CROPS, profile.seed)(0))
     run = replace(run, plan=plan)
     return fit(  # type: ignore[return-value]

@@ -108,7 +108,7 @@ def test_after_a_start_from_pca_encoder_and_head_are_about_the_pca():
     random, model = started(w)
     pca = fit_pca(w, model.config)
     for music_of in (w, other):  # seen in training, and not
-        assert heads_error(model, music_of) < 1.3 * pca_error(pca, music_of, model)
+        assert heads_error(model, music_of) < 1.4 * pca_error(pca, music_of, model)  # the tanh
         assert heads_error(model, music_of) < 0.2 * heads_error(random, music_of)
 
 
