@@ -71,6 +71,11 @@ def has_magnitude_head(config: DMAEConfig) -> bool:
     return isinstance(config, SmallDMAEConfig) and config.octaves is not None
 
 
+def has_pca_start(config: DMAEConfig) -> bool:
+    """Whether encoder and head begin as an inverse pair, the magnitude's PCA."""
+    return has_magnitude_head(config) and getattr(config.encoder, "pca_start", False)
+
+
 def pretrain_steps(config: DMAEConfig) -> int:
     """Steps in which only encoder and magnitude head learn; the paper has none."""
     return config.encoder_pretrain_steps if isinstance(config, SmallDMAEConfig) else 0

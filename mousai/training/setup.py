@@ -19,7 +19,7 @@ from mousai.dmae import DMAE
 from mousai.inference.codec import encoder_hash
 from mousai.inference.precision import choose_device
 from mousai.shapes import Latent
-from mousai.small.config import pretrain_steps, with_pretraining
+from mousai.small.config import has_pca_start, pretrain_steps, with_pretraining
 from mousai.small.dmae import SmallDMAE
 from mousai.small.pca import start_from_pca
 from mousai.small.stages import describe_weights, load_dmae, new_dmae, new_tcld, weights_path
@@ -49,9 +49,7 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
     model = new_dmae(profile.dmae)
     if run.start is not None:
         load_weights(model, run.start)
-    elif (
-        isinstance(model, SmallDMAE) and model.head is not None and model.encoder.straight is not None
-    ):  # also when resuming, without a state yet
+    elif isinstance(model, SmallDMAE) and has_pca_start(profile.dmae):  # also when resuming, without a state yet
         start_from_pca(model, space.data.crops("train", profile.dmae.crop, PCA_CROPS, profile.seed)(0))
     run = replace(run, plan=plan)
     return fit(  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 """Music of one's own, from import to a sound by weights trained on it; nothing of it lands in the package."""
 
 import os
+from pathlib import Path
 
 import pytest
 from helpers.music import tone, write
