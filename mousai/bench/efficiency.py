@@ -25,7 +25,7 @@ from mousai.inference.audio import write_audio
 from mousai.inference.onednn import linear
 from mousai.inference.pipeline import Mousai
 from mousai.inference.precision import choose_device, chosen
-from mousai.small.config import has_magnitude_head
+from mousai.small.dmae import SmallDMAE
 from mousai.small.profiles import get_profile
 
 PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
@@ -78,7 +78,7 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     warm_up = model.sampling(tcld_steps=2, dmae_steps=2)
     model.generate(PROMPT, min(seconds, profile.dmae.crop / profile.sample_rate), seed, warm_up)
     branches = 1 if profile.sampling.guidance == 1 else 2
-    groups = sum(model.dmae.groups.counts) if has_magnitude_head(profile.dmae) else 1  # that share the U-Net
+    groups = model.dmae.sharing if isinstance(model.dmae, SmallDMAE) else 1
     watches = {"text": Stopwatch(model.text), "DMAE": Stopwatch(model.dmae.unet, groups)}
     watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
     with tempfile.TemporaryDirectory() as folder:

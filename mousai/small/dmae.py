@@ -78,6 +78,11 @@ class SmallDMAE(DMAE):
         if self.groups is not None:
             start_quietly(self.unet)
 
+    @property
+    def sharing(self) -> int:
+        """How many groups of bands share the U-Net in one evaluation; on patches it has all to itself."""
+        return 1 if self.groups is None else sum(self.groups.counts)
+
     def net(self, x: Wave, sigma: Level, z: Latent, condition: Condition | None = None) -> Wave:
         """v_hat of the diffused signal x. `condition`: of the same z, where it comes again and again."""
         if self.head is None:
