@@ -11,7 +11,7 @@ DRAWS = 2000
 def bootstrap(
     values: Sequence[float] | np.ndarray,
     seed: int = 0,
-    groups: Sequence[str] | None = None,
+    groups: Sequence | None = None,
     statistic: Callable[[np.ndarray], float] = np.mean,
 ) -> tuple[float, float, float]:
     """(value, low, high): `statistic` of the values and its 95 % percentile interval over 2,000 resamples (ours).
@@ -38,7 +38,7 @@ def bootstrap_pair(
     b: np.ndarray,
     statistic: Callable[[np.ndarray, np.ndarray], float],
     seed: int = 0,
-    groups: Sequence[str] | None = None,
+    groups: Sequence | None = None,
 ) -> tuple[float, float, float]:
     """(value, low, high) of statistic(a, b) for two sets a [n, d], b [m, d], both resampled as in `bootstrap`.
 
@@ -63,7 +63,7 @@ def jackknife(
     a: np.ndarray,
     b: np.ndarray,
     statistic: Callable[[np.ndarray, np.ndarray], float],
-    groups: Sequence[str],
+    groups: Sequence,
     blocks: int = 20,
 ) -> tuple[float, float, float]:
     """(value, low, high): statistic(a, b) of rows a [n, d], b [m, d], value -+ 1.96 jackknife standard errors.
