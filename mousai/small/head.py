@@ -34,7 +34,7 @@ class StepsToFrames(nn.Module):
 
 
 def frames_in_time(x: Float[Tensor, "batch _ steps"], numbers: int) -> Activation:
-    """[batch, numbers x frames, steps] -> [batch, numbers, steps x frames], numbers innermost in memory."""
+    """[batch, numbers x frames, steps] -> [batch, numbers, steps x frames], channels-last in memory."""
     return x.unflatten(1, (numbers, -1)).permute(0, 3, 2, 1).flatten(1, 2).mT
 
 
