@@ -196,7 +196,7 @@ class SmallDMAE(DMAE):
             for (band, other), log_g, frequencies in zip(
                 octaves, self.head.log_g(h), self.octaves.frequencies(), strict=True
             ):
-                # band and quadrature have the same variance: their mean tells it with half the chance
+                # band and quadrature have the same variance: their mean shows it with less scatter
                 loss = negative_log_likelihood((band.square() + other.square()) / 2, log_g)
                 weight = mel_density(frequencies).to(w).repeat(2)[:, None]
                 total = total + (weight * loss).sum()
