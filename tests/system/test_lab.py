@@ -63,6 +63,8 @@ def address(tmp_path_factory) -> Iterator[str]:
     folders = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"), own)
     folders |= {"JUPYTERLAB_SETTINGS_DIR": own / "settings", "JUPYTERLAB_WORKSPACES_DIR": own / "workspaces"}
     environment = os.environ | {name: str(folder) for name, folder in folders.items()}
+    mousai = Path(sys.executable).parent / "mousai"  # loading a data set never renders it: a reader does this first
+    subprocess.run([mousai, "data", "prepare", "--profile", "smoke"], check=True, capture_output=True)
     program, words = Path(sys.executable).parent / "jupyter", command_of_make()[1:]
     with (own / "log").open("w") as log:
         server = subprocess.Popen([program, *words, *QUIETLY], cwd=place, env=environment, stderr=log)
