@@ -89,12 +89,9 @@ class SmallDMAE(DMAE):
             return super().net(x, sigma, z)
         condition = condition or self.condition(z)
         assert condition is not None  # there is a head
-        with torch.autocast(x.device.type, enabled=False):
-            octaves = zip(self.octaves.analyse(x), condition.injected, strict=True)
-            v_hat = [
-                self.groups.join(self.network(self.groups.split(octave), sigma, known)) for octave, known in octaves
-            ]
-            return self.octaves.synthesise(v_hat)
+        octaves = zip(self.octaves.analyse(x), condition.injected, strict=True)
+        v_hat = [self.groups.join(self.network(self.groups.split(octave), sigma, known)) for octave, known in octaves]
+        return self.octaves.synthesise(v_hat)
 
     def network(self, groups: Groups, sigma: Level, injected: Groups) -> Groups:
         """v_hat of groups of noisy bands: [batch, groups, numbers, frames] to the same."""
@@ -142,9 +139,8 @@ class SmallDMAE(DMAE):
 
     def resized(self, x: Wave, factors: Bands) -> Wave:
         """x with each number of its bands multiplied."""
-        with torch.autocast(x.device.type, enabled=False):
-            octaves = zip(self.octaves.analyse(x), factors, strict=True)
-            return self.octaves.synthesise([octave * factor for octave, factor in octaves])
+        octaves = zip(self.octaves.analyse(x), factors, strict=True)
+        return self.octaves.synthesise([octave * factor for octave, factor in octaves])
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop].
