@@ -41,6 +41,7 @@ html_theme_options = {
 }
 html_static_path = ["book.css"]
 html_css_files = ["book.css"]
+html_show_search_summary = False  # it fetches the pages found, which no browser allows from the file system
 html_copy_source = False
 html_math_renderer = "mathml"
 

@@ -26,7 +26,7 @@ from mousai.progress import progress_bar
 from mousai.shapes import Part, Wave
 from mousai.spectrogram import log_mel_l1
 
-EXCERPT = 2**17  # samples of a clip that are compared, 2.73 s
+EXCERPT = 2**16  # samples of a clip that are compared, 1.37 s
 BATCH = 8
 Errors = dict[str, np.ndarray]  # measure -> one number a clip; lower is better
 

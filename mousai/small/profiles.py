@@ -54,8 +54,8 @@ CPU = Profile(
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
-        seeds=2, reconstructions=40, real_clips=120, structure_samples=40, repeats=5, study_steps=45,
-        attention_steps=150, in_domain_steps=800, solver_clips=16,
+        reconstructions=40, real_clips=120, structure_samples=40, repeats=5, study_steps=45, attention_steps=150,
+        in_domain_steps=800, solver_clips=8,
     ),
 )
 
