@@ -22,14 +22,18 @@ def number(text: str | float, kind: type, low: float, high: float) -> int | floa
     raise typer.BadParameter(f"'{text}' does not fit: say {whole} from {low} to {high}")
 
 
-def writable(text: str | Path, endings: tuple[str, ...] = ()) -> Path:
-    """A file that can be written and ends so; without endings a folder, which may be missing."""
+def writable(text: str | Path, endings: tuple[str, ...] = (), makes_folder: bool = False) -> Path:
+    """A file that can be written and ends so; its folder may be missing where the command `makes_folder`. Without
+    endings a folder, which may be missing.
+    """
     path = Path(text)
     if endings and path.suffix.lower() not in endings:
         raise typer.BadParameter(f"cannot write '{text}': choose a name that ends in {', '.join(endings)}")
     if path.exists() and path.is_dir() == bool(endings):
         raise typer.BadParameter(f"'{text}' is a {'folder' if endings else 'file'}: choose another name")
-    folder = path.parent if endings else next(p for p in (path, *path.absolute().parents) if p.exists())
+    folder = path.parent if endings else path
+    if makes_folder or not endings:
+        folder = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:  # rights alone do not tell on every file system
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -106,7 +110,7 @@ EFFICIENCY = partial(number, kind=float, low=0.01, high=1)
 LARGE = partial(number, kind=float, low=0.1, high=10**6)
 RESULT = partial(writable, endings=(".json",))
 SOUND = partial(writable, endings=ENDINGS)
-WEIGHTS = partial(writable, endings=(".safetensors",))
+WEIGHTS = partial(writable, endings=(".safetensors",), makes_folder=True)
 DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, cuda, cuda:1 or mps, or leave it out")
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 

@@ -85,7 +85,7 @@ def redrawn(out: Path, profile: str) -> Iterator[str]:
 def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterator[str]:
     """What a notebook finds now and did not find then: numbers by name, then figures.
 
-    Sounds are left out: an Ogg stream carries a number drawn by chance.
+    Sounds are left out: coded, they differ in every byte where one sample rounds otherwise.
     """
     before = results.notebooks.get(name)
     if before is None:

@@ -89,7 +89,7 @@ SMOKE = replace(
 A100_REHEARSAL = replace(
     A100, name="a100-rehearsal",
     data=replace(A100.data, pieces=12),  # one of each genre in each split
-    tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `batch.rehearsal`
+    tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `reproduce.preflight`
     dmae_train=replace(A100.dmae_train, steps=1, notebook_steps=3, batch=1),  # three: a lesson compares thirds
     tcld_train=replace(A100.tcld_train, steps=1, notebook_steps=3, batch=1),
     # notebook 05 guides by itself

@@ -85,6 +85,8 @@ BAD = [
     (["train", "tcld", "--profile", ""], "'' is not one of"),
     (["train", "in-domain", "--steps", "-3"], "'-3' does not fit"),
     (["train", "dmae", "--out", "weights.pt"], "choose a name that ends in .safetensors"),
+    (["train", "dmae", "--out", "a_file/dmae.safetensors"], "cannot write 'a_file/dmae.safetensors': Not a directory"),
+    (["train", "dmae", "--out", "/proc/new/dmae.safetensors"], "cannot write '/proc/new/dmae.safetensors'"),
     (["data", "prepare", "--jobs", "0"], "'0' does not fit"),
     (["report", "--profile", "smoke", "--out", "."], "no results here: run `mousai reproduce --profile smoke` first"),
     (["train", "in-domain", "--resume"], "'--resume' is for dmae and tcld"),

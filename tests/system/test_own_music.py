@@ -1,7 +1,6 @@
 """Music of one's own, from import to a sound by weights trained on it; nothing of it lands in the package."""
 
 import os
-from pathlib import Path
 
 import pytest
 from helpers.music import tone, write
@@ -39,7 +38,6 @@ def test_own_music_from_import_to_a_sound_by_own_weights(tiny, home, tmp_path, m
 
     assert "6 pieces, 12 chunks, 0 files skipped" in mousai("data import music/list.csv --out data --jobs 1")
     monkeypatch.setenv("MOUSAI_DATA", "data")
-    Path("own").mkdir()
     mousai("train dmae --steps 2 --out own/dmae.safetensors --device cpu")
     digest = read_card(tmp_path / "own" / "dmae.safetensors")["sha256"][:8]
     assert f"own/dmae.safetensors (sha256 {digest})" in mousai("data latents --weights own --device cpu")
