@@ -1,4 +1,4 @@
-"""`python -m mousai`, for what starts modules: the same as `mousai`."""
+"""`python -m mousai` does the same as the command `mousai`."""
 
 from mousai.cli import main
 

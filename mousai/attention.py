@@ -1,4 +1,4 @@
-"""Attention as the authors' package has it: of a signal to itself, or to a text (Section 3.2)."""
+"""Attention as in the authors' package: self-attention, and cross-attention to a text (Section 3.2)."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,9 +14,9 @@ Mask = Bool[Tensor, "batch 1 1 tokens"]
 class Attention(nn.Module):
     """x + attention(x, context): self-attention without context, cross-attention with a text as context.
 
-    No positions, no biases, no feed-forward layer. Text positions whose vector is all zeros are padding and masked; the
-    authors mask nothing, so where their way is wanted the encoder's states of padding are passed on
-    (`TextConfig.paper_exact`). `paper_exact` writes out the matrix of all pairs, as their code does: the same result.
+    No positions, no biases, no feed-forward layer. Text positions whose vector is all zeros are padding and masked. The
+    authors mask nothing, so `TextConfig.paper_exact` passes on the encoder's states of padding, which are not zero.
+    `paper_exact` writes out the matrix of all pairs, as their code does; the result is the same.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class Attention(nn.Module):
         return y.transpose(1, 2)
 
     def queries(self, y: Float[Tensor, "batch length width"]) -> Heads:
-        """What each moment asks for."""
+        """The queries, one per time step and head."""
         return self.to_q(self.norm(y)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def keys_values(self, context: Float[Tensor, "batch _ _"]) -> tuple[Heads, Heads, Mask | None]:
-        """Keys and values of the context; of a text also the mask of its words."""
+        """Keys and values of the context, and the mask of its words; the mask is None in self-attention."""
         k, v = self.to_kv(self.norm_context(context)).chunk(2, dim=-1)  # each [batch, tokens, heads * head_features]
         k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (k, v))
         return k, v, word_mask(context) if self.is_cross else None
 
 
 def word_mask(context: Embedding) -> Mask:
-    """Which text positions are words: those whose vector is not zero; all of them where there is no word."""
+    """True at text positions that are words: those whose vector is not zero. Without any word, all are True."""
     words = context.any(dim=-1)
     return (words | ~words.any(dim=-1, keepdim=True))[:, None, None]
 

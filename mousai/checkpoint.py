@@ -1,4 +1,4 @@
-"""Weights to and from disk: safetensors and a card beside them, written aside and renamed."""
+"""Weights to and from disk: a safetensors file, and beside it a card (JSON) that says how they were made."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ from mousai.files import atomic_write, sha256, write_text
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """safetensors, written aside and renamed."""
+    """Write a safetensors file whole or not at all (`atomic_write`); `metadata` goes into its header."""
     with atomic_write(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
 def save_weights(model: nn.Module, path: Path, card: dict, half: bool = True) -> dict:
-    """The model's state and its card; returns the card with parameters and sha256 added.
+    """Write the model's state to `path` and its card beside it; return the card with parameters and sha256 added.
 
-    `half` is float16, where single numbers stay as they are; else each tensor keeps its precision.
+    With `half`, tensors of more than one number are written in float16; else each tensor keeps its precision.
     """
     state = model.state_dict()
     if half:
@@ -32,9 +32,9 @@ def save_weights(model: nn.Module, path: Path, card: dict, half: bool = True) ->
 
 
 def load_weights(model: nn.Module, path: Path) -> dict:
-    """Fill the model from `path`; returns the card.
+    """Fill the model from `path`; return the card.
 
-    Raises FileNotFoundError where there are none, ValueError where the file is damaged or of another profile.
+    Raises FileNotFoundError where there is no file, ValueError where it is damaged or of another profile.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
@@ -48,7 +48,7 @@ def load_weights(model: nn.Module, path: Path) -> dict:
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape, from the header alone. Raises ValueError where the file is damaged."""
+    """Name of each tensor -> its shape, from the file's header alone. Raises ValueError where the file is damaged."""
     try:
         with safe_open(path, "pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -57,12 +57,12 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_card(path: Path) -> dict:
-    """The card beside a file of weights; empty where there is none. Raises ValueError for one that is no card."""
+    """The card beside a file of weights; empty where there is none. Raises ValueError where that file is not a card."""
     place = path.with_suffix(".json")
     try:
         card = json.loads(place.read_bytes()) if place.is_file() else {}
         runs = [card]
-        while runs[-1].get("start") is not None:  # each keeps that of the run it went on from
+        while runs[-1].get("start") is not None:  # the card of the weights that the run began with
             runs.append(runs[-1]["start"])
         numbers = [run.get(name, 0) for run in runs for name in ("steps", "hours", "hours_in_all", "parameters")]
         if not all(isinstance(number, int | float) for number in numbers):
@@ -73,7 +73,7 @@ def read_card(path: Path) -> dict:
 
 
 def read_runs(path: Path) -> list[dict]:
-    """The cards of all runs behind a file of weights, the oldest first: each card keeps that of its start."""
+    """The cards of all runs behind a file of weights, oldest first. A card holds that of its start in "start"."""
     runs = [read_card(path)]
     while runs[0].get("start") is not None:
         runs.insert(0, runs[0]["start"])
@@ -81,7 +81,7 @@ def read_runs(path: Path) -> list[dict]:
 
 
 def check_shapes(model: nn.Module, found: dict[str, tuple[int, ...]], source: str) -> None:
-    """Raises ValueError that names the first tensor which is missing, unknown or of another shape."""
+    """Raise ValueError that names the first tensor which is missing, unknown or of another shape."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):

@@ -1,8 +1,8 @@
 """The paper's numbers as dataclasses; `A100` at the end is the paper.
 
-Each default has its source and how certain it is: [A] stated, in the authors' code or reproduced by arithmetic; [B] one
-secondary source; [M] recollection; [ours] our choice, because the paper is silent. What lets a small model learn is in
-`mousai/small`.
+A mark says where a default comes from and how certain it is: [A] stated in the paper, in the authors' code or
+reproduced by arithmetic; [B] one secondary source; [M] recollection; [ours] our choice, because the paper is silent.
+"departs" marks what only small profiles set. What else lets a small model learn is in `mousai/small`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,29 +11,29 @@ from math import prod
 
 @dataclass(frozen=True)
 class PaperExact:
-    """Where ours is mended and the authors' code is not; True brings theirs back. What is computed stays the same.
+    """Where our code departs from the authors'; True does as theirs does. What is computed stays the same.
 
-    A fifth point, padded text, is `TextConfig.paper_exact`. Mended without a choice: text is encoded once a prompt,
+    A fourth point, padded text, is `TextConfig.paper_exact`. Mended without a choice: text is encoded once per prompt,
     the EMA computes with its own weights, silence stays finite, and errors name the length and the stride.
     """
 
-    attention: bool = False  # the matrix of all pairs is written out; else `scaled_dot_product_attention`
-    guidance: bool = False  # two calls of the net a step, half the memory; else both branches in one batch
-    lengths: bool = False  # a length that does not divide by the stride is refused; else padded inside, cut outside
+    attention: bool = False  # True writes out the matrix of all pairs; else `scaled_dot_product_attention`
+    guidance: bool = False  # True evaluates the network twice per step, half the memory; else both in one batch
+    lengths: bool = False  # True refuses lengths that do not divide by the stride; else they are padded and cut
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The 1-D U-Net of both stages, one tuple entry per depth (Section 3; counts in notebook 03)."""
+    """The 1-D U-Net of both stages. Tuples have one entry per depth (Section 3; notebook 03 counts parameters)."""
 
-    in_channels: int
-    channels: tuple[int, ...]
-    factors: tuple[int, ...]
-    items: tuple[int, ...]
-    attentions: tuple[int, ...]
-    cross_attentions: tuple[int, ...]
-    inject_depth: int | None = None  # where the latent enters, counted from 0
-    inject_channels: int = 32  # the latent's [A]
+    in_channels: int  # of the signal
+    channels: tuple[int, ...]  # width
+    factors: tuple[int, ...]  # by which length is divided on the way down
+    items: tuple[int, ...]  # how often the group of layers is repeated, on the way down and again on the way up
+    attentions: tuple[int, ...]  # self-attention layers in each group
+    cross_attentions: tuple[int, ...]  # in each group
+    inject_depth: int | None = None  # depth where the latent enters, counted from 0; None in stage 2
+    inject_channels: int = 32  # of the latent [A]
     heads: int = 12  # [B]
     head_features: int = 64  # [B]
     embedding_features: int = 768  # T5-base [B]
@@ -43,7 +43,7 @@ class UNetConfig:
 
     @property
     def stride(self) -> int:
-        """Lengths must be multiples of this."""
+        """Lengths that the network takes are multiples of this."""
         return prod(self.factors)
 
     def injects(self, depth: int) -> bool:
@@ -57,8 +57,8 @@ class EncoderConfig:
 
     in_channels: int = 1024
     channels: int = 512
-    factors: tuple[int, ...] = (2, 2)
-    blocks: tuple[int, ...] = (4, 8)
+    factors: tuple[int, ...] = (2, 2)  # of each downsampling
+    blocks: tuple[int, ...] = (4, 8)  # ResNet units after each
     latent_channels: int = 32
 
 
@@ -76,7 +76,7 @@ class DMAEConfig:
 
     @property
     def stride(self) -> int:
-        """Samples per latent step, the least multiple the U-Net and the encoder share."""
+        """Samples: the decoder takes waveforms whose length is a multiple of this, 4096 in the paper."""
         return max(self.patch * self.unet.stride, self.latent_stride)
 
     @property
@@ -92,7 +92,7 @@ class TextConfig:
     encoder: str = "t5-base"
     features: int = 768  # [B]
     tokens: int = 64  # [B]
-    paper_exact: bool = True  # states of padding are attended to, as theirs [A]; False: zeros, which are masked
+    paper_exact: bool = True  # states of padding are attended to [A]; False makes them zeros, which are masked
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class TCLDConfig:
     text: TextConfig = field(default_factory=TextConfig)
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
-    title_drop: float = 0.1  # [M]; departs where higher: a few hundred titles are else learnt by heart
+    title_drop: float = 0.1  # share of captions without title [M]; departs: higher, else titles are learnt by heart
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class TrainConfig:
 
     steps: int = 1_000_000
     notebook_steps: int = 1000  # steps the notebook trains beside the weights that `mousai train` made [ours]
-    notebook_pieces: int | None = None  # pieces it encodes for that in stage 2; None is all
+    notebook_pieces: int | None = None  # pieces whose latents it trains stage 2 on; None is all
     batch: int = 32
     lr: float = 1e-4
     betas: tuple[float, float] = (0.95, 0.999)
@@ -122,12 +122,12 @@ class TrainConfig:
     ema_power: float = 0.7
     warmup: int = 0  # departs: linear warm-up, steps
     decay: bool = False  # departs: cosine from lr to 0 over `steps`; a short run needs it, a week's run not
-    schedule_restart: int = 0  # departs: the schedule starts anew at this step, where the warm start ends
-    encoder_lr_scale: float = 1.0  # departs: of lr, for an encoder that starts good and is not to forget it
-    max_grad_norm: float = 0.0  # departs: longest gradient; a rare loud batch else undoes a small net
-    accumulate: int = 1  # batches a step
+    schedule_restart: int = 0  # departs: the schedule starts anew at this step, where encoder pre-training ends
+    encoder_lr_scale: float = 1.0  # departs: factor of lr for the encoder, which has a good start to keep
+    max_grad_norm: float = 0.0  # departs: longer gradients are scaled down, else one loud batch undoes a small net
+    accumulate: int = 1  # batches per step
     precision: str = "float32"  # "auto": bfloat16 where the hardware multiplies it, about twice as fast
-    checkpointing: bool = False  # activations are computed again rather than kept: less memory, a quarter more work
+    checkpointing: bool = False  # activations are computed again, not kept: less memory, a quarter more work
     save_minutes: float = 10.0
     validation_steps: int = 1000  # validation, clips and logs this often
 
@@ -146,33 +146,33 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """DDIM steps of both stages, the paper's own unknown [?]: 50 to 100 clean [M]. Guidance: above 3 is advised [M]."""
+    """How both stages are sampled. The paper's steps are unknown; 50 to 100, and guidance above 3, are advised [M]."""
 
     tcld_steps: int = 100
     dmae_steps: int = 100
     guidance: float = 5.0
     sampler: str = "ddim"  # the paper's [A]
-    tcld_precision: str = "float32"  # "auto": bfloat16 where the hardware has it; "fast": where it is measured to pay
-    dmae_precision: str = "float32"  # [ours], both
+    tcld_precision: str = "float32"  # "auto": bfloat16 where the hardware has it; "fast": where it is faster here
+    dmae_precision: str = "float32"  # both precisions [ours]
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How many of each thing the metrics look at; [ours] where there is no other mark."""
+    """How much each metric measures; [ours] where there is no other mark."""
 
     prompts_per_genre: int = 10  # [M]
     seeds: int = 1
     reconstructions: int = 100  # clips of the test split through the DMAE
-    real_clips: int = 1000  # clips of the test split as the ceiling
+    real_clips: int = 1000  # clips of the test split, whose scores are the ceiling
     structure_samples: int = 1000  # Figure 6 [A]
-    repeats: int = 5  # Table 3: runs timed
+    repeats: int = 5  # timed runs, Table 3
     study_steps: int = 1000  # of each short run in notebook 12's study
-    attention_steps: int = 20_000  # of each run of notebook 08
-    attention_seeds: int = 3  # runs with self-attention there, and as many without
+    attention_steps: int = 20_000  # of each training run in notebook 08
+    attention_seeds: int = 3  # of those runs with self-attention, and as many without
     in_domain_steps: int = 2000  # training steps of the in-domain audio-text model
-    solver_clips: int = 100  # notebook 09: clips a solver makes in each stage
-    reference_steps: int = 100  # of the DDIM that solvers are held against [M]
-    equivalence_margin: float = 0.1  # of the distance from that DDIM to its floor; set before anything was measured
+    solver_clips: int = 100  # notebook 09: clips per sampler and stage
+    reference_steps: int = 100  # of DDIM, to which samplers are compared [M]
+    equivalence_margin: float = 0.1  # share of the distance from that DDIM to its floor; set before measuring
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,11 @@ class Profile:
 
     @property
     def rehearsal(self) -> bool:
-        """Whether it only shows that everything runs: its numbers mean nothing."""
+        """Whether this is a preflight, which only shows that everything runs: its numbers mean nothing."""
         return self.name.endswith("-rehearsal")
 
     def as_dict(self) -> dict:
-        """Plain nested dictionary, for cards and provenance."""
+        """All fields as nested dictionaries, for cards and provenance."""
         return asdict(self)
 
 

@@ -1,7 +1,7 @@
-"""v-diffusion and DDIM (Section 2): everything that both stages share, and nothing that knows about music.
+"""v-diffusion and DDIM (Section 2): what both stages share. Nothing here depends on what the signal is.
 
 sigma in [0, 1] is the noise level: 0 is clean, 1 is pure noise. phi = pi/2 sigma, alpha = cos phi, beta = sin phi.
-Signals are [batch, channels, length]; sigma is one number an item.
+Signals are [batch, channels, length]; sigma is [batch], one number per item.
 """
 
 from collections.abc import Callable
@@ -36,13 +36,13 @@ def v_target(x_0: Signal, eps: Signal, sigma: Level) -> Signal:
 
 
 def predict_x0_eps(x_sigma: Signal, v_hat: Signal, sigma: Level) -> tuple[Signal, Signal]:
-    """(x_0_hat, eps_hat), the clean signal and the noise that v_hat predicts: the rotation undone."""
+    """(x_0_hat, eps_hat), the clean signal and the noise that x_sigma and v_hat imply."""
     alpha, beta = alpha_beta(sigma)
     return alpha * x_sigma - beta * v_hat, beta * x_sigma + alpha * v_hat
 
 
 def diffusion_loss(net: Net, x_0: Signal, eps: Signal, sigma: Level) -> Float[Tensor, " batch"]:
-    """Mean of (v_hat - v)^2 over channels and time, one number an item; the mean over the batch is the paper's loss."""
+    """Mean of (v_hat - v)^2 over channels and time, per item; its mean over the batch is the paper's loss."""
     v_hat = net(add_noise(x_0, eps, sigma), sigma)
     return (v_hat - v_target(x_0, eps, sigma)).square().mean(dim=(1, 2))
 
@@ -66,7 +66,7 @@ def noise_levels(steps: int, start: float = 1.0) -> Float[Tensor, " levels"]:
 
 @torch.no_grad()
 def ddim(net: Net, x: Signal, steps: int, start: float = 1.0) -> Signal:
-    """DDIM, the paper's sampler: from x at noise level `start`, pure noise at 1, to x_0. Nothing is clipped."""
+    """DDIM, the paper's sampler: from x at noise level `start` (1 is pure noise) to x_0. Nothing is clipped."""
     for level, next_level in pairwise(noise_levels(steps, start).to(x)):
         sigma = level.expand(len(x))
         v_hat = net(x, sigma)
@@ -77,5 +77,5 @@ def ddim(net: Net, x: Signal, steps: int, start: float = 1.0) -> Signal:
 
 
 def guidance(v_uncond: Signal, v_cond: Signal, scale: float) -> Signal:
-    """Classifier-free guidance: uncond + scale (cond - uncond). 0 ignores the text, 1 follows it, above 1 goes on."""
+    """Classifier-free guidance: uncond + scale (cond - uncond). Scale 0 ignores the text, 1 is v_cond itself."""
     return v_uncond + scale * (v_cond - v_uncond)

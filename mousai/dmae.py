@@ -1,7 +1,7 @@
 """Stage 1, the diffusion magnitude-autoencoder: w -> m_w -> z, and back from z by diffusion (Section 3.1).
 
-The encoder keeps 32 numbers where the waveform has 2 x 1024, which is 64 times fewer. It sees magnitudes only, so that
-the decoder has to generate the phase.
+The encoder gives 32 numbers for each 2 x 1024 of the waveform, which is 64 times fewer. Its input is the magnitude
+alone, so the decoder has to generate the phase.
 """
 
 import torch
@@ -58,8 +58,8 @@ class MagnitudeEncoder(nn.Module):
 class PatchFrontEnd(nn.Module):
     """The learned filter bank around the U-Net: patches of 64 stereo samples <-> 256 channels, without overlap.
 
-    It stays in float32 on a CPU, because torch 2.14's bfloat16 convolution of few channels and 32 taps or more gives
-    wrong numbers there.
+    On a CPU it stays in float32, because there torch 2.14's bfloat16 convolution of few channels and 32 taps or more
+    gives wrong numbers.
     """
 
     def __init__(self, patch: int, channels: int):
@@ -73,7 +73,7 @@ class PatchFrontEnd(nn.Module):
             return self.analysis(w)
 
     def join(self, x: Signal) -> Wave:
-        """Channels to waveform."""
+        """Channels [batch, 256, time / 64] to waveform [batch, 2, time]."""
         with torch.autocast("cpu", enabled=False):
             return self.synthesis(x.to(self.synthesis.weight.dtype))
 
@@ -104,9 +104,9 @@ class DMAE(nn.Module):
         return self.encoder(magnitude(w, self.config.n_fft, self.config.hop))
 
     def encode(self, w: Wave) -> Latent:
-        """w [batch, 2, time] of any length -> z [batch, 32, ceil(time / 1024)]: padded with zeros inside.
+        """w [batch, 2, time] of any length, padded with zeros -> z [batch, 32, ceil(time / 1024)].
 
-        With `paper_exact.lengths`, ValueError where the time does not divide by 1024.
+        With `paper_exact.lengths`, raises ValueError where the length does not divide by 1024.
         """
         length = to_stride(w.shape[-1], self.config.latent_stride, self.config.unet.paper_exact.lengths)
         return self.encode_crop(F.pad(w, (0, length - w.shape[-1])))
@@ -115,14 +115,14 @@ class DMAE(nn.Module):
     def decode(self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None) -> Wave:
         """z [batch, 32, n] -> w [batch, 2, length or n * 1024] by DDIM, in one pass over the whole length.
 
-        Raises ValueError if `length` is more than z holds; with `paper_exact.lengths` also where z does not divide.
+        Raises ValueError unless 0 < `length` <= n * 1024; with `paper_exact.lengths` also unless n divides by 4.
         """
         z, length = self.padded(z, length)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
         return ddim(lambda x, sigma: self.net(x, sigma, z), eps, steps)[..., :length]
 
     def padded(self, z: Latent, length: int | None) -> tuple[Float[Tensor, "batch latent_channels _"], int]:
-        """z with zeros up to a length that the U-Net takes, and how many samples of its sound to keep."""
+        """(z with zeros up to a length that the U-Net takes, how many samples of the decoded waveform to keep)."""
         stride, n = self.config.latent_stride, z.shape[-1]
         length = n * stride if length is None else length
         if not 0 < length <= n * stride:

@@ -24,7 +24,7 @@ def generate(
     guidance: float = 5.0,
     seed: int = 0,
 ) -> Wave:
-    """One waveform a prompt, [n, 2, window * 1024]: 43.7 s at the paper's size. The same seed gives the same sound.
+    """One waveform per prompt, [n, 2, window * 1024]: 43.7 s at the paper's size. The same seed gives the same sound.
 
     Both stages take `steps` steps of DDIM. Raises ValueError for an empty prompt or one that is too long.
     """

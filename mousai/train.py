@@ -1,7 +1,7 @@
 """One plain training loop for both stages: AdamW, and an exponential moving average (EMA) of the weights.
 
-Everything random in step i is a function of (seed, i): the batch, the noise and the noise levels. What a run of days
-needs beside this loop (saving, resuming, several processes, accumulated batches) is in `mousai.training`.
+The batch, the noise and the noise levels of step i are functions of (seed, i). What a run of days needs besides
+(saving, resuming, several processes, accumulated batches) is in `mousai.training`.
 """
 
 import copy
@@ -14,14 +14,14 @@ from torch import nn
 
 from mousai.config import TrainConfig
 
-Batches = Callable[[int], tuple]  # number of the batch -> the model's positional arguments, tensors
-Callback = Callable[[int, nn.Module], None]  # (steps done, averaged model)
+Batches = Callable[[int], tuple]  # number of the batch, from 0 -> the model's positional arguments, tensors
+Callback = Callable[[int, nn.Module], None]  # called with (steps done, the EMA's model)
 
 
 class EMA:
     """Exponential moving average of the weights: beta_i = min(0.995, 1 - (1 + i)^-0.7), as in the authors' trainer.
 
-    `model` is a true copy, which computes with the averaged weights (the authors' copy computes with the original's).
+    `model` is a copy that computes with the averaged weights (the authors' copy computes with the original's).
     """
 
     def __init__(self, model: nn.Module, beta: float, power: float):
@@ -31,7 +31,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Call after the optimizer's step number `step`, counted from 1."""
+        """Move the average towards `model`, after the optimizer's step number `step`, counted from 1."""
         beta = min(self.beta, 1 - (1 + step) ** -self.power)
         for average, current in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(current, 1 - beta)
@@ -40,9 +40,9 @@ class EMA:
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The rate of one step of a run of `steps`. The paper's is constant.
+    """The rate of step `step`, counted from 0, in a run of `steps`. The paper's is constant.
 
-    A short run warms up linearly and follows a cosine to 0; from `schedule_restart` on it does so once more.
+    `warmup` adds a linear rise, `decay` a cosine to 0; at step `schedule_restart` both begin again (ours).
     """
     start = config.schedule_restart
     if 0 < start < steps:
@@ -57,12 +57,12 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random generator of one step's noise."""
+    """The random generator of one step's noise and noise levels."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
 
 
 def check_finite(name: str, value: float, step: int, lr: float) -> float:
-    """The value. Raises ValueError where it is not finite, before the weights change, so that what is saved is good."""
+    """Return `value`. Raises ValueError where it is not finite; called before the weights change, so they stay good."""
     if not math.isfinite(value):
         raise ValueError(f"{name} is {value} at step {step}: lower the learning rate, {lr}, or check the data")
     return value
@@ -76,10 +76,10 @@ def train(
     seed: int = 0,
     callback: Callback | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train `model`, in place, for `steps` steps on its device; return its EMA, and one row a step: step, loss, lr.
+    """Train `model` in place, on its device. Return the EMA's model and the history, a row per step: step, loss, lr.
 
-    `model(*batch, generator)` is the loss. `callback` is called after every step. Raises ValueError where the
-    loss is no longer finite.
+    `model(*batch, generator)` must return the loss. `callback` is called after every step. Raises ValueError where the
+    loss is not finite.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(

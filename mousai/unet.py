@@ -1,10 +1,10 @@
-"""The one 1-D U-Net of both stages, to the semantics of the authors' packages (parity in `tests/core/test_parity.py`).
+"""The one 1-D U-Net of both stages. It computes what the authors' does (`tests/core/test_parity.py`; Section 3).
 
     level i:  x ── down (strided conv) ── items ── level i + 1 ── items ── up (nearest, conv 3) ──(x + s(sigma) y)──>
     items:    Resnet, Modulation, [Inject], [self-attention], [cross-attention], repeated
 
-There is no stem, no head and no middle block: level 0, with factor 1, is both ends. Skips are added, scaled by the
-noise level, never concatenated.
+There is no first or last layer outside the levels and no middle block: level 0, with factor 1, is both ends. Each
+level adds its output y to its input x, scaled per channel by s, which the noise level determines.
 """
 
 from math import pi
@@ -22,9 +22,10 @@ Features = Float[Tensor, "batch features"]  # of the noise level
 
 
 class NoiseLevel(nn.Module):
-    """sigma -> features: learned random Fourier features, then an MLP whose second layer is applied twice.
+    """sigma [batch] -> features [batch, 1024]: learned Fourier features, then an MLP whose last layer is applied twice.
 
-    The sharing is an accident of the authors' code that the published weights depend on. 2 x 128 waves plus sigma: 257.
+    In the authors' code two layers share their weights by accident, and the published weights depend on it. The MLP's
+    inputs are 257: sine and cosine of 128 waves, and sigma.
     """
 
     def __init__(self, features: int, frequencies: int = 128):
@@ -51,12 +52,12 @@ class Resnet(nn.Module):
 
     def forward(self, x: Activation) -> Activation:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(self.norm2(h))  # the same name again, so that the convolution's output is freed
+        h = F.silu(self.norm2(h))  # the name h is used again so that the first convolution's output is freed
         return x + self.conv2(h)
 
 
 class Modulation(nn.Module):
-    """The noise level scales and shifts each channel after a LayerNorm over channels (adaLN, FiLM).
+    """The noise level scales and shifts each channel, after a LayerNorm over channels (elsewhere adaLN or FiLM).
 
     Not residual: the result replaces x.
     """
@@ -71,12 +72,12 @@ class Modulation(nn.Module):
 
 
 def channel_norm(x: Activation) -> Activation:
-    """LayerNorm over channels, at each moment by itself."""
+    """LayerNorm over channels, separately at each time step; without learned weights."""
     return F.layer_norm(x.transpose(1, 2), (x.shape[1],), eps=1e-6).transpose(1, 2)
 
 
 class Inject(nn.Module):
-    """x + 1x1 conv of [x, latent]: where z enters stage 1 (depth 4, on the way down and up)."""
+    """x + 1x1 conv of [x, latent]: z enters stage 1 here, at depth 4, on the way down and up."""
 
     def __init__(self, width: int, latent_channels: int):
         super().__init__()
@@ -93,7 +94,7 @@ class Inject(nn.Module):
 
 
 class Group(nn.Module):
-    """One repetition of the items at a depth, in the authors' order."""
+    """The items of a depth, once, in the authors' order."""
 
     def __init__(self, config: UNetConfig, depth: int):
         super().__init__()
@@ -123,7 +124,7 @@ class Group(nn.Module):
 
 
 class NetLevel(nn.Module):
-    """One depth and, inside it, all deeper ones."""
+    """One level of the U-Net, and inside it all deeper ones."""
 
     def __init__(self, config: UNetConfig, depth: int):
         super().__init__()
@@ -163,14 +164,14 @@ class UNet(nn.Module):
     def forward(
         self, x: Signal, sigma: Level, latent: Latent | None = None, embedding: Embedding | None = None
     ) -> Signal:
-        """v_hat of x at noise level sigma. Raises ValueError where the length does not divide by the stride, or where a
-        condition is missing or has no layer that takes it."""
+        """v_hat of x at noise level sigma. Raises ValueError where the length does not divide by the stride, or where
+        a latent or an embedding is missing or has no layer that takes it."""
         check_inputs(self.config, x, latent, embedding is not None)
         return self.net(x, self.noise_level(sigma), latent, embedding)
 
 
 def check_inputs(config: UNetConfig, x: Signal, latent: Latent | None, has_text: bool) -> None:
-    """Raises ValueError as `UNet.forward` does."""
+    """Raise ValueError as `UNet.forward` says."""
     to_stride(x.shape[-1], config.stride, paper_exact=True)
     if (latent is not None) != (config.inject_depth is not None):
         raise ValueError("a latent is needed exactly where the U-Net has an inject depth")
@@ -181,7 +182,7 @@ def check_inputs(config: UNetConfig, x: Signal, latent: Latent | None, has_text:
 
 
 def check_unet_config(config: UNetConfig) -> None:
-    """Raises ValueError for lists of unequal length, or a width that GroupNorm cannot divide."""
+    """Raise ValueError for tuples of unequal length, or a width that does not divide by the GroupNorm groups."""
     lists = ("channels", "factors", "items", "attentions", "cross_attentions")
     lengths = {name: len(getattr(config, name)) for name in lists}
     if len(set(lengths.values())) != 1:
@@ -192,5 +193,5 @@ def check_unet_config(config: UNetConfig) -> None:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, shared ones once."""
+    """Number of parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())

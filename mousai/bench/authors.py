@@ -1,6 +1,6 @@
-"""The authors' packages as the paper's two stages: the tests' oracle, and what `mousai bench` runs against.
+"""The paper's two stages built from the authors' packages, as a reference for the tests and for `mousai bench`.
 
-Only these two import the file: the packages come with `pip install -e ".[dev]"` and the method does without them.
+Nothing else imports this file, because the packages come only with `pip install -e ".[dev]"`.
 """
 
 from audio_diffusion_pytorch import DiffusionAE, DiffusionModel, LTPlugin, UNetV0, VDiffusion, VSampler
@@ -10,7 +10,7 @@ from mousai.config import DMAEConfig, TCLDConfig, UNetConfig
 
 
 def unet_arguments(config: UNetConfig) -> dict:
-    """What both of their models need to know about the U-Net."""
+    """The keyword arguments for the U-Net, which both of their models take."""
     return {
         "channels": list(config.channels),
         "factors": list(config.factors),
@@ -42,20 +42,20 @@ def authors_encoder(config: DMAEConfig, use_log: bool = False) -> ME1d:
 
 
 def authors_dmae(config: DMAEConfig) -> DiffusionAE:
-    """Their stage 1, as the counts and the published names say the paper's was put together."""
+    """Their stage 1, put together as the paper's parameter count and the published weights' names imply."""
     front = LTPlugin(UNetV0, num_filters=config.patch_channels // 2, window_length=config.patch, stride=config.patch)
     return DiffusionAE(
         net_t=front,
         dim=1,
         in_channels=2,
-        encoder=authors_encoder(config),  # type: ignore  # their own examples pass it, their hint is of a base class
+        encoder=authors_encoder(config),  # type: ignore  # as in their examples; their type hint is of a base class
         inject_depth=config.unet.inject_depth,  # type: ignore
         **unet_arguments(config.unet),
     )
 
 
 def authors_tcld(config: TCLDConfig, use_text_conditioning: bool = False) -> DiffusionModel:
-    """Their stage 2; text comes as embeddings, or with `use_text_conditioning` as prompts for a T5 inside."""
+    """Their stage 2. It takes text as embeddings, or with `use_text_conditioning` as prompts for its own T5."""
     return DiffusionModel(
         net_t=UNetV0,
         in_channels=config.unet.in_channels,

@@ -1,7 +1,7 @@
-"""`mousai bench`: ours and the authors' packages in one run, interleaved, same weights, same steps, same noise.
+"""`mousai bench`: time ours and the authors' packages in one run, interleaved, with the same weights, steps and noise.
 
-What they return is compared, so that a ratio is of two ways to one result. The architecture is the paper's; smaller
-sizes have a quarter or a sixteenth of its width. No text encoder is timed.
+Their results are compared, so that a ratio is of two ways to one result. The architecture is the paper's; smaller sizes
+have a quarter or a sixteenth of its width. No text encoder is timed.
 
 python -m mousai.bench.bench smoke exact tcld        one call in a process of its own, its peak memory as JSON
 python -m mousai.bench.bench smoke 3                 all of it, 3 repeats, as JSON
@@ -40,17 +40,18 @@ from mousai.tcld import TCLD
 
 REPEATS = 5
 SCALE = 5.0
-STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # the more steps, the less counts what is done once a call
-AUTHORS, EXACT, FAST = "authors", "exact", "fast"  # ours in float32, and in whatever precision is faster here
-SAME = ("tcld", "dmae")  # parts whose results should be equal; else ours is sampled in windows, theirs in one pass
+STEPS = {"tcld": 4, "dmae": 4, "prompt_to_wave": 2}  # sampler steps of a call; with more, fixed costs weigh less
+AUTHORS, EXACT, FAST = "authors", "exact", "fast"  # theirs; ours in float32; ours in whatever precision is faster here
+SAME = ("tcld", "dmae")  # parts with equal results; in prompt_to_wave ours decodes in windows, theirs in one pass
 
 Calls = dict[str, Callable[[], Tensor]]
 
 
 def bench(size: str, repeats: int = REPEATS, against: str = AUTHORS) -> dict[str, Any]:
-    """All parts: rows of the table, the machine's peak, and the metric ids of what was measured.
+    """Measure all parts: {settings, machine, "rows": a row for each part, "metrics": metric id -> value}.
 
-    Raises ImportError, with the mend, where the authors' packages are not installed.
+    size: one of `NARROWER`. repeats: timed calls of each. against: "authors", or also Riffusion. Raises ImportError,
+    with the mend, where the authors' packages are not installed.
     """
     sides = every_side(size)
     parts = list(sides[AUTHORS])
@@ -72,7 +73,7 @@ def bench(size: str, repeats: int = REPEATS, against: str = AUTHORS) -> dict[str
 
 
 def metrics(rows: list[dict]) -> dict[str, float]:
-    """The names that `reports/` knows these numbers by."""
+    """Metric id, as the report's thresholds name it -> value: median ratios, and the smaller share of peak."""
     by_part = {row["part"]: row for row in rows}
     found = {}
     for name in STEPS:
@@ -83,9 +84,10 @@ def metrics(rows: list[dict]) -> dict[str, float]:
 
 
 def measure(part: str, ways: Calls, repeats: int, tick: Callable[[], Any]) -> dict[str, Any]:
-    """One part: a call of each to warm up, then interleaved calls; ratios are of neighbours in time.
+    """The row of one part, from a call of each way to warm up and `repeats` interleaved, timed calls.
 
-    The machine's peak is measured between them: other load, or heat, slows both.
+    Ratios are of calls that follow each other. The machine's peak is measured before each round, because other load, or
+    heat, slows both. ways: way -> call. tick: called after each round.
     """
     with FlopCounterMode(display=False) as counter:
         expected = ways[AUTHORS]()
@@ -111,7 +113,7 @@ def measure(part: str, ways: Calls, repeats: int, tick: Callable[[], Any]) -> di
 
 
 def every_side(size: str) -> dict[str, Calls]:
-    """way -> part -> call, all on one set of weights, the authors' random ones."""
+    """Way -> part -> call, all with one set of weights, the random ones of the authors' nets."""
     from mousai.interop.authors import dmae_from_authors, tcld_from_authors
 
     torch.manual_seed(0)
@@ -122,13 +124,13 @@ def every_side(size: str) -> dict[str, Calls]:
     for way in (EXACT, FAST):
         ours = our_nets(size)
         for net, state in zip(ours, states, strict=True):
-            net.load_state_dict(state, assign=True)  # the same memory: five copies would not fit everywhere
+            net.load_state_dict(state, assign=True)  # shares memory, because five copies may not fit
         sides[way] = our_calls(size, way, *ours)
     return sides
 
 
 def authors_nets(size: str) -> tuple[nn.Module, nn.Module]:
-    """Both stages of theirs. Raises ImportError, with the mend, where their packages are not installed."""
+    """The authors' (stage 1, stage 2). Raises ImportError, with the mend, where their packages are not installed."""
     try:
         from mousai.bench.authors import authors_dmae, authors_tcld
     except ImportError as error:
@@ -138,13 +140,13 @@ def authors_nets(size: str) -> tuple[nn.Module, nn.Module]:
 
 
 def our_nets(size: str) -> tuple[DMAE, TCLD]:
-    """Both stages of ours."""
+    """Our (stage 1, stage 2)."""
     dmae, tcld, latent = sized(size)
     return DMAE(dmae).eval(), TCLD(tcld, latent).eval()
 
 
 def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
-    """Each part as their packages do it."""
+    """Part -> call, as the authors' packages do it."""
     words, z, w, eps = inputs(size)
 
     @torch.no_grad()
@@ -159,25 +161,25 @@ def authors_calls(size: str, dmae: Any, tcld: Any) -> Calls:
 
 
 def our_calls(size: str, way: str, dmae: DMAE, tcld: TCLD) -> Calls:
-    """Each part as we do it; training, on the weights as they are, only in float32."""
+    """Part -> call, as we do it; the training step only in float32, on weights that are not optimized for sampling."""
     trained = {"train_step": our_step(size, dmae)} if way == EXACT else {}
     return sampling_calls(size, *optimized(way, dmae, tcld)) | trained
 
 
 def optimized(way: str, dmae: DMAE, tcld: TCLD) -> tuple[DMAE, TCLD]:
-    """Copies that sample that way."""
+    """Copies of both stages, optimized for sampling in the precision of `way`."""
     precision = "float32" if way == EXACT else "fast"
     return optimize_for_cpu(dmae, precision), optimize_for_cpu(tcld, precision)
 
 
 def our_step(size: str, dmae: DMAE) -> Callable[[], Tensor]:
-    """A training step of ours."""
+    """A training step of our stage 1."""
     w = inputs(size)[2]
     return train_step(dmae, lambda: dmae(w, seeded()))
 
 
 def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
-    """The parts that sample, with copies optimized for it."""
+    """Part -> call for the parts that sample, with nets that are optimized for it."""
     words, z, _, eps = inputs(size)
 
     def latents(steps: int) -> Tensor:
@@ -188,7 +190,7 @@ def sampling_calls(size: str, dmae: DMAE, tcld: TCLD) -> Calls:
 
 
 def parts(latents: Callable[[int], Tensor], wave: Callable[[Tensor, int], Tensor], z: Tensor) -> Calls:
-    """Stage 2, stage 1, and both in a row."""
+    """Part -> call: stage 2, stage 1, and both in sequence. latents, wave: as in `our_calls`; z: for stage 1 alone."""
     n, k, both = STEPS.values()
     return {
         "tcld": lambda: latents(n),
@@ -198,11 +200,11 @@ def parts(latents: Callable[[int], Tensor], wave: Callable[[Tensor, int], Tensor
 
 
 def train_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Loss, backward, AdamW with the paper's settings, on one crop."""
+    """A function that does one training step on one crop: loss, backward, AdamW with the paper's settings."""
     made: list[torch.optim.Optimizer] = []
 
     def step() -> Tensor:
-        if not made:  # its two moments are memory that sampling need not carry
+        if not made:  # made late, because its two moments would count in the memory of sampling
             made.append(torch.optim.AdamW(model.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-3))
         value = loss()
         value.backward()
@@ -219,8 +221,8 @@ def fresh_memory(size: str, way: str, part: str) -> float:
 
 
 def one_call(size: str, way: str, part: str) -> dict[str, float]:
-    """What `fresh_memory` reads."""
-    with torch.device("meta"):  # the usual start of a billion numbers takes half a minute
+    """Call one part once, in this process: {"memory_gb": peak resident memory}."""
+    with torch.device("meta"):  # because the usual initialization of a billion weights takes half a minute
         nets = authors_nets(size) if way == AUTHORS else our_nets(size)
     dmae, tcld = (cast(Any, filled(net)) for net in nets)
     if way == AUTHORS:
@@ -234,7 +236,10 @@ def one_call(size: str, way: str, part: str) -> dict[str, float]:
 
 
 def beside_riffusion(result: dict[str, Any]) -> dict[str, Any]:
-    """Riffusion's seconds for a second of music over ours, as in Table 3; like with like at size `a100` alone."""
+    """Seconds of work for a second of music, Riffusion's, ours, and their ratio, as in Table 3.
+
+    Ours is computed from the timed calls, for the paper's steps. The comparison is fair only at size `a100`.
+    """
     call = {row["part"]: row["seconds"][EXACT] / STEPS[row["part"]] for row in result["rows"] if row["part"] in SAME}
     crop = sized(result["size"])[0].crop
     settings = A100.sampling
@@ -245,7 +250,7 @@ def beside_riffusion(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], out: Path | None = None) -> None:
-    """Print the table and what it was measured with; write all of it to `out`."""
+    """Print the table and its settings; write the whole result as JSON to `out`."""
     print(table(result).to_markdown())
     print(f"{result['threads']} threads, peak {result['peak_gflop_s']:.0f} GFLOP/s in float32; steps {result['steps']}")
     if "riffusion" in result:
@@ -255,7 +260,7 @@ def show(result: dict[str, Any], out: Path | None = None) -> None:
 
 
 def table(result: dict[str, Any]) -> pd.DataFrame:
-    """What a person reads: one line a part."""
+    """The result as a table for people, one line a part."""
     lines = []
     for row in result["rows"]:
         line = {
@@ -274,12 +279,12 @@ def table(result: dict[str, Any]) -> pd.DataFrame:
 
 
 def ratio(quartiles: tuple[float, float, float] | None) -> str:
-    """ "1.31 [1.30, 1.33]": how many times as long theirs takes."""
+    """ "1.31 [1.30, 1.33]": how many times as long theirs takes, median and quartiles."""
     return "" if quartiles is None else "{1:.2f} [{0:.2f}, {2:.2f}]".format(*quartiles)
 
 
 def fresh_bench(size: str, repeats: int) -> dict[str, Any]:
-    """`bench` in a fresh process, so that its gigabytes are given back."""
+    """`bench` in a fresh process, so that its memory is freed afterwards."""
     return in_fresh_process("mousai.bench.bench", size, str(repeats))
 
 

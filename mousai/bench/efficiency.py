@@ -1,6 +1,6 @@
 """Table 3: seconds and memory for 43.7 s of music, each run in a process of its own.
 
-python -m mousai.bench.efficiency cpu 43.69 0        one run, its numbers as JSON on the last line
+python -m mousai.bench.efficiency cpu 43.69 0        one run: profile, seconds, seed; JSON on the last line
 """
 
 import json
@@ -28,15 +28,16 @@ from mousai.inference.precision import choose_device, chosen
 from mousai.small.dmae import SmallDMAE
 from mousai.small.profiles import get_profile
 
-PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the chunk of the paper
-TIMED = 5  # calls of a network that are timed, after one that is not
+PAPER_SECONDS = 2**21 / 48_000  # 43.69 s, the paper's chunk
+TIMED = 5  # timed calls of a network, after one that is not timed
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
 class Stopwatch:
-    """Seconds spent in one network and how often it was called, by hooks: what is timed is the code as it is.
+    """Measures the seconds spent in one network and its number of calls, by hooks, so that the code stays unchanged.
 
-    `each` items count as one call: a call with several windows as many, and several calls of one window's parts as one.
+    each: so many batch items count as one call. So a call on several windows counts as several, and both branches of
+    guidance, or several parts of one window, count as one.
     """
 
     def __init__(self, module: nn.Module, each: int = 1):
@@ -60,7 +61,7 @@ class Stopwatch:
 
 
 def now() -> float:
-    """Seconds, after the accelerator has finished what it was given."""
+    """The time in seconds, after CUDA, where there is any, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -69,8 +70,8 @@ def now() -> float:
 def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
     """One timed generation in this process, after a warm-up of one window with two steps a stage.
 
-    Loading and warm-up are not in `seconds`, as in the paper's "inference time" [B]; writing the sound to a file is.
-    Memory is the peak of the whole process.
+    Returned are seconds, memory_gb, seconds and calls of each network, and the settings. Loading and warm-up are not in
+    `seconds`, as in the paper's "inference time" [B]; writing the sound to a file is. Memory is the process's peak.
     """
     loaded = now()
     model = Mousai.load(profile, device).optimized_for_cpu()
@@ -115,14 +116,14 @@ def computed_in(model: Mousai) -> str:
 
 
 def timed(call: Callable[[], Tensor]) -> float:
-    """Seconds of a call."""
+    """Seconds that one call takes."""
     started = now()
     call()
     return now() - started
 
 
 def machine_peak(n: int = 2048) -> float:
-    """GFLOP/s of this machine in float32: the better of a large matrix product and a large convolution."""
+    """GFLOP/s of this machine's CPU in float32: the faster of a large matrix product and a large convolution."""
     a = torch.randn(n, n)
     b = torch.randn(n, n)
     x = torch.randn(1, 512, 8192)
@@ -140,14 +141,14 @@ def machine_peak(n: int = 2048) -> float:
 
 
 def peak_memory_gb() -> float:
-    """Peak of this process in GB (1e9 bytes): the accelerator's memory where there is one, else resident memory."""
+    """Peak of this process in GB (1e9 bytes): CUDA memory where CUDA is available, else resident memory."""
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_peak_gb()
 
 
 def resident_peak_gb() -> float:
-    """Peak resident memory of this process in GB; Python and torch themselves are about half of one.
+    """Peak resident memory of this process in GB; Python and torch alone take about 0.5 GB.
 
-    Linux's ru_maxrss would do, but a child process starts with its parent's peak in it.
+    On Linux it is VmHWM, because a child process starts with its parent's peak in ru_maxrss.
     """
     status = Path("/proc/self/status")
     own = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.is_file() else None
@@ -163,9 +164,9 @@ def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | Non
 
 
 def in_fresh_process(module: str, *arguments: str) -> dict:
-    """`python -m module arguments`, offline; the JSON of its last line.
+    """Run `python -m module arguments`, offline; return the JSON of its last line.
 
-    Raises RuntimeError with the child's last line if it failed.
+    Raises RuntimeError, with the last line of its stderr, where it fails.
     """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -183,9 +184,9 @@ def timed_runs(
     device: str | None = None,
     repeats: int | None = None,
 ) -> list[dict]:
-    """Up to `evaluation.repeats` fresh runs, one after another; none is begun that would pass `budget` seconds.
+    """The results of up to `repeats` fresh runs, by default `evaluation.repeats`, one after another, each its own seed.
 
-    At least one; say beside the median how many there are.
+    No run is begun that is expected to exceed `budget` seconds in all; there is at least one.
     """
     runs = []
     started = time.perf_counter()
@@ -198,13 +199,13 @@ def timed_runs(
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """(first quartile, median, third quartile), linear between the values."""
+    """(first quartile, median, third quartile), interpolated linearly."""
     first, median, third = np.percentile(np.asarray(values, dtype=np.float64), [25, 50, 75])
     return float(first), float(median), float(third)
 
 
 def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
-    """The row of Table 3: medians, quartiles, and both ratios by name."""
+    """The row of Table 3 from the results of `measure`: medians, quartiles, and both ratios of `times`."""
     kept = ("steps", "guidance", "sampler", "precision", "calls", "threads", "device")
     return {
         "system": system,
@@ -216,7 +217,7 @@ def efficiency_row(runs: Sequence[dict], system: str = "ours") -> dict:
 
 
 def times(seconds: Sequence[float], audio_seconds: float) -> dict:
-    """Quartiles of seconds spent for so much music, as Table 3 has them.
+    """The time columns of Table 3. seconds: first quartile, median, third quartile for `audio_seconds` of music.
 
     time_per_audio is the paper's column, seconds of work a second of music, known as the real-time factor (RTF, lower
     is better); inverse_rtf is its inverse.
@@ -232,7 +233,7 @@ def times(seconds: Sequence[float], audio_seconds: float) -> dict:
 
 
 def timed_calls(call: Callable[[], Tensor]) -> tuple[Tensor, tuple[float, float, float]]:
-    """What the last call gave, and the quartiles of the seconds of `TIMED` calls after one that is not timed."""
+    """(result of the last call, quartiles of the seconds of `TIMED` calls), after one call that is not timed."""
     result = torch.empty(0)
     seconds = []
     for _ in range(1 + TIMED):
@@ -251,7 +252,10 @@ def per_call_row(
     audio_seconds: float,
     memory_gb: float,
 ) -> dict:
-    """A row of Table 3 that is computed: each network's evaluations times the quartiles of one's seconds, added."""
+    """A row of Table 3 that is computed: the number of calls times the quartiles of one call's seconds, summed.
+
+    calls: network -> number of its calls. timed: network -> quartiles of a call's seconds. what: a remark for `how`.
+    """
     return {
         "system": system,
         "how": f"{what}; per call x calls, {TIMED} calls timed after one",

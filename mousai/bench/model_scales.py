@@ -1,4 +1,4 @@
-"""The paper's architecture at the widths of `mousai bench` and `mousai plan`, and their inputs."""
+"""The paper's architecture at the widths that `mousai bench` and `mousai plan` use, with random inputs for it."""
 
 from dataclasses import replace
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from mousai.config import A100, DMAEConfig, TCLDConfig, UNetConfig
 from mousai.diffusion import gaussian_like
 
-NARROWER = {"a100": 1, "cpu": 4, "smoke": 16}
+NARROWER = {"a100": 1, "cpu": 4, "smoke": 16}  # size -> what the paper's widths are divided by
 
 
 def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
-    """The paper's stages at that width, and the latent length of stage 2: 43.7 s but in `smoke`.
+    """(stage 1, stage 2, length of z for stage 2) of the paper at that width; z is 43.7 s long, less in `smoke`.
 
-    Raises ValueError for another size.
+    Raises ValueError for an unknown size.
     """
     if size not in NARROWER:
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(NARROWER)}")
@@ -28,14 +28,14 @@ def sized(size: str) -> tuple[DMAEConfig, TCLDConfig, int]:
 
 
 def narrower(config: UNetConfig, by: int) -> UNetConfig:
-    """All widths divided; at least one head."""
+    """The U-Net with all widths divided by `by`; it keeps at least one attention head."""
     channels = tuple(width // by for width in config.channels)
     heads = max(1, config.heads // by)
     return replace(config, channels=channels, heads=heads, features=config.features // by)
 
 
 def inputs(size: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Words, latents of one crop, a crop, and stage 2's noise: the same for every side."""
+    """(text embedding, z of one crop, a crop w, stage 2's noise), one item each, the same at every call."""
     dmae, tcld, latent = sized(size)
     generator = seeded()
     words = torch.randn(1, tcld.text.tokens, tcld.text.features, generator=generator)
@@ -45,4 +45,5 @@ def inputs(size: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def seeded() -> torch.Generator:
+    """A new generator with seed 0."""
     return torch.Generator().manual_seed(0)

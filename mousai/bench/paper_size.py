@@ -1,6 +1,6 @@
-"""The paper's size for real: sampling steps and one training step of a stage, on one item, float32, on the CPU.
+"""Measure the paper's size: sampling steps and one training step of a stage, on one item, in float32 on the CPU.
 
-python -m mousai.bench.paper_size tcld        in this process, the numbers as JSON on the last line
+python -m mousai.bench.paper_size tcld        one stage in this process; JSON on the last line
 """
 
 import json
@@ -34,11 +34,11 @@ def fresh_steps(stage: str, name: str = "a100") -> dict:
 
 
 def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
-    """Seconds, peak memory in GB, and what became of the parameters: random weights, one item of noise, no T5.
+    """Seconds, peak memory in GB, and which parameters a training step moves; random weights, one item, no T5.
 
-    First DDIM steps, guided in stage 2: one to warm up, the median of the next three is `sample_seconds`. Then one step
-    of the training loop, cold: loss, backward, AdamW. The EMA's copy is in the memory, its update not in the seconds.
-    Raises ValueError for another stage.
+    First DDIM steps, guided in stage 2: one to warm up, then `TIMED`, whose median is `sample_seconds`. Then one step
+    of the training loop, without warm-up: loss, backward, AdamW. The memory includes the EMA's copy; the seconds do
+    not include its update. Raises ValueError for an unknown stage.
     """
     torch.manual_seed(seed)
     model, item, denoise, config = build(stage, profile)
@@ -73,10 +73,10 @@ def paper_size_steps(stage: str, profile: Profile, seed: int = 0) -> dict:
 
 
 def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAPER_SECONDS) -> dict:
-    """The row of Table 3 at that size, from `paper_size_steps` of both stages: per call x calls; no text encoder.
+    """The row of Table 3 at that size, computed from `paper_size_steps` of both stages, without the text encoder.
 
-    Both networks are in memory at once, so their peaks are added; each peak holds Python and torch, so it is a little
-    too much.
+    runs: stage -> its result. Both networks are in memory at once, so their peaks are added; the sum is a little too
+    large, because each peak includes Python and torch.
     """
     steps = (profile.sampling.dmae_steps, profile.sampling.tcld_steps)
     length = round(seconds * profile.sample_rate)
@@ -98,7 +98,9 @@ def paper_size_row(runs: dict[str, dict], profile: Profile, seconds: float = PAP
 def build(
     stage: str, profile: Profile, items: int = 1
 ) -> tuple[nn.Module, tuple[Tensor, ...], Callable[[torch.Generator], Tensor], TrainConfig]:
-    """Model, a batch of `items` for its loss, one DDIM step from one item of noise, settings of its training."""
+    """(model, a batch of `items` random inputs for its loss, a function that does one DDIM step on one item of noise,
+    the settings of its training). Raises ValueError for an unknown stage.
+    """
     config = profile.dmae
     latent_channels = profile.dmae.encoder.latent_channels
     if stage == "dmae":
@@ -118,9 +120,9 @@ def build(
 
 
 def watch_gradients(model: nn.Module) -> dict[str, str]:
-    """Filled by the next backward: "finite", "zero" or "not finite" for each parameter that has a gradient.
+    """Parameter -> "finite", "zero" or "not finite", for each one with a gradient; the next backward fills it.
 
-    Read as each one is done: the training loop frees them before anyone could look.
+    Hooks look at each gradient at once, because the training loop frees gradients before it returns.
     """
     seen: dict[str, str] = {}
 
@@ -133,7 +135,7 @@ def watch_gradients(model: nn.Module) -> dict[str, str]:
 
 
 def digests(model: nn.Module) -> dict[str, int]:
-    """A checksum for each parameter: a copy to compare with would show in the peak memory."""
+    """A checksum of each parameter, because copies to compare with would count in the peak memory."""
     return {name: zlib.crc32(parameter.detach().numpy()) for name, parameter in model.named_parameters()}  # type: ignore
 
 

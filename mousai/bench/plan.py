@@ -1,10 +1,10 @@
-"""`mousai plan`: memory, time and disk of a training at any size, estimated before anybody pays for them.
+"""`mousai plan`: estimate memory, time and disk of a training at any size before it is paid for.
 
-Weights, their average, gradients and AdamW's two moments are counted in bytes; operations are counted by torch's
-FlopCounterMode on tensors without content. Activations are measured: real steps of the same architecture on this
-machine's CPU, at a quarter of the paper's width, then scaled by the width.
+Weights, their average (EMA), gradients and AdamW's two moments are computed from the number of parameters; operations
+are counted by torch's FlopCounterMode on meta tensors. Activations are measured in real steps on this machine's CPU;
+for `a100` at a quarter of the paper's width, then scaled by the width.
 
-python -m mousai.bench.plan a100 dmae checkpointing float32       GB of activations an item takes, as JSON
+python -m mousai.bench.plan a100 dmae checkpointing float32       GB of activations of one item; JSON on the last line
 """
 
 import json
@@ -25,41 +25,41 @@ from mousai.training.activation_checkpointing import activation_checkpointing
 from mousai.training.setup import with_training
 from mousai.unet import count_parameters
 
-KEPT_FREE = 0.1  # of a GPU's memory, for CUDA's context, cuDNN's workspaces, fragmentation [ours]
+KEPT_FREE = 0.1  # share of a GPU's memory, for CUDA's context, cuDNN's workspaces, fragmentation [ours]
 FLAC_SHARE = 0.6  # of 16-bit PCM: an assumption; loud and dense music takes more [ours]
 TEXT_ENCODERS = {"t5-base": 109_628_544, "minilm": 22_564_608}  # parameters
-BATCHES = (1, 3)  # the measured steps: their difference leaves out what does not grow with the batch
+BATCHES = (1, 3)  # batches of the measured steps; their difference is without what does not grow with the batch
 
 
 @dataclass(frozen=True)
 class GPU:
-    """Memory in GB; peak TFLOP/s of each precision, dense."""
+    """memory: in GB. tflops: precision -> peak TFLOP/s, dense."""
 
     memory: float
     tflops: dict[str, float]
 
 
-# From NVIDIA's data sheets of A100 and H100 SXM, halved where those count sparsity; float32 is outside of tensor cores.
+# From NVIDIA's data sheets of A100 and H100 SXM, halved where those assume sparsity; float32 is without tensor cores.
 A100_PEAK = {"float32": 19.5, "tf32": 156.0, "bfloat16": 312.0}
 H100_PEAK = {"float32": 66.9, "tf32": 494.7, "bfloat16": 989.4}
 GPUS = {"a100-40gb": GPU(40, A100_PEAK), "a100-80gb": GPU(80, A100_PEAK), "h100-80gb": GPU(80, H100_PEAK)}
 
 
 def gpu_of(name: str, memory: float | None = None, tflops: float | None = None) -> GPU:
-    """The GPU of that name; with other GB, or with one peak for whatever precision its TFLOP/s are of."""
+    """The GPU of that name, with other memory in GB, or with one given peak, whose precision the user knows."""
     known = GPUS[name]
     return GPU(memory or known.memory, {"the peak given": tflops} if tflops else known.tflops)
 
 
 def training(profile: Profile, stage: str) -> TrainConfig:
-    """Settings of one stage's training."""
+    """The profile's training settings for a stage, "dmae" or "tcld"."""
     return getattr(profile, f"{stage}_train")
 
 
 def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = None) -> str:
-    """All that `mousai plan` prints: for each stage a table, then disk, then what is assumed.
+    """What `mousai plan` prints: a table for each stage, then the disk, then the assumptions.
 
-    `efficiency`: share of the GPU's peak that training reaches; `hours` of music, the profile's where None.
+    efficiency: share of the GPU's peak that training reaches. hours: of music, by default those of the profile's data.
     """
     tables = []
     for stage in STAGES:
@@ -75,7 +75,7 @@ def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = No
 
 
 def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[str, str]:
-    """One way to train a stage, row by row; memory in GB (1e9 bytes)."""
+    """A column of the table: row -> its text, for one stage with the profile's settings; memory in GB (1e9 bytes)."""
     config = training(profile, stage)
     sizes = weights_gb(profile)
     weights = sizes[stage]
@@ -89,7 +89,7 @@ def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[st
     fits = [n for n in range(1, config.batch + 1) if config.batch % n == 0 and config.batch // n <= most]
     rows = {f"{name}, GB": f"{size:,.2f}" for name, size in parts.items()}
     rows["largest batch that fits"] = str(most)
-    # as `accumulate` or as several GPUs take it
+    # by gradient accumulation (`accumulate`), or on several GPUs
     rows[f"a batch of {config.batch} as"] = f"{fits[0]} x {config.batch // fits[0]}" if fits else "nothing fits"
     flop = flop_per_item(stage, profile) * config.batch * config.accumulate
     rows["GFLOP a step"] = f"{flop / 1e9:,.0f}"
@@ -100,7 +100,7 @@ def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[st
 
 
 def weights_gb(profile: Profile) -> dict[str, float]:
-    """GB of float32 weights of both stages and of the text encoder."""
+    """GB of float32 weights: of "dmae", "tcld" and "text", the text encoder."""
     with torch.device("meta"):
         counts = {stage: count_parameters(build(stage, profile)[0]) for stage in STAGES}
     counts["text"] = TEXT_ENCODERS.get(profile.tcld.text.encoder, 0)
@@ -108,7 +108,7 @@ def weights_gb(profile: Profile) -> dict[str, float]:
 
 
 def flop_per_item(stage: str, profile: Profile) -> int:
-    """Floating-point operations of loss and backward for one item, recomputation included."""
+    """Floating-point operations of loss and backward for one item, with the recomputation of checkpointing."""
     with torch.device("meta"):
         model, item, _, config = build(stage, profile)
     counter = FlopCounterMode(display=False)
@@ -118,7 +118,7 @@ def flop_per_item(stage: str, profile: Profile) -> int:
 
 
 def activations_gb(stage: str, profile: Profile) -> float:
-    """GB that an item's activations take in a training step: measured in a fresh process, scaled by the width."""
+    """GB of one item's activations in a training step: measured in a fresh process, for `a100` scaled by the width."""
     config = training(profile, stage)
     kept = "checkpointing" if config.checkpointing else "kept"
     measured = in_fresh_process("mousai.bench.plan", profile.name, stage, kept, config.precision)["gb"]
@@ -126,7 +126,7 @@ def activations_gb(stage: str, profile: Profile) -> float:
 
 
 def measure(stage: str, profile: Profile, checkpointing: bool, bfloat16: bool) -> float:
-    """GB a further item adds to the peak of a training step on this CPU; the paper's stages a quarter as wide."""
+    """GB that one more item adds to the peak of a training step on this CPU; for `a100` at a quarter of the width."""
     if profile.name.startswith("a100"):
         dmae, tcld, _ = sized("cpu")
         profile = replace(profile, dmae=dmae, tcld=tcld)
@@ -143,12 +143,15 @@ def measure(stage: str, profile: Profile, checkpointing: bool, bfloat16: bool) -
 
 
 def hours_of(profile: Profile) -> float:
-    """Hours of music of the profile's own data set; the paper's has 2,500 [A]."""
+    """Hours of music in the profile's embedded data set; the paper's has 2,500 [A]."""
     return profile.data.pieces * profile.data.piece_samples / profile.sample_rate / 3600
 
 
 def disk(profile: Profile, hours: float) -> pd.DataFrame:
-    """GB that a training leaves on the disk. A checkpoint holds weights, their average and two moments."""
+    """GB that a training needs on the disk. A checkpoint holds weights, their average and AdamW's two moments.
+
+    Shipped weights and latents are float16.
+    """
     sizes = weights_gb(profile)
     gb_per_channel = 2 * 3600 * hours * profile.sample_rate / 1e9  # 16 bits a sample, or a number of a latent
     latents = profile.dmae.encoder.latent_channels / profile.dmae.latent_stride
@@ -160,11 +163,11 @@ def disk(profile: Profile, hours: float) -> pd.DataFrame:
 
 
 def assumed(gpu: GPU, efficiency: float) -> str:
-    """What stands behind the numbers."""
+    """The assumptions behind the numbers, as text."""
     peak = ", ".join(f"{tflops:g} in {precision}" for precision, tflops in gpu.tflops.items())
     return f"""\
 Memory is an estimate, not measured on such a GPU: {gpu.memory:g} GB, {KEPT_FREE:.0%} of them kept free (ours).
-Activations are those of steps on this CPU, at a quarter of the paper's width, times four.
+Activations are those of steps on this CPU; at the paper's size, of a quarter of the width, times four.
 Gradients come while activations go, so the fullest moment of a step is less than "all".
 Days assume {efficiency:.0%} of the peak TFLOP/s, {peak} (the share is ours), and count no validation.
 By default torch computes float32 convolutions in tf32 and float32 products in float32: days lie between the two.

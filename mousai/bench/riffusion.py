@@ -1,10 +1,10 @@
-"""Table 3's other system: Riffusion, latent diffusion on pictures of spectrograms, its architecture alone.
+"""Table 3's other system: Riffusion, latent diffusion on pictures of spectrograms; only its architecture is measured.
 
-What a call costs does not depend on the weights' values, so random ones do; nothing here is listened to. A call of each
-network is timed and counted as often as the clips need it: per call x calls. The networks are Stable Diffusion 1.5's,
-built by diffusers and transformers; the settings of picture and sound are Riffusion's defaults [M].
+The time of a call does not depend on the weights' values, so they are random, and the result is not listened to. One
+call of each network is timed and multiplied by the number of calls that the clips need. The networks are Stable
+Diffusion 1.5's, built by diffusers and transformers; the settings of picture and sound are Riffusion's defaults [M].
 
-python -m mousai.bench.riffusion 43.69       in this process, the numbers as JSON on the last line
+python -m mousai.bench.riffusion 43.69       seconds of music; in this process, JSON on the last line
 """
 
 import json
@@ -29,9 +29,10 @@ def fresh_riffusion(seconds: float) -> dict:
 
 
 def riffusion_row(seconds: float, build: Callable[[], dict[str, tuple[nn.Module, Call]]] | None = None) -> dict:
-    """The row of Table 3 for `seconds` of music, float32 on the CPU: per call x calls, with quartiles of the calls.
+    """The row of Table 3 for `seconds` of music, float32 on the CPU, computed by `per_call_row`.
 
-    Music longer than a clip is several clips, end to end: the paper's 43 s are nine.
+    Music longer than a clip is several clips, end to end; the paper's 43 s are nine. build: `networks` by default;
+    tests give small ones.
     """
     parts = (build or networks)()
     clips = math.ceil(seconds / CLIP_SECONDS)
@@ -51,7 +52,7 @@ def riffusion_row(seconds: float, build: Callable[[], dict[str, tuple[nn.Module,
 
 
 def networks() -> dict[str, tuple[nn.Module, Call]]:
-    """Name -> (network, one call of it as a guided clip makes it); guidance asks with and without the text at once."""
+    """Name -> (network, one call of it as for a clip); guidance calls the U-Net with and without text in one batch."""
     with torch.device("meta"):
         nets = text_encoder(), u_net(), decoder()
     (text, unet, vae) = map(filled, nets)
@@ -69,7 +70,7 @@ def networks() -> dict[str, tuple[nn.Module, Call]]:
 
 
 def text_encoder() -> nn.Module:
-    """CLIP ViT-L/14's."""
+    """The text encoder of CLIP ViT-L/14."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
@@ -77,14 +78,14 @@ def text_encoder() -> nn.Module:
 
 
 def u_net() -> nn.Module:
-    """The denoiser of 64 x 64 latents of 4 channels."""
+    """The U-Net that denoises latents of 4 channels, 64 x 64."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(sample_size=SIZE // 8, cross_attention_dim=768, attention_head_dim=8)
 
 
 def decoder() -> nn.Module:
-    """Latents to a picture; its encoder is loaded too, as the pipeline does."""
+    """The autoencoder that decodes latents to a picture; its encoder is in memory too, as in the pipeline."""
     from diffusers import AutoencoderKL
 
     down, up = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
@@ -99,7 +100,10 @@ def decoder() -> nn.Module:
 
 
 def filled(net: nn.Module) -> nn.Module:
-    """A network without storage, given small random weights: the usual start of a billion numbers takes minutes."""
+    """The network, which is on the meta device, with small random weights on the CPU.
+
+    The usual initialization of a billion weights takes minutes.
+    """
     net = net.to_empty(device="cpu").eval()
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.is_floating_point():

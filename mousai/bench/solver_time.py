@@ -1,6 +1,7 @@
 """Seconds from a prompt to a chunk of sound for one solver, in a process of its own.
 
-python -m mousai.bench.solver_time cpu ddim 100 100 float32 ""     seconds of one chunk, as JSON on the last line
+python -m mousai.bench.solver_time cpu ddim 100 100 float32 ""     profile, sampler, steps of stage 2 and 1, precision,
+                                                                   device; JSON on the last line
 """
 
 import json
@@ -25,7 +26,7 @@ def fresh_chunk(
 def chunk_seconds(
     profile: Profile, sampler: str, steps: tuple[int, int], precision: str | None, device: str | None
 ) -> float:
-    """Seconds from a prompt to a chunk of sound, `steps` of stage 2 and of stage 1; loading and warm-up are not in."""
+    """Seconds from a prompt to a chunk of sound, without loading and warm-up. steps: of stage 2 and of stage 1."""
     model = Mousai.load(profile, device)
     how = model.sampling(tcld_steps=steps[0], dmae_steps=steps[1], sampler=sampler, precision=precision)
     make = partial(model.optimized_for_cpu(how).generate, [PROMPT], profile.tcld.crop / profile.sample_rate)

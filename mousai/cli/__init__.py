@@ -1,13 +1,14 @@
-"""The shell's way in, one function a command: `mousai reproduce | generate | encode | train | listen ...`.
+"""The command line, one function a command: `mousai reproduce | generate | encode | train | listen ...`.
 
-    arguments    what the shell may pass
-    offline      which profile may ask a hub for anything
+    arguments    the kinds of arguments, and their checks
+    offline      which profile may access the Hugging Face hub
     music        generate, encode, decode
     training     train, import-weights, fetch, bench, plan
     sets         data import, prepare, shards, latents
     reports      reproduce, report, verify, listen
 
-Bad input is one line on stderr that names it and the mend, exit code 2, nothing written; checked before torch loads.
+A usage error is one line on stderr that names the input and the mend, with exit code 2, and nothing is written.
+Arguments are checked before torch loads.
 """
 
 import errno
@@ -43,13 +44,13 @@ app.add_typer(data, name="data")
 
 
 def of_the_system(error: OSError) -> str:
-    """Which file, what happened, and the mend."""
+    """One line for an error of the operating system: which file, what happened, and the mend where one is known."""
     if error.errno is None or error.strerror is None:
         return str(error)
     mends = {
         errno.ENOSPC: "free some space and run the same again: what is finished is kept",
         errno.EDQUOT: "free some space and run the same again: what is finished is kept",
-        errno.EFBIG: "this place takes no file so large: choose another",
+        errno.EFBIG: "this file system takes no file so large: choose another place",
         errno.EROFS: "choose a place that can be written, MOUSAI_HOME moves runs/",
         errno.EACCES: "choose a place that can be written, MOUSAI_HOME moves runs/",
     }
@@ -58,11 +59,11 @@ def of_the_system(error: OSError) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; every expected error is one line and exit code 2, an interruption one line and 130."""
+    """Run one command and exit. An expected error is one line and exit code 2, an interruption one line and 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):  # a name may hold any bytes
+    for stream in (sys.stdout, sys.stderr):  # because file names may hold any bytes
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: work is saved, kernels are stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: work is saved, kernels are stopped
     code, problem = run(arguments)
     if problem:
         print(f"mousai: {' '.join(problem.replace('Value error, ', '').split())}", file=sys.stderr)
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> tuple[int, str]:
-    """The exit code of a command, and what went wrong; empty where nothing did."""
+    """(exit code of a command, what went wrong, or "")."""
     if not arguments:
         print(FRONT)
         return 0, ""
@@ -89,7 +90,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 
 def interruption(arguments: list[str]) -> str:
-    """What to say after Ctrl-C; of a training the whole command that goes on with it."""
+    """The line to print after Ctrl-C; for a training it holds the command that continues it."""
     if arguments[:1] != ["train"] or "in-domain" in arguments:
         return "interrupted"
     again = arguments if "--resume" in arguments else [*arguments, "--resume"]

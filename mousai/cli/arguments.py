@@ -1,4 +1,4 @@
-"""What the shell may pass: each kind of argument says what fits it, before torch loads."""
+"""The kinds of arguments of the command line. Each is checked before torch loads; the error says what would fit."""
 
 import re
 import tempfile
@@ -14,7 +14,7 @@ EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
 def number(text: str | float, kind: type, low: float, high: float) -> int | float:
-    """A number from low to high."""
+    """The text as a number from low to high. Raises BadParameter."""
     with suppress(ValueError):
         if low <= (value := kind(text)) <= high:
             return value
@@ -23,8 +23,9 @@ def number(text: str | float, kind: type, low: float, high: float) -> int | floa
 
 
 def writable(text: str | Path, endings: tuple[str, ...] = (), makes_folder: bool = False) -> Path:
-    """A file that can be written and ends so; its folder may be missing where the command `makes_folder`. Without
-    endings a folder, which may be missing.
+    """The path of a file that can be written and has one of these endings; without endings, of a folder.
+
+    The folder may be missing; that of a file only where the command `makes_folder`. Raises BadParameter.
     """
     path = Path(text)
     if endings and path.suffix.lower() not in endings:
@@ -34,7 +35,7 @@ def writable(text: str | Path, endings: tuple[str, ...] = (), makes_folder: bool
     folder = path.parent if endings else path
     if makes_folder or not endings:
         folder = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    try:  # rights alone do not tell on every file system
+    try:  # because access rights alone are not reliable on every file system
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise typer.BadParameter(f"cannot write '{text}': {error.strerror}: choose another place") from None
@@ -42,7 +43,7 @@ def writable(text: str | Path, endings: tuple[str, ...] = (), makes_folder: bool
 
 
 def weights_folder(text: str | Path) -> Path:
-    """A folder of weights, or where those of a repository of the hub lie; only then torch loads."""
+    """A folder of weights, or that of a repository, which is fetched from the Hugging Face hub after loading torch."""
     if Path(text).is_dir():
         return Path(text)
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(text)):
@@ -53,14 +54,14 @@ def weights_folder(text: str | Path) -> Path:
 
 
 def matching(text: str, pattern: str, mend: str) -> str:
-    """Words of that pattern."""
+    """The text, which must match `pattern`. Raises BadParameter, which ends with `mend`."""
     if not re.fullmatch(pattern, text):
         raise typer.BadParameter(f"{text!r} does not fit: {mend}")
     return text
 
 
 def seeds(text: str) -> str:
-    """Whole numbers with commas between."""
+    """Whole numbers, separated by commas; returned as text. Raises BadParameter."""
     for one in text.split(","):
         number(one, int, 0, 2**63 - 1)
     return text
@@ -74,13 +75,16 @@ def edited(
     regions: tuple[list[float], list[float]],
     seconds: float | None,
 ) -> tuple[str, Path | None]:
-    """Which sound is edited, and how: init-audio, continue or inpaint. Raises BadParameter for what does not fit it."""
+    """(how a sound is edited, its file): "init-audio", "continue" or "inpaint"; ("", None) for new music.
+
+    regions: beginnings and ends in seconds. Raises BadParameter for options that do not belong together.
+    """
     files = {"init-audio": init_audio, "continue": onward, "inpaint": inpaint}
     task, *more = [name for name, file in files.items() if file] or [""]
     if more:
         raise typer.BadParameter(f"'--{task}' and '--{more[0]}' at once: edit with one, then the result with the other")
     if len(regions[0]) != len(regions[1]) or (task == "inpaint") != bool(regions[0]):
-        raise typer.BadParameter("'--inpaint' wants pairs of '--from' and '--to', seconds, and nothing else does")
+        raise typer.BadParameter("'--inpaint' needs pairs of '--from' and '--to', in seconds; nothing else takes them")
     if noise_level is not None and task not in ("init-audio", "inpaint"):
         raise typer.BadParameter("'--noise-level' is for '--init-audio' and '--inpaint': name a file to begin from")
     if seconds is not None and task in ("init-audio", "inpaint"):
@@ -89,11 +93,11 @@ def edited(
 
 
 def alone(context: typer.Context, *allowed: str) -> None:
-    """Raises BadParameter where more is given than these parameters."""
+    """Raises BadParameter where the command line gives any parameter but those `allowed` beside '--again'."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name not in allowed and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"'--again' takes all from the file: leave {parameter.opts[0]!r} out")
+            raise typer.BadParameter(f"'--again' takes settings from the file: leave {parameter.opts[0]!r} out")
 
 
 COUNT = partial(number, kind=int, low=1, high=10**9)

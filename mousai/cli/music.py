@@ -1,4 +1,4 @@
-"""Commands that make music, and the codec by itself: `mousai generate | encode | decode`."""
+"""Commands that make music, and stage 1 alone as a codec: `mousai generate | encode | decode`."""
 
 from functools import partial
 from pathlib import Path
@@ -107,7 +107,7 @@ def generate(
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Write music for each PROMPT and seed: 48 kHz stereo, exactly that long, its settings in the file's tags."""
+    """Write music for each PROMPT and seed: 48 kHz stereo of the given length, with its settings in the file's tags."""
     task, file = edited(init_audio, onward, inpaint, noise_level, (start or [], end or []), seconds)
     if again:
         alone(context, "again", "out", "device", "weights")
@@ -147,7 +147,7 @@ def encode(
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Stage 1's first half: a sound to its latent, 64 times fewer numbers."""
+    """Encode a sound with stage 1: its latent holds 64 times fewer numbers."""
     offline(profile)
     from mousai.inference import commands
 
@@ -165,7 +165,7 @@ def decode(
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Stage 1's second half: a latent to sound."""
+    """Decode a latent to sound with stage 1."""
     from mousai.inference import commands
 
     changes = {"dmae_steps": steps, "sampler": sampler, "precision": precision}

@@ -1,10 +1,10 @@
-"""Which profile may ask a hub for anything."""
+"""Which profile may access the Hugging Face hub."""
 
 import os
 
 
 def offline(profile: str) -> None:
-    """Only a100 may ask a hub for anything; the others have all they need, and a rehearsal is kept apart."""
+    """Keep this process off the Hugging Face hub, unless the profile is a100; keep a100-rehearsal in its own folder."""
     if profile != "a100":
         os.environ["HF_HUB_OFFLINE"] = "1"
     if profile == "a100-rehearsal":

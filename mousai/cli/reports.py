@@ -1,4 +1,4 @@
-"""Commands about the report and the people asked for it: `mousai reproduce | report | verify | listen`."""
+"""Commands about the report and the listening test: `mousai reproduce | report | verify | listen`."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,13 @@ PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09:
 
 
 def use_weights(folder: Path | None) -> None:
-    """From here on this process, and the kernels that it starts, use the weights of that folder."""
+    """Use the weights of this folder in this process and in the kernels that it starts."""
     if folder is not None:
         os.environ["MOUSAI_WEIGHTS"] = str(folder.resolve())
 
 
 def usual_folder(profile: str) -> Path:
-    """Where the report of this profile lies, with the music and the weights in use."""
+    """The default report folder of this profile with the data and the weights in use."""
     from mousai.data.dataset import workspace
     from mousai.report.standalone import report_folder
     from mousai.small.profiles import get_profile
@@ -46,7 +46,7 @@ def reproduce(
         float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="Stop a notebook that takes longer.")
     ] = None,
 ) -> None:
-    """Run the notebooks, draw reports/PROFILE."""
+    """Run the notebooks, then draw the report in reports/PROFILE."""
     from mousai.report.notebooks import UPSTREAM, select
 
     select(list(UPSTREAM), only, start)
@@ -62,7 +62,7 @@ def reproduce(
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
-    """Draw the report again from its results, in seconds; for the committed one, docs and model cards too."""
+    """Draw the report again from its results, in seconds; for reports/cpu, docs and model card too."""
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
@@ -82,7 +82,7 @@ def verify(
     out: Folder = None,
     redraw_only: Annotated[bool, typer.Option("--redraw-only", help="Run no notebook again.")] = False,
 ) -> None:
-    """Say what of a report differs from its results, its hashes and a second run; exit code 1 where something does."""
+    """Compare a report with its results, its hashes and a second run; exit code 1 where something differs."""
     offline(profile)
     from mousai.reproduce.verify import CHEAP
     from mousai.reproduce.verify import verify as run

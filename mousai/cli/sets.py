@@ -98,7 +98,7 @@ def shards(
 
 @data.command("latents")
 def latents(profile: Profile = "cpu", weights: Weights = None, device: Device = "") -> None:
-    """Encode the data set in use with the trained stage 1, for `train tcld`; of several processes each its share."""
+    """Encode the data set in use with the trained stage 1, for `train tcld`; several processes share the work."""
     offline(profile)
     from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile

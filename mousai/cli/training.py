@@ -78,7 +78,7 @@ def train(
         writable(path.parent)
     if model != "in-domain":
         history = train_stage(space, model, path, Run(folder, resume, start), steps, weights)
-    elif os.environ.get("RANK", "0") == "0":  # it is small: of several processes one trains it
+    elif os.environ.get("RANK", "0") == "0":  # it is small, so that only one of several processes trains it
         from mousai.evaluation.in_domain import train_in_domain
 
         _, history = train_in_domain(space, steps, path)
@@ -95,7 +95,7 @@ def import_weights(
     out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where dmae or tcld.safetensors goes.")],
     profile: Profile = "a100",
 ) -> None:
-    """Turn a file of weights of the authors' packages into ours; code in it is never run."""
+    """Convert a weights file of the authors' packages to ours; code in it is never run."""
     from mousai.interop.authors import import_weights as run
     from mousai.small.profiles import get_profile
     from mousai.small.stages import weights_path
@@ -168,7 +168,7 @@ def bench(
         Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Write the result as JSON, too.")
     ] = None,
 ) -> None:
-    """Time ours against the authors' packages: same weights, same steps, interleaved; compare what they give."""
+    """Time ours and the authors' packages, interleaved, with the same weights and steps; compare their results."""
     from mousai.bench import bench
 
     bench.show(bench.bench(size, repeats, against), out)

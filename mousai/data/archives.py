@@ -1,4 +1,4 @@
-"""A stranger's .zip or .tar, unpacked where nothing of it can land elsewhere."""
+"""Unpack an untrusted .zip or .tar: no member can be written outside the target folder."""
 
 import gzip
 import lzma
@@ -24,8 +24,10 @@ DAMAGED = (
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
-    """`folder`, which it is unpacked to anew each time. Raises ValueError where it is damaged, larger than the disk has
-    room for, or a member points outside of it: nothing is left then.
+    """Unpack `archive` into `folder`, which is emptied first; return `folder`.
+
+    Raises ValueError where the archive is damaged or larger than the free disk space, or where a member points outside
+    of the folder. Nothing is left in the folder then.
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -35,13 +37,13 @@ def unpacked(archive: Path, folder: Path) -> Path:
         if isinstance(error, tarfile.FilterError):
             raise ValueError(f"{archive}: {error}: nothing of it is used") from error
         if isinstance(error, DAMAGED):
-            raise ValueError(f"{archive}: not a whole .zip or .tar: fetch it again, or unpack it yourself") from error
+            raise ValueError(f"{archive}: not an intact .zip or .tar: fetch it again, or unpack it yourself") from error
         raise
     return folder
 
 
 def unpack_zip(archive: Path, folder: Path) -> None:
-    """Each file keeps its time, so that a second import knows it."""
+    """Unpack a .zip. Each file keeps its modification time, by which a second import recognises it."""
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         check_members([(info.filename, info.file_size) for info in members], archive, folder)
@@ -52,7 +54,7 @@ def unpack_zip(archive: Path, folder: Path) -> None:
 
 
 def unpack_tar(archive: Path, folder: Path) -> None:
-    """What the library calls safe data: no devices, no links that lead outside."""
+    """Unpack a .tar by tarfile's "data" filter, which refuses devices and links that lead outside."""
     with tarfile.open(archive) as file:
         members = file.getmembers()
         check_members([(member.name, member.size) for member in members], archive, folder)
@@ -60,7 +62,10 @@ def unpack_tar(archive: Path, folder: Path) -> None:
 
 
 def check_members(members: list[tuple[str, int]], archive: Path, folder: Path) -> None:
-    """Raises ValueError for a member that points outside, or where all of them are more than the disk has room for."""
+    """Check (name, bytes) of every member, then make `folder`.
+
+    Raises ValueError for a member that points outside, or where all of them exceed the free disk space.
+    """
     for name, _ in members:
         if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or re.match(r"[A-Za-z]:", name):
             raise ValueError(f"{archive}: member {name!r} points outside the folder: nothing of it is used")

@@ -1,7 +1,7 @@
-"""A tune becomes an arrangement: form, harmony, layers, MIDI. One seeded generator draws everything; all ours.
+"""Arrange a tune: form, harmony, layers, MIDI. One seeded generator draws everything; all of it is ours.
 
-The form is the one Figure 6 looks for: an intro that builds (layers enter, the level rises), a body, an ending that
-lets go (layers leave, the level falls).
+The form is the one that Figure 6 measures: an intro (layers enter, the level rises), a body, and an ending (layers
+leave, the level falls).
 """
 
 import io
@@ -17,13 +17,13 @@ from mousai.data.tunes import Bar, Tune
 
 Item = TypeVar("Item")
 Event = tuple[float, float, int, int]  # start and length in beats from the piece's beginning, MIDI pitch, velocity
-HIT = {"o": 50, "x": 88, "X": 112}
+HIT = {"o": 50, "x": 88, "X": 112}  # sign in a drum pattern -> MIDI velocity
 KEYS = ("C", "D flat", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
 
 
 @dataclass(frozen=True)
 class Form:
-    """Where the piece stands: bars in all, bars of the intro and of the ending, bar span of each layer."""
+    """How the piece is built: bars in all, in the intro and in the ending; layer -> (first bar, bar after its last)."""
 
     bars: int
     intro: int
@@ -31,28 +31,28 @@ class Form:
     spans: dict[str, tuple[int, int]]
 
     def level(self, bar: int) -> float:
-        """0 at both ends, 1 in the body, linear between."""
+        """Level of a bar: 0 at both ends of the piece, 1 in the body, linear between."""
         return float(np.clip(min(bar / self.intro, (self.bars - bar) / self.ending), 0.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """MIDI bytes, and what the mix and the record need to know."""
+    """MIDI bytes, and what `mousai.data.sound` and the record need to know about them."""
 
     midi: bytes
     tempo: float  # beats a minute
     key: str
     form: Form
-    floor_db: tuple[float, float]  # the fader at the very beginning and at the very end
+    floor_db: tuple[float, float]  # gain in dB at the very beginning and at the very end
 
 
 def draw(rng: np.random.Generator, pool: Sequence[Item]) -> Item:
-    """One item of a pool."""
+    """One item of a pool, each as likely as any other."""
     return pool[int(rng.integers(len(pool)))]
 
 
 def make_form(style: Style, seconds: float, rng: np.random.Generator) -> tuple[Form, float]:
-    """A whole number of bars that fills `seconds` exactly, the tempo that follows, and when layers come and go."""
+    """(form, tempo in beats a minute): a whole number of bars of four beats that fills `seconds` exactly."""
     bars = max(4, round(seconds * rng.uniform(*style.tempo) / 240))
     intro, ending = max(1, round(bars * rng.uniform(0.2, 0.3))), max(1, round(bars * rng.uniform(0.16, 0.24)))
     layers = [name for name, chance in style.layer_chances.items() if rng.random() < chance]
@@ -60,7 +60,7 @@ def make_form(style: Style, seconds: float, rng: np.random.Generator) -> tuple[F
         layers.append("lead")
     spans = {}
     for way in ("enter", "leave"):
-        # Drums and bass come late and leave early more often than the rest: what builds up is the rhythm.
+        # Drums and bass enter late and leave early more often than the rest, so that the rhythm builds up.
         late = {name: rng.random() + (0.5 if name in ("drums", "bass") else 0.0) for name in layers}
         for rank, name in enumerate(sorted(layers, key=late.__getitem__)):
             share = rank / len(layers)
@@ -70,7 +70,7 @@ def make_form(style: Style, seconds: float, rng: np.random.Generator) -> tuple[F
 
 
 def chord_of(bar: Bar, tune: Tune) -> tuple[int, bool]:
-    """The triad of the key that covers most of a bar's notes: (root pitch class, minor?)."""
+    """(root pitch class, whether it is minor) of the triad of the key that covers most of a bar's notes."""
     weight = np.zeros(12)
     for start, length, pitch in bar:
         weight[pitch % 12] += length * (1.5 if start % 2 == 0 else 1.0)
@@ -85,36 +85,36 @@ def chord_of(bar: Bar, tune: Tune) -> tuple[int, bool]:
 
 
 class Writer:
-    """Collects the notes of one piece, layer by layer."""
+    """Writes the notes of one piece, one method a layer; everything is drawn from `rng`."""
 
     def __init__(self, tune: Tune, style: Style, form: Form, rng: np.random.Generator):
         self.style, self.form, self.rng = style, form, rng
         self.shift = int(rng.integers(-6, 6))
         self.swing = 2 / 3 if tune.triple else rng.uniform(*style.swing)
-        self.pair = 1.0 if tune.triple else 0.5  # beats that swing divides in two
+        self.pair = 1.0 if tune.triple else 0.5  # length in beats of the pair that swing divides
         offset = 0 if rng.random() < 0.7 else len(tune.bars) // 2  # some pieces begin with the second part
         self.bars = [tune.bars[(i + offset) % len(tune.bars)] for i in range(form.bars)]
         self.harmony = [chord_of(bar, tune) for bar in self.bars]
         self.harmony[-1] = (tune.tonic, tune.minor)
 
     def playing(self, layer: str) -> range:
-        """Bars in which a layer plays; the last bar is one long chord."""
+        """Bars in which a layer plays; none where the piece does not have it."""
         first, last = self.form.spans.get(layer, (0, 0))
         return range(first, last)
 
     def at(self, bar: int, step: int) -> float:
-        """Beats from the beginning of sixteenth `step` of a bar, swung."""
+        """Where sixteenth `step` of a bar falls, with swing, in beats from the piece's beginning."""
         beat = step / 4
         inside = beat % self.pair / self.pair
         warped = inside * 2 * self.swing if inside < 0.5 else self.swing + (inside - 0.5) * 2 * (1 - self.swing)
         return 4 * bar + beat - beat % self.pair + warped * self.pair
 
     def velocity(self, bar: int, base: int) -> int:
-        """Softer at both ends, never twice the same."""
+        """MIDI velocity near `base`: lower towards both ends of the piece, with random variation."""
         return int(np.clip(base * (0.65 + 0.35 * self.form.level(bar)) + self.rng.normal(0, 5), 20, 127))
 
     def drums(self) -> list[Event]:
-        """Kick, snare and hat patterns drawn apart, fills before every fourth or eighth bar."""
+        """Kick, snare and hat patterns, drawn separately; a fill in the last beat of every fourth or eighth bar."""
         rng, style = self.rng, self.style
         voices = (
             (KICK, draw(rng, style.kicks), 1.0),
@@ -138,7 +138,7 @@ class Writer:
         return events
 
     def bass(self) -> list[Event]:
-        """A one-bar line on the root, between the low E and the D sharp above."""
+        """A one-bar line over the chord's root, which lies between the low E (28) and the D sharp above (39)."""
         line, gate = draw(self.rng, self.style.bass_lines), self.rng.uniform(0.5, 1.0)
         steps = [step for step, sign in enumerate(line) if sign != "."]
         events = []
@@ -151,7 +151,7 @@ class Writer:
         return events
 
     def voicing(self, bar: int, low: int) -> list[int]:
-        """Root, third and fifth within the octave above `low`."""
+        """MIDI pitches of the bar's root, third and fifth within the octave above `low`, ascending."""
         root, minor = self.harmony[bar]
         return sorted(low + (root + self.shift + step - low) % 12 for step in (0, 3 if minor else 4, 7))
 
@@ -180,7 +180,7 @@ class Writer:
         ]
 
     def arp(self) -> list[Event]:
-        """The chord's notes one after another, a fixed figure."""
+        """An arpeggio: the chord's notes one after another, in one figure of eight notes."""
         low, every = int(self.rng.integers(52, 70)), draw(self.rng, (1, 2, 2, 3))
         figure = [int(i) for i in self.rng.integers(0, 4, 8)]
         events = []
@@ -193,7 +193,10 @@ class Writer:
         return events
 
     def lead(self) -> list[Event]:
-        """The tune itself; of its notes off the beat only a share is played, those on the beat ring on."""
+        """The tune itself. Every note on the beat is played, of those off the beat a drawn share.
+
+        Where that share is small, a note is held until the next one, for two beats at most.
+        """
         share = self.rng.uniform(*self.style.melody)
         mean = np.mean([pitch for bar in self.bars for _, _, pitch in bar])
         shift = self.shift + 12 * round((self.rng.uniform(64, 77) - mean - self.shift) / 12)
@@ -202,7 +205,7 @@ class Writer:
             for start, length, pitch in self.bars[bar]:
                 if start % 1 == 0 or self.rng.random() < share:
                     place = 4 * bar + start
-                    if events and share < 0.6:  # legato over what was left out, two beats at most
+                    if events and share < 0.6:
                         last = events[-1]
                         events[-1] = (last[0], min(place - last[0], 2.0), last[2], last[3])
                     events.append((place, length * 0.95, pitch + shift, self.velocity(bar, 95)))
@@ -231,7 +234,9 @@ def arrange(tune: Tune, genre: str, seconds: float, rng: np.random.Generator) ->
 def _add(
     midi, name: str, events: list[Event], style: Style, tempo: float, power: bool, rng: np.random.Generator
 ) -> None:
-    """One layer as an instrument with its own volume, place and echo; power chords as two guitars, left and right."""
+    """Add a layer to `midi` as an instrument with its own volume, pan, reverb and chorus; power chords as two guitars,
+    left and right.
+    """
     pools = {"drums": style.kits, "bass": style.basses, "chords": style.chords, "pad": style.pads}
     program = draw(rng, (pools | {"arp": style.arps, "lead": style.leads})[name])
     volume = rng.uniform(*style.volumes[name])
@@ -249,7 +254,7 @@ def _add(
 
 
 def _last_chord(midi, writer: Writer, tempo: float) -> None:
-    """The tonic on the last bar's first beat, left to ring, on whatever holds or strikes chords."""
+    """Add the tonic chord, held for nearly the whole last bar, to every instrument that plays chords."""
     begin = (writer.form.bars - 1) * 240 / tempo
     for part in midi.instruments:
         if part.name in ("chords", "pad", "arp") and part.notes:

@@ -1,9 +1,9 @@
-"""Lists of music: which file has which title, artist, album, genre, date; CSV, TSV or JSON, of several layouts.
+"""Read lists of music: which file has which title, artist, album, genre, date. CSV, TSV or JSON, in several layouts.
 
 FMA (https://github.com/mdeff/fma): tracks.csv, three rows of headers, files by number: 000/000002.mp3.
 MTG-Jamendo (https://github.com/MTG/mtg-jamendo-dataset): *.tsv with TRACK_ID and PATH; names in *.meta.tsv beside it.
-Any other: a column `file` (or `path`), and of title, artist, album, genre, date, licence, split those that are known;
-CSV with commas, semicolons, tabs or bars.
+Any other list: a column `file` (or `path`), and any of title, artist, album, genre, date, licence, split; CSV with
+commas, semicolons, tabs or vertical bars.
 """
 
 import csv
@@ -33,16 +33,16 @@ Row = dict[str, str]
 
 @dataclass
 class Catalogue:
-    """What a list says: file -> its tags, none empty; and what of the list cannot be used, with the reason."""
+    """What a list says. files: file -> its tags, none of them empty. refused: (row or file, why it cannot be used)."""
 
     files: dict[Path, Row] = field(default_factory=dict)
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_catalogue(path: Path, audio: Path) -> Catalogue:
-    """The list at `path` of files below `audio`.
+    """Read the list at `path`, whose files lie below the folder `audio`.
 
-    A row that cannot be read is refused with its number, a file that is not there with its name. Raises ValueError for
+    A row that cannot be read is refused by its number, a file that is missing by its name. Raises ValueError for
     a list of no known layout, or one that names a file outside of `audio`.
     """
     catalogue = Catalogue()
@@ -67,13 +67,13 @@ def read_catalogue(path: Path, audio: Path) -> Catalogue:
 
 
 def existing(file: Path) -> Path | None:
-    """The file, by this name or by another form of its letters (NFC, NFD); None where there is none."""
+    """The file under this name, or under another Unicode form of it (NFC, NFD); None where there is none."""
     forms = (str(file), unicodedata.normalize("NFC", str(file)), unicodedata.normalize("NFD", str(file)))
     return next((Path(form) for form in forms if is_file(Path(form))), None)
 
 
 def is_file(path: Path) -> bool:
-    """Whether it can be asked and is a file; not for names that no disk takes."""
+    """Whether it is a file that may be looked at; False, too, for a name that no file system accepts."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -81,7 +81,7 @@ def is_file(path: Path) -> bool:
 
 
 def rows_of(path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[Row]:
-    """One row a file: `file` and the tags."""
+    """One row a file, with `file` and the tags; what is wrong with a row is added to `refused`."""
     ending = path.suffix.lower()
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if ending == ".json":
@@ -108,10 +108,10 @@ def rows_of(path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[Row
 
 
 def numbered(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """(number of the line where it ends, fields) of every row that is not empty, the header first.
+    """(number of its last line, fields) of every row that is not empty, the header first.
 
-    A quotation mark may open a field that goes on over several lines, or be a letter of a title. It is a letter where
-    fields are separated by tabs, and where the rows would otherwise not have as many fields as the header.
+    A quotation mark may open a field of several lines, or belong to a title. It belongs to the text where fields are
+    separated by tabs, and where the rows would otherwise not have as many fields as the header.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[tuple[int, list[str]]] = []
@@ -119,7 +119,7 @@ def numbered(text: str, separator: str) -> list[tuple[int, list[str]]]:
         rows = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
         if separator != "\t" and all(len(row) == len(rows[0][1]) for _, row in rows):
             return rows
-    except csv.Error:  # a quotation mark that is a letter
+    except csv.Error:  # a quotation mark that belongs to the text
         pass
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -131,7 +131,9 @@ def numbered(text: str, separator: str) -> list[tuple[int, list[str]]]:
 
 
 def named(row: dict[str, Any]) -> Row:
-    """A row by our names, as text; case does not matter, of two with one meaning the first that is not empty counts."""
+    """The row under our names, as text. Case does not matter; of two columns that mean the same the first that is not
+    empty counts.
+    """
     found: Row = {}
     for name, value in row.items():
         key = str(name).strip().lower()
@@ -144,7 +146,7 @@ def named(row: dict[str, Any]) -> Row:
 
 
 def fma(text: str) -> list[Row]:
-    """tracks.csv; the number of a track is where its file lies."""
+    """Rows of FMA's tracks.csv; a track's number gives the path of its file."""
     upper, lower, *lines = csv.reader(io.StringIO(text, newline=""))
     places = {FMA[pair]: i for i, pair in enumerate(zip(upper, lower, strict=True)) if pair in FMA}
     rows = []
@@ -157,8 +159,8 @@ def fma(text: str) -> list[Row]:
 
 
 def jamendo(path: Path, text: str, audio: Path) -> list[Row]:
-    """A list of MTG-Jamendo, whose tags are columns without a name; names come by the track's number. Nothing in it is
-    quoted: a quotation mark is a letter.
+    """Rows of a list of MTG-Jamendo. Its tags are columns without a name; titles come from the first *.meta.tsv, by the
+    track's number. Nothing is quoted, so a quotation mark belongs to the text.
     """
     beside = sorted(path.parent.glob("*.meta.tsv"))
     names: dict[str, Row] = {}
@@ -180,6 +182,6 @@ def jamendo(path: Path, text: str, audio: Path) -> list[Row]:
 
 
 def genre_of(tags: str) -> str:
-    """The first genre among tags such as "genre---hiphop", "mood/theme---happy"."""
+    """The first genre among tags such as "genre---hiphop mood/theme---happy", or ""."""
     genres = [tag.removeprefix("genre---") for tag in tags.split() if tag.startswith("genre---")]
     return genres[0] if genres else ""

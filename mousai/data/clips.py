@@ -1,4 +1,4 @@
-"""What training and evaluation read: random crops, and every chunk once; from a manifest's pieces or from shards."""
+"""What training and evaluation read: random crops of pieces or shards, and every chunk of a manifest's pieces once."""
 
 import hashlib
 import json
@@ -14,10 +14,13 @@ from mousai.shapes import Wave
 
 
 class RandomCrops:
-    """Batches of random crops. Step s is a pure function of (seed, s): a resumed run sees what it would have seen."""
+    """Batches of random crops. The batch of step s depends only on (seed, s), so that a resumed run gets the same ones.
+
+    Which pieces and where is uniform, with replacement.
+    """
 
     def __init__(self, records: Sequence[Record], root: Path, crop: int, batch: int, seed: int):
-        """Crops of `crop` samples, `batch` a step. Raises ValueError if there is no record or one is shorter."""
+        """`batch` crops of `crop` samples a step. Raises ValueError where there is no record, or one is shorter."""
         if not records:
             raise ValueError("no records to crop from: is the split empty?")
         if short := next((record.id for record in records if record.samples < crop), ""):
@@ -36,10 +39,10 @@ class RandomCrops:
 
 
 class ShardCrops:
-    """The same from shards, a crop a chunk, every chunk once an epoch; also a pure function of (seed, step)."""
+    """As `RandomCrops`, from shards: one crop a chunk, and every chunk once an epoch."""
 
     def __init__(self, shards: Shards, crop: int, batch: int, seed: int):
-        """Raises ValueError if the chunks are shorter than a crop."""
+        """Raises ValueError where the chunks are shorter than a crop."""
         if shards.samples < crop:
             raise ValueError(f"crop of {crop} samples is longer than a chunk of {shards.root}, {shards.samples}")
         self.shards, self.crop, self.batch, self.seed = shards, crop, batch, seed
@@ -64,12 +67,12 @@ class Chunks:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def about(self, i: int) -> tuple[Record, int]:
-        """(record, k) of chunk i."""
+        """(record, k) of chunk i: it is chunk k of the record's n, k from 1."""
         piece, number = located(self.ends, i)
         return self.records[piece], number + 1
 
     def __getitem__(self, i: int) -> tuple[Record, int, Sound]:
-        """(record, k, float32 [2, samples // chunks])."""
+        """(record, k, waveform) of chunk i, the waveform float32 [2, record.samples // record.chunks]."""
         record, k = self.about(i)
         return record, k, load_chunk(record, k, self.root)
 
@@ -77,7 +80,7 @@ class Chunks:
         return (self[i] for i in range(len(self)))
 
     def digest(self) -> str:
-        """sha256 of all that is known about the pieces, their sounds' hashes among it."""
+        """sha256 of every field of the records, which include the sha256 of each sound."""
         digest = hashlib.sha256()
         for record in self.records:
             digest.update(json.dumps(as_fields(record)).encode())

@@ -1,4 +1,4 @@
-"""The data set in use, and the workspace of a run. Opening a data set never makes it: it raises, with what does."""
+"""The data set in use, and the workspace of a run. Opening never makes a data set: its error names the command."""
 
 import hashlib
 from collections import Counter
@@ -17,14 +17,14 @@ from mousai.files import runs_dir, user_data_root
 from mousai.shapes import Wave
 
 MANIFEST = "manifest.jsonl"
-MOST_GENRES = 10  # that a confusion matrix shows
+MOST_GENRES = 10  # as many as a confusion matrix shows
 PREPARE = "run `mousai data prepare` or `mousai data import` first"
 
 
 class DataSet:
-    """A folder of `mousai data prepare`, `import` or `shards`.
+    """A data set: a folder that `mousai data prepare`, `import` or `shards` wrote.
 
-    Raises FileNotFoundError that ends with `mend`, the command to run, where the folder holds no data set.
+    Raises FileNotFoundError, which ends with `mend`, the command to run, where the folder holds no data set.
     """
 
     def __init__(self, root: Path, mend: str = PREPARE):
@@ -36,7 +36,7 @@ class DataSet:
 
     @cached_property
     def key(self) -> str:
-        """12 hexadecimal digits that change with the content; what is computed from the data is cached under them."""
+        """12 hexadecimal digits that change with the content: the cache key for all that is computed from the data."""
         return hashlib.sha256(self.index.read_bytes()).hexdigest()[:12]
 
     @cached_property
@@ -47,7 +47,7 @@ class DataSet:
 
     @cached_property
     def licence(self) -> str:
-        """The licences of the training pieces, the most frequent first, or "unknown"."""
+        """The five most frequent licences of the training pieces; "unknown" for shards."""
         if self.sharded:
             return "unknown"
         counts = Counter(record.licence or "unknown" for record in self.records("train"))
@@ -56,7 +56,7 @@ class DataSet:
 
     @cached_property
     def segments(self) -> int:
-        """The n of "k of n" that most pieces have."""
+        """The most frequent n of "k of n", the number of chunks of a piece."""
         return Counter(record.chunks for record in self.records()).most_common(1)[0][0]
 
     def records(self, split: str | None = None) -> Manifest:
@@ -67,18 +67,18 @@ class DataSet:
         if split not in (None, *SPLITS):
             raise ValueError(f"unknown split {split!r}: choose train, valid or test")
         if self.sharded:
-            raise ValueError(f"{self.root}: shards, for training alone: use the folder they were made from")
+            raise ValueError(f"{self.root}: holds shards, for training only: use the folder they were made from")
         return Manifest(self.index, split)
 
     def chunks(self, split: str, pieces: int | None = None) -> Chunks | Shards:
-        """Every chunk of a split in order, or of its first `pieces` pieces; shards ignore `pieces`."""
+        """Every chunk of a split in order, or only of its first `pieces` pieces; with shards `pieces` is ignored."""
         if self.sharded:
             return Shards(self.root, split)
         records = self.records(split)
         return Chunks(records if pieces is None else records[:pieces], self.root)
 
     def crops(self, split: str, length: int, batch: int, seed: int) -> Callable[[int], Wave]:
-        """Step -> waveforms [batch, 2, length], a pure function of (seed, step)."""
+        """A function: step -> waveforms [batch, 2, length], the same for the same (seed, step)."""
         if self.sharded:
             return ShardCrops(Shards(self.root, split), length, batch, seed)
         return RandomCrops(self.records(split), self.root, length, batch, seed)
@@ -94,8 +94,8 @@ class DataSet:
 class Workspace:
     """What every measurement depends on.
 
-    profile: sizes and settings. root: the data set's folder. runs: the folder for all that is made. device: of torch,
-    None for the best there is.
+    profile: sizes and settings. root: the data set's folder. runs: the folder for everything that is written. device:
+    torch's name of it, None for the fastest there is.
     """
 
     profile: Profile
@@ -112,7 +112,7 @@ class Workspace:
 
     @cached_property
     def fits(self) -> Fits:
-        """Whether a text is short enough for the profile's text encoder."""
+        """A function: text -> whether it is short enough for the profile's text encoder."""
         return fits_encoder(self.profile.tcld.text)
 
     @property
@@ -129,7 +129,7 @@ class Workspace:
 def workspace(profile: Profile, environment: Mapping[str, str], device: str | None = None) -> Workspace:
     """The workspace that these environment variables name.
 
-    The folder for all that is made is `runs_dir`; the data set is the user's own, else the embedded one of the profile.
+    Everything is written below `runs_dir`. The data set is the user's own, else the embedded one of the profile.
     """
     runs = runs_dir(environment)
     root = user_data_root(environment) or embedded_root(profile, runs)

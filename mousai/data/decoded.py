@@ -1,6 +1,7 @@
-"""Any sound file becomes 48 kHz stereo, block by block. libsndfile reads it first; FFmpeg (PyAV) reads what libsndfile
-refuses, and what it is known to misjudge: the length of MP3 and Ogg, lengths of zero or unknown, layouts of more than
-two channels. The content decides, not the name.
+"""Decode any sound file to 48 kHz stereo, block by block.
+
+libsndfile reads what it knows well. FFmpeg (PyAV) reads what libsndfile refuses or is known to misjudge: MP3 and Ogg,
+files whose header gives no length, and files of more than two channels. The content decides, not the file's name.
 """
 
 import os
@@ -18,12 +19,12 @@ from mousai.data.sound import SAMPLE_RATE
 
 RATES = (4_000, 768_000)  # Hz; a header that says another is damaged
 BLOCK = 2**21  # numbers read at once
-UNKNOWN = 2**62  # frames; libsndfile's number where the header does not say the length, and more
-UNREAD = "not readable: "  # may go well another time
+UNKNOWN = 2**62  # frames; where a header does not say its length, libsndfile reports this many or more
+UNREAD = "not readable: "  # begins a reason that may not hold another time, so that the file is tried again
 DAMAGED = "not readable as sound: damaged, or of a kind that neither libsndfile nor FFmpeg knows"
 UNREADABLE = (soundfile.SoundFileError, RuntimeError, AssertionError, TypeError, ValueError, MemoryError)
-KNOWN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # how files begin
-MISJUDGED = ("MP3", "OGG")  # formats of libsndfile
+KNOWN = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # first bytes of a file
+MISJUDGED = ("MP3", "OGG")  # libsndfile's names of the formats whose length it misjudges
 HALF = 0.5**0.5  # -3 dB
 LEFT = ("FL", "BL", "SL", "FLC", "TFL", "TBL", "WL", "TSL", "BFL", "DL", "SDL")  # FFmpeg's names of channels
 RIGHT = ("FR", "BR", "SR", "FRC", "TFR", "TBR", "WR", "TSR", "BFR", "DR", "SDR")
@@ -35,22 +36,22 @@ USUAL = {
     6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
     7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
     8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
-}  # the order of WAV and FLAC
+}  # number of channels -> their order in WAV and FLAC
 
 Block = np.ndarray  # [time, channels], float32
-Read = tuple[Block, int, tuple[str, ...]]  # a block, its sample rate, the names of its channels, none where unknown
+Read = tuple[Block, int, tuple[str, ...]]  # a block, its sample rate in Hz, the names of its channels (() if unknown)
 Reader = Callable[[Path], Generator[Read]]
 
 
 class Skipped(Exception):
-    """This file cannot be used; the text says why, up to a colon the same for all of a kind."""
+    """A file cannot be used. The text says why; its part before the first colon is what `Imported.counts` counts by."""
 
 
 def resampled_blocks(file: Path) -> Iterator[Sound]:
-    """The file as 48 kHz stereo [2, time], block by block: mono twice, more channels mixed by their layout.
+    """The file as 48 kHz stereo [2, time], float32, block by block; channels as in `stereo`.
 
-    Raises `Skipped` where it cannot be read to its end. soxr, not torchaudio: it takes a stream, and rates with no
-    common divisor, for which a table of sines has gigabytes.
+    Raises `Skipped` where it cannot be read to its end. soxr resamples, not torchaudio, because it takes a stream, and
+    because torchaudio's table of sines needs gigabytes for two rates without a common divisor.
     """
     try:
         if not file.stat().st_size:
@@ -64,7 +65,7 @@ def resampled_blocks(file: Path) -> Iterator[Sound]:
 
 
 def blocks_of(file: Path) -> Generator[Read]:
-    """The blocks by the first reader that has any. Raises what the last one raises."""
+    """The blocks of the first reader that gives any. Raises what the last reader raises."""
     *others, last = readers(file)
     for reader in others:
         blocks = reader(file)
@@ -82,7 +83,7 @@ def readers(file: Path) -> list[Reader]:
     """Which readers to try, in order."""
     with file.open("rb") as opened:
         begin = opened.read(4)
-    if begin not in KNOWN:  # libsndfile would take it for MP3, and its mpg123 writes to stderr and names no file
+    if begin not in KNOWN:  # libsndfile would try it as MP3, and its mpg123 writes to stderr without naming the file
         return [ffmpeg]
     try:
         with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]  # bytes: any encoding
@@ -93,7 +94,10 @@ def readers(file: Path) -> list[Reader]:
 
 
 def resampled(blocks: Iterator[Read]) -> Iterator[Sound]:
-    """Blocks at their own rate, all the same, to 48 kHz stereo [2, time]. Raises `Skipped` for a rate that is none."""
+    """Blocks of one sample rate to 48 kHz stereo [2, time].
+
+    Raises `Skipped` for a sample rate outside of `RATES`, or for numbers that are not finite.
+    """
     resampler = None
     frames = 0
     for block, rate, channels in blocks:
@@ -109,21 +113,24 @@ def resampled(blocks: Iterator[Read]) -> Iterator[Sound]:
 
 
 def libsndfile(file: Path) -> Generator[Read]:
-    """The blocks of a file; the order of its channels is the usual one."""
+    """The blocks of a file by libsndfile, which does not name channels: their order is taken to be that of `USUAL`."""
     with soundfile.SoundFile(os.fsencode(file)) as sound:  # type: ignore[arg-type]
         while len(block := sound.read(max(1, BLOCK // sound.channels), dtype="float32", always_2d=True)):
             yield block, sound.samplerate, ()
 
 
 def ffmpeg(file: Path) -> Generator[Read]:
-    """The blocks of a file's first stream of sound. FFmpeg may open no other file, whatever this one asks for."""
+    """The blocks of a file's first audio stream by FFmpeg, which may open no other file, whatever this one refers to.
+
+    Raises `Skipped` where there is no audio stream, ValueError or OSError where it cannot be decoded.
+    """
     import av
 
     try:
         with file.open("rb") as opened, av.open(opened, "r", options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
                 raise Skipped("no sound in it")
-            as_float = av.AudioResampler(format="fltp")  # changes how numbers are written, no more
+            as_float = av.AudioResampler(format="fltp")  # changes the number format only, not the rate
             empty = True
             for frame in container.decode(container.streams.audio[0]):
                 for part in as_float.resample(frame):
@@ -132,12 +139,12 @@ def ffmpeg(file: Path) -> Generator[Read]:
                     yield part.to_ndarray().T, part.sample_rate, names
             if empty:
                 raise ValueError("not one frame of sound")
-    except av.FFmpegError as error:  # many are no kind of ValueError: no decoder, not written yet, another library's
+    except av.FFmpegError as error:  # many of them are neither OSError nor ValueError
         raise error if isinstance(error, OSError) else ValueError(str(error)) from error
 
 
 def stereo(block: Block, channels: tuple[str, ...]) -> np.ndarray:
-    """[time, channels] -> [time, 2]: one channel twice, two as they are, more mixed as ITU-R BS.775 says."""
+    """[time, channels] -> [time, 2]: one channel twice, two as they are, more mixed down as in ITU-R BS.775."""
     count = block.shape[1]
     if count <= 2:
         return np.ascontiguousarray(block[:, [0, count - 1]])
@@ -147,7 +154,8 @@ def stereo(block: Block, channels: tuple[str, ...]) -> np.ndarray:
 def mix(count: int, channels: tuple[str, ...]) -> np.ndarray:
     """Weights [count, 2] of each channel in left and right.
 
-    The front ones are whole, those beside and behind at -3 dB on their side, those of the middle at -3 dB on both.
+    Front left and right have weight 1; side and rear channels are at -3 dB on their side; channels of the middle, and
+    all of an unknown layout, at -3 dB on both sides; low-frequency effects are left out.
     """
     known = len(channels) == count and "NONE" not in channels
     names = channels if known else USUAL.get(count, ())

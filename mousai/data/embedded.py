@@ -1,7 +1,7 @@
-"""The embedded data set: tunes -> arrangement -> sound, made on the spot from what pip installed; nothing is shipped.
+"""The embedded data set: tunes are arranged and rendered here, from packages that pip installed; no sound is shipped.
 
-Split by tune, genres balanced, four chunks "k of n" a piece. Each finished piece is noted in `journal.jsonl`, so
-that an interrupted run goes on where it was; `manifest.jsonl` is written last.
+It is split by tune, its genres are balanced, and every piece has the same number of chunks "k of n". Each finished
+piece is recorded in `journal.jsonl`, so that an interrupted run continues; `manifest.jsonl` is written last.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from mousai.data.workers import Workers
 from mousai.files import append_line, lines_of, sha256
 from mousai.progress import progress_bar
 
-VERSION = 1  # of the arranger: raise it when the same seed gives other bytes
-RMS = 0.14  # of every piece over its whole length
+VERSION = 1  # of the arranger: increase it when the same seed gives other bytes
+RMS = 0.14  # of every piece over its whole length, full scale 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece still to be rendered."""
+    """One piece to be rendered into the folder `root`; its record still lacks key, tempo and sha256."""
 
     record: Record
     tune: Tune
@@ -37,16 +37,16 @@ class Job:
 
 
 def embedded_root(profile: Profile, runs: Path) -> Path:
-    """Where a profile's embedded music lies below `runs`: a folder for each DataConfig and version of the arranger."""
+    """The folder of a profile's embedded music below `runs`: another one for each DataConfig and arranger `VERSION`."""
     text = json.dumps([asdict(profile.data), VERSION], sort_keys=True)
     return runs / "data" / f"{profile.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def prepare(config: DataConfig, root: Path, jobs: int = 2, progress: bool = True) -> Path:
-    """Render the embedded music into `root` over `jobs` processes; return `root`. One process at a time does so.
+    """Render the embedded music into `root` with `jobs` processes; return `root`. A second call waits for the first.
 
-    Whole files that are already there are kept, missing and broken ones are rendered; the same seed gives the same
-    bytes whatever `jobs` is. Raises ValueError if there are no jobs or no tune can be read.
+    Files that are there and undamaged are kept, the others are rendered. The same seed gives the same bytes whatever
+    `jobs` is. Raises ValueError where `jobs` is below 1 or no tune can be read.
     """
     if jobs < 1:
         raise ValueError(f"jobs {jobs}: at least 1 is needed")
@@ -65,12 +65,12 @@ def prepare(config: DataConfig, root: Path, jobs: int = 2, progress: bool = True
 
 
 def _kept(root: Path) -> dict[str, Record]:
-    """Pieces of an earlier run whose file still hashes to what was noted."""
+    """Id -> record of the pieces of an earlier run whose file still has the recorded sha256."""
     kept = {}
     for line in [*lines_of(root / "manifest.jsonl"), *lines_of(root / "journal.jsonl")]:
         try:
             record = parsed(line)
-        except ValueError:  # the line that was being written when the run was cut off
+        except ValueError:  # the line that was being written when the run was interrupted
             continue
         path = root / record.file
         if path.is_file() and sha256(path) == record.sha256:
@@ -79,11 +79,11 @@ def _kept(root: Path) -> dict[str, Record]:
 
 
 def _plan(config: DataConfig, root: Path, pool: Workers, progress: bool) -> Iterator[Job]:
-    """Every piece of the data set: tunes in a seeded order, genres in turn, splits by tune."""
+    """A job for every piece of the data set: tunes in a seeded order, genres in rotation, splits by tune."""
     tunes = _tunes(config, pool, progress)
     splits = _splits(config, len(tunes))
     for i in range(config.pieces):
-        tune = tunes[i % len(tunes)]  # a tune comes again only when there are more pieces than tunes
+        tune = tunes[i % len(tunes)]  # a tune is used twice only where there are more pieces than tunes
         record = _record(config, i, tune.header, splits[i % len(tunes)])
         yield Job(record, tune, (config.seed, i), root)
 
@@ -95,7 +95,7 @@ def _tunes(config: DataConfig, pool: Workers, progress: bool) -> list[Tune]:
     tunes: list[Tune] = []
     first = 0
     while len(tunes) < config.pieces and first < len(order):
-        # Just as many as are still missing: the choice must not depend on how many processes read ahead.
+        # Only as many as are still missing, because the choice must not depend on how many processes read ahead.
         chosen = order[first : first + config.pieces - len(tunes)]
         for _, tune in pool.each(read_tune, [headers()[i] for i in chosen]):
             tunes += [tune] if tune is not None else []
@@ -108,7 +108,10 @@ def _tunes(config: DataConfig, pool: Workers, progress: bool) -> list[Tune]:
 
 
 def _splits(config: DataConfig, tunes: int) -> list[str]:
-    """A split for each tune, the same shares in every genre (piece i has genre i mod 4); none is empty."""
+    """The split of each tune, with the same shares in every genre, because piece i has genre i mod 4.
+
+    From nine tunes on no split is empty at the usual shares.
+    """
     groups = -(-tunes // len(GENRES))
     valid = max(1, round(groups * config.valid_share))
     test = max(1, round(groups * config.test_share))
@@ -117,7 +120,7 @@ def _splits(config: DataConfig, tunes: int) -> list[str]:
 
 
 def _record(config: DataConfig, i: int, header: Header, split: str) -> Record:
-    """All but what arranging and rendering find out: key, tempo and hash."""
+    """The record of piece i without what arranging and rendering give: key, tempo and sha256."""
     return Record(
         id=f"{i:05d}",
         title=header.title,
@@ -138,7 +141,7 @@ def _record(config: DataConfig, i: int, header: Header, split: str) -> Record:
 
 
 def render_piece(job: Job) -> Record:
-    """Arrange, render and write one piece; returns its finished record. A pure function of the job."""
+    """Arrange, render and write one piece; return its complete record. The same job gives the same bytes."""
     record = job.record
     rng = np.random.default_rng(job.seed)
     arrangement = arrange(job.tune, record.genre, record.samples / SAMPLE_RATE, rng)
@@ -147,7 +150,7 @@ def render_piece(job: Job) -> Record:
 
 
 def _render_all(jobs: list[Job], root: Path, pool: Workers, done: dict[str, Record], progress: bool) -> None:
-    """Render what is left, noting each finished piece at once."""
+    """Render these jobs; add each finished piece to the journal and to `done` at once."""
     bar = progress_bar(None, "pieces", len(jobs) + len(done), len(done), "piece", progress)
     with bar:
         for _, record in pool.each(render_piece, jobs):

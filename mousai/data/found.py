@@ -1,4 +1,4 @@
-"""One file of somebody's music becomes one piece: its sound cut into chunks, its tags a record."""
+"""Turn one music file of the user's into one piece: its sound cut into chunks, its tags as a record."""
 
 import hashlib
 import json
@@ -21,18 +21,19 @@ ENDINGS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".wma", ".aif"),
     *(".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".mka", ".ac3", ".ape", ".wv", ".tta", ".weba"),
 )
-LOUDEST = 4.0  # peak; above, the file counts in other units
-SILENT = 1e-4  # peak; below, there is nothing in it
-CRASHED = "its decoder crashed"  # may go well another time
+LOUDEST = 4.0  # peak; a file above it is not in -1 to 1 at all
+SILENT = 1e-4  # peak; a chunk below it counts as silent
+CRASHED = "its decoder crashed"  # such a file is tried again by the next import
+# 1500 to 2099 as its own number, or at the beginning of digits that are a date (YYYYMM, YYYYMMDD).
 YEAR = r"(?<!\d)(1[5-9]\d\d|20\d\d)(?=(?:0[1-9]|1[0-2])[0-3]\d(?!\d)|(?:0[1-9]|1[0-2])(?!\d)|\D|$)"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be read, below `source`, into the folder `out`.
+    """One file to be read, which lies below `source`; the piece is written below `out`.
 
-    listed: what a list says of it. fill: what stands in for missing tags. by_folder: whether folders name artist
-    and album.
+    chunk: samples of a chunk. listed: the tags that a list gives it. fill: artist and genre for a file without.
+    by_folder: whether the folders name artist and album.
     """
 
     file: Path
@@ -45,16 +46,16 @@ class Job:
 
     @property
     def place(self) -> str:
-        """The name from `source` on, as text that every file can hold."""
+        """The path relative to `source`, as text that can be written in UTF-8."""
         return os.fsencode(self.file.relative_to(self.source)).decode(errors="replace")
 
     @property
     def id(self) -> str:
-        """The name as 16 hexadecimal digits."""
+        """16 hexadecimal digits: a hash of the path relative to `source`."""
         return hashlib.sha256(os.fsencode(self.file.relative_to(self.source))).hexdigest()[:16]
 
     def stamp(self) -> str:
-        """Changes with the file, what a list says of it, and what is asked for."""
+        """16 hexadecimal digits that change with the file's size or time, the list's tags, and what is asked for."""
         try:
             about = self.file.stat()
             state = [about.st_size, about.st_mtime_ns]
@@ -65,10 +66,10 @@ class Job:
 
 
 def music_files(source: Path, out: Path) -> tuple[dict[Path, Row], list[tuple[str, str]]]:
-    """(every file that ends like music, in one order; every other file with the reason why it is left out).
+    """(music file -> empty tags, in a fixed order; (other file, why it is left out)), of all below `source`.
 
-    Linked folders are followed, each once. What is in `out` is neither; nor are pipes and devices music, which may
-    never end.
+    The file name's ending decides what is music. Linked folders are followed, each once; what lies in `out` is ignored.
+    Pipes and devices are left out, because they may never end. Raises ValueError where there is no music.
     """
     music: dict[Path, Row] = {}
     others: list[tuple[str, str]] = []
@@ -95,15 +96,15 @@ def music_files(source: Path, out: Path) -> tuple[dict[Path, Row], list[tuple[st
 
 
 def import_one(job: Job) -> dict[str, object]:
-    """{"record": ..., "notes": [...], "split": ...}, or {"skipped": the reason}, with "seconds" where it is short.
+    """{"record": ..., "notes": [...], "split": ...}, or {"skipped": reason}, with "seconds" where it is too short.
 
-    Runs in a process of its own.
+    Runs in a worker process, so the result is plain data.
     """
     path = job.out / "audio" / f"{job.id}.flac"
     try:
         with atomic_write(path) as temporary:
             cut = copy_chunks(job.file, temporary, job.chunk)
-            if cut.peak > 1:  # a second time, softer, because a file of 16 bits holds no more than 1
+            if cut.peak > 1:  # written again, with a gain, because a 16-bit file holds nothing above 1
                 cut = copy_chunks(job.file, temporary, job.chunk, 1 / cut.peak)
             check_cut(cut, job.chunk)
     except Skipped as reason:
@@ -116,7 +117,11 @@ def import_one(job: Job) -> dict[str, object]:
 
 @dataclass
 class Cut:
-    """What was cut of a file: chunks written, the numbers of those left out because they are silent, seconds, peak."""
+    """What was cut from a file.
+
+    kept: chunks written. silent: numbers, from 1, of the chunks left out as silent. seconds, peak: of the whole file.
+    gain: what its samples were multiplied by.
+    """
 
     kept: int
     silent: list[int]
@@ -126,7 +131,7 @@ class Cut:
 
 
 class Short(Skipped):
-    """Shorter than a chunk; `seconds`: how long it is."""
+    """The file is shorter than a chunk; `seconds` is its length."""
 
     def __init__(self, text: str, seconds: float):
         super().__init__(text)
@@ -134,9 +139,9 @@ class Short(Skipped):
 
 
 def copy_chunks(file: Path, path: Path, chunk: int, gain: float = 1.0) -> Cut:
-    """Write the whole chunks of a file as 16-bit FLAC, times `gain`, without silent ones; memory is one chunk's.
+    """Write the complete chunks of `file` to `path` as 16-bit FLAC, times `gain`, without the silent ones.
 
-    The peak is that of the file. Raises `Skipped`.
+    Memory holds about one chunk. Raises `Skipped` where the file cannot be read or its peak is above `LOUDEST`.
     """
     held = np.zeros((2, 0), np.float32)
     cut = Cut(0, [], 0.0, 0.0, gain)
@@ -155,12 +160,12 @@ def copy_chunks(file: Path, path: Path, chunk: int, gain: float = 1.0) -> Cut:
                     cut.kept += 1
                 held = held[:, chunk:]
             if cut.peak > LOUDEST:
-                raise Skipped(f"not in -1 to 1: its peak is {cut.peak:.3g}")
+                raise Skipped(f"sample values are not in -1 to 1: its peak is {cut.peak:.3g}")
     return cut
 
 
 def check_cut(cut: Cut, chunk: int) -> None:
-    """Raises `Skipped` where there is nothing to keep."""
+    """Raises `Skipped` where no chunk was kept: the file is too short, or silent."""
     if not cut.kept and not cut.silent:
         text = f"shorter than a chunk of {chunk / SAMPLE_RATE:.1f} s: {cut.seconds:.1f} s"
         raise Short(text, cut.seconds)
@@ -169,7 +174,7 @@ def check_cut(cut: Cut, chunk: int) -> None:
 
 
 def notes(cut: Cut) -> list[str]:
-    """What was changed."""
+    """What was changed in a file that is used, for notes.csv."""
     found = []
     if cut.silent:
         numbers = ", ".join(map(str, cut.silent))
@@ -180,9 +185,10 @@ def notes(cut: Cut) -> list[str]:
 
 
 def tagged(job: Job) -> Record:
-    """What a list, the tags or the folders say, cleaned; the title is else the file's name, the rest is left empty.
+    """The record by the list, else the file's tags, else `fill`, else the folders. Texts are cleaned.
 
-    Samples, chunks, hash and split are not known yet.
+    Without a title the file's name is the title; other unknown fields are empty. Samples, chunks, sha256 and split are
+    placeholders still.
     """
     tags = {name: list(texts) for name, texts in read_tags(job.file).items()}
     tags |= {name: [clean(text)] for name, text in job.listed.items() if clean(text)}

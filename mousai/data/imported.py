@@ -1,8 +1,8 @@
-"""Anybody's music becomes the same records: a folder, an archive or a list -> whole chunks of 48 kHz stereo.
+"""Import the user's own music: a folder, an archive or a list becomes records with chunks of 48 kHz stereo.
 
-No file stops an import: one that cannot be used is listed in `skipped.csv` with the reason, and what was changed in one
-that is used in `notes.csv`. What is done is noted in `journal.jsonl` at once, so that an interrupted import goes on
-where it was, and a second one reads only what is new.
+No single file stops an import: one that cannot be used is listed in `skipped.csv` with the reason. What was changed in
+a file that is used stands in `notes.csv`. Each file is recorded in `journal.jsonl` at once, so that an interrupted
+import continues where it was, and a second one reads only what is new.
 """
 
 import csv
@@ -25,15 +25,16 @@ from mousai.data.workers import Workers
 from mousai.files import append_line, lines_of, sha256, write_text
 from mousai.progress import progress_bar
 
-Reasons = list[tuple[str, str]]  # (file, reason)
+Reasons = list[tuple[str, str]]  # (file, why it was skipped, or what was changed in it)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an import is to make.
+    """The settings of an import.
 
-    chunk: samples of 48 kHz; the rest of a piece is left out. config: shares of the splits. audio: where a list's files
-    lie, by default beside it. split_by: what stays in one split. genre, artist: for pieces without.
+    chunk: samples of a chunk at 48 kHz; what follows the last complete chunk of a piece is left out. config: shares of
+    the splits. audio: the folder of a list's files, by default the list's own. split_by: what is never divided between
+    splits. genre, artist: stand in for pieces without one.
     """
 
     chunk: int
@@ -45,7 +46,7 @@ class Wanted:
 
 
 class NothingFits(ValueError):
-    """No file is as long as a chunk; `longest`: seconds of the longest."""
+    """No file is as long as a chunk; `longest` is the length of the longest in seconds."""
 
     def __init__(self, text: str, longest: float):
         super().__init__(text)
@@ -54,24 +55,24 @@ class NothingFits(ValueError):
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of an import: the records, (file, reason) of what was skipped, (file, note) of what was changed."""
+    """The result of an import: records; (file, reason) of what was skipped; (file, note) of what was changed."""
 
     records: list[Record]
     skipped: Reasons
     notes: Reasons
 
     def counts(self) -> dict[str, int]:
-        """Pieces, chunks, and how many files were skipped for each reason."""
+        """{"pieces": n, "chunks": n}, then reason -> how many files were skipped for it, the most frequent first."""
         reasons = Counter(reason.split(":")[0] for _, reason in self.skipped)
         chunks = sum(record.chunks for record in self.records)
         return {"pieces": len(self.records), "chunks": chunks} | dict(reasons.most_common())
 
     def untagged(self) -> int:
-        """Pieces of which nothing is known but the file's name."""
+        """The number of pieces without artist, album, genre and year."""
         return sum(not (r.artist or r.album or r.genre or r.year) for r in self.records)
 
     def too_long(self, fits: Callable[[str], bool]) -> int:
-        """Pieces whose whole caption does not fit a text encoder."""
+        """The number of pieces whose full caption does not fit the text encoder; `fits` as in `fits_encoder`."""
         return sum(not fits(", ".join(elements(record, record.chunks))) for record in self.records)
 
     def sizes(self) -> str:
@@ -80,21 +81,22 @@ class Imported:
 
 
 def import_music(source: Path, out: Path, wanted: Wanted, jobs: int = 2) -> Imported:
-    """Read all music under `source` into the folder `out`: audio/*.flac, manifest.jsonl, skipped.csv, notes.csv.
+    """Read all music of `source` into the folder `out`: audio/*.flac, manifest.jsonl, skipped.csv, notes.csv.
 
-    `source` is a folder, a .zip or .tar, or a list as `catalogues` reads it; what a list says goes before a file's own
-    tags. With one job all is read in this process, which a decoder that crashes takes with it. Raises ValueError where
-    there is no music, where a list or an archive points outside of its folder (nothing of it is used then), or where
-    the manifest that is there was edited; `NothingFits` where every file is shorter than a chunk.
+    `source` is a folder, a .zip or .tar, or a list as `catalogues` reads it; a list's tags take precedence over a
+    file's own. With one job everything is read in this process, so that a crashing decoder ends it. Raises ValueError
+    where there is no music, where a list or an archive points outside of its folder (nothing of it is used then), or
+    where the manifest in `out` was edited; `NothingFits` where no file has the length of a chunk.
     """
     listed: dict[Path, Row] | None = None
     refused: Reasons = []
     if source.is_file() and source.suffix.lower() in KINDS:
         catalogue = read_catalogue(source, wanted.audio or source.parent)
-        listed, refused, source = catalogue.files, catalogue.refused, wanted.audio or source.parent
+        listed, refused = catalogue.files, catalogue.refused
         if not listed:
             where = f", the first: {': '.join(refused[0])}" if refused else ""
             raise ValueError(f"{source}: none of the listed files is there{where}")
+        source = wanted.audio or source.parent
     elif source.is_dir():
         listed, refused = music_files(source, out)
     with one_writer(out):
@@ -111,7 +113,7 @@ def import_music(source: Path, out: Path, wanted: Wanted, jobs: int = 2) -> Impo
 
 
 def read_all(files: list[Job], out: Path, jobs: int) -> list[dict]:
-    """Read what is not in the journal yet, note each file; returns the entry of every file."""
+    """Read the files that are not in the journal yet and record each; return the journal's entry of every file."""
     journal = read_journal(out)
     stamps = [job.stamp() for job in files]
     todo = [(job, stamp) for job, stamp in zip(files, stamps, strict=True) if stamp not in journal]
@@ -127,7 +129,10 @@ def read_all(files: list[Job], out: Path, jobs: int) -> list[dict]:
 
 
 def read_journal(out: Path) -> dict[str, dict]:
-    """What earlier runs did, but what may go well another time, and pieces whose sound is not as it was written."""
+    """Stamp -> entry of what earlier runs did.
+
+    Left out, so that they are read again: failures that may not happen again, and pieces whose FLAC has changed.
+    """
     entries = {}
     for line in lines_of(out / "journal.jsonl"):
         try:
@@ -144,7 +149,10 @@ def read_journal(out: Path) -> dict[str, dict]:
 
 
 def summed_up(entries: list[dict], refused: Reasons, out: Path, wanted: Wanted) -> Imported:
-    """Manifest, skipped.csv and notes.csv; a sound that is there already, by its content, counts once."""
+    """Write manifest.jsonl, skipped.csv and notes.csv. Of files with the same sound only the first is used.
+
+    Raises ValueError where no file can be used, or the list names an unknown split.
+    """
     seen: dict[str, str] = {}
     records: list[Record] = []
     given: dict[str, str] = {}
@@ -177,7 +185,7 @@ def summed_up(entries: list[dict], refused: Reasons, out: Path, wanted: Wanted) 
 
 
 def nothing(entries: list[dict], skipped: Reasons, chunk: int) -> ValueError:
-    """Why no file can be used."""
+    """The error that says why no file can be used."""
     lengths = [entry["seconds"] for entry in entries if "seconds" in entry]
     text = f"none of {len(skipped)} files can be used: the first, {': '.join(skipped[0])}"
     if not lengths:
@@ -187,7 +195,7 @@ def nothing(entries: list[dict], skipped: Reasons, chunk: int) -> ValueError:
 
 
 def check_manifest(out: Path) -> None:
-    """Raises ValueError where the manifest is not as the last import wrote it, because another would undo the edit."""
+    """Raises ValueError where the manifest was edited after the last import, because another would undo the edit."""
     path = out / "manifest.jsonl"
     written = ""
     for line in lines_of(out / "journal.jsonl"):
@@ -201,7 +209,7 @@ def check_manifest(out: Path) -> None:
 
 
 def write_table(rows: Iterable[tuple[str, str]], path: Path) -> None:
-    """CSV of two columns."""
+    """Write rows of two columns as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(text.getvalue(), path)

@@ -1,7 +1,7 @@
-"""The latents of a data set, each beside its record: made once by stage 1, so that stage 2 touches no sound.
+"""The latents of a data set, each with its record: encoded once by stage 1, so that training stage 2 reads no sound.
 
-A folder of parts, `PART` chunks each, that are whole or not there. They are read where they lie: memory holds what is
-asked for.
+They are stored in parts of `PART` chunks, each a safetensors file that is complete or absent. Latents are read from the
+files on demand, so that memory holds only what is asked for.
 """
 
 import math
@@ -23,14 +23,14 @@ from mousai.progress import progress_bar
 from mousai.shapes import Latent
 
 PART = 256  # chunks
-HELD = 64  # parts kept open
+HELD = 64  # files kept open
 
 
 class Latents:
-    """z, and what each is of, by number; `counts`: how many are in each part."""
+    """z of every chunk, and which chunk it is of, by the chunk's number. counts [parts]: chunks in each part."""
 
     def __init__(self, folder: Path):
-        """Raises ValueError where the parts do not fit each other."""
+        """Raises ValueError where the folder has no parts, or their latents differ in shape."""
         self.parts = sorted(folder.glob("*.safetensors"))
         heads = [head(path) for path in self.parts]
         if not heads:
@@ -46,25 +46,25 @@ class Latents:
         return int(self.ends[-1])
 
     def __getitem__(self, picks: Sequence[int]) -> Latent:
-        """z of these, [picks, 32, time], float32."""
+        """z of the chunks with these numbers, [picks, channels, time], float32."""
         places = [located(self.ends, i) for i in picks]
         return torch.cat([self.open(part).get_slice("z")[row : row + 1] for part, row in places]).float()
 
     def about(self, i: int) -> tuple[Record, int]:
-        """(record, k) of chunk i."""
+        """(record, k) of chunk i: it is chunk k of the record's n."""
         part, row = located(self.ends, i)
         file = self.open(part)
         first, last = file.get_slice("ends")[row : row + 2].tolist()
         return described(file.get_slice("text")[first:last].numpy().tobytes())
 
     def std(self) -> Tensor:
-        """Standard deviation over all numbers of all latents, float32 []."""
+        """Standard deviation over all elements of all latents, float32 []."""
         n, (total, squares) = len(self) * math.prod(self.shape), self.sums
         return torch.tensor(math.sqrt((squares - total * total / n) / (n - 1)))
 
 
 def head(path: Path) -> tuple[int, tuple[int, ...], np.ndarray]:
-    """(latents, shape of each, sum and sum of squares) of a part; its numbers are not read."""
+    """(number of latents, shape of each, [sum, sum of squares]) of a part, without reading the latents."""
     with safe_open(path, "pt") as file:
         count, *shape = file.get_slice("z").get_shape()
         return count, tuple(shape), file.get_tensor("sums").numpy()
@@ -79,10 +79,11 @@ def write_latents(
     world: int = 1,
     name: str | None = None,
 ) -> int:
-    """Encode what is missing, of `world` processes this one's share; returns how many parts are missing then.
+    """Encode the parts that are missing, as process `rank` of `world`; return how many parts are still missing.
 
-    `encoder`: hash of its weights, written into every part. A part that is damaged, or another encoder's, is made anew.
-    Where another process makes the same ones, wait for it and use what it made.
+    encode: waveform [2, time] -> z [1, channels, time]. encoder: hash of its weights, written into every part; a part
+    that is damaged or of another encoder is made again. name: of the progress bar. Where another process makes the same
+    parts, this one waits and uses them.
     """
     parts = [range(first, min(first + PART, len(chunks))) for first in range(0, len(chunks), PART)]
     paths = [folder / f"{part:06d}.safetensors" for part in range(len(parts))]
@@ -100,7 +101,7 @@ def write_latents(
 
 
 def whole(path: Path, numbers: range, encoder: str) -> bool:
-    """Whether this part is there, all of it, by this encoder."""
+    """Whether this part exists, is complete, and was made by this encoder."""
     if not path.is_file():
         return False
     try:
@@ -113,7 +114,11 @@ def whole(path: Path, numbers: range, encoder: str) -> bool:
 def write_part(
     chunks: Chunks | Shards, numbers: range, encode: Callable[[Sound], Latent], path: Path, encoder: str, bar
 ) -> None:
-    """Latents in float16, what they are of as text, and where each text begins and ends; aside and renamed."""
+    """Encode the chunks `numbers` into the part at `path`. Raises ValueError where chunks differ in length.
+
+    z: float16 latents. text, ends: the records as JSON, one after another, and where each begins and ends. sums: sum
+    and sum of squares of z.
+    """
     rows, texts, sums = [], [], torch.zeros(2, dtype=torch.float64)
     for i in numbers:
         record, k, wave = chunks[i]

@@ -1,4 +1,4 @@
-"""Whether a text is short enough for a text encoder, by its tokenizer alone."""
+"""Whether a text is short enough for a text encoder; only its tokenizer is loaded."""
 
 from mousai.config import TextConfig
 from mousai.data.records import Fits
@@ -6,7 +6,7 @@ from mousai.minilm import load_tokenizer
 
 
 def fits_encoder(config: TextConfig) -> Fits:
-    """Text -> whether it has at most as many tokens as the encoder takes.
+    """A function: text -> whether it has at most `config.tokens` tokens.
 
     Raises FileNotFoundError where the tokenizer is not on this machine.
     """

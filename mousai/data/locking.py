@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: a second process waits, and says for whom, or is refused."""
+"""One writer at a time in a folder: a second process waits and names the first, or is refused."""
 
 import json
 import os
@@ -19,11 +19,10 @@ WRITER = ".writer.json"  # process id and command line of the one that holds the
 @contextmanager
 def one_writer(folder: Path, wait: bool = True, share: str = "") -> Iterator[None]:
     """Hold the lock of `folder` for the block; a missing folder is made, and removed if nothing was written to it.
-    Writers of different shares do not keep each other out.
 
-    Where another process holds it, print one line on stderr that names it and wait for its end. Without `wait`
-    raise ValueError instead. Raises RuntimeError in a process that is still importing the script that started it, which
-    would wait for the one that waits for it.
+    Where another process holds the lock, print one line on stderr that names it, and wait; without `wait` raise
+    ValueError instead. Writers with different `share` do not exclude each other. Raises RuntimeError in a worker
+    process that is still importing its parent's script, because both would wait for each other for ever.
     """
     if getattr(current_process(), "_inheriting", False):
         raise RuntimeError(f"{folder}: the script that writes there starts itself again: {GUARD}")
@@ -52,7 +51,7 @@ def one_writer(folder: Path, wait: bool = True, share: str = "") -> Iterator[Non
 
 
 def writer_of(note: Path) -> str:
-    """The process that holds the lock, as text; "another process" where its note cannot be read."""
+    """The process that holds the lock, as text, from the file it wrote; "another process" where that is unreadable."""
     try:
         about = json.loads(note.read_text(encoding="utf-8", errors="replace"))
         return f"process {about['process']} ({about['command']})"
@@ -61,6 +60,6 @@ def writer_of(note: Path) -> str:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left half written in `folder`. Only the holder of the lock may call it."""
+    """Remove the temporary files that a killed process left in `folder`. Only the holder of the lock may call it."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)

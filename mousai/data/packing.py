@@ -1,7 +1,7 @@
-"""A data set becomes shards, split by split: each chunk a FLAC and its JSON, as many a shard as a size allows.
+"""Write a data set as shards, split by split: each chunk is a FLAC with its JSON; a shard has a largest size.
 
-Which chunks a shard holds is known beforehand, so processes write one each. Finished ones are noted in `journal.jsonl`:
-an interrupted run goes on with what is missing, and another one makes anew what has been damaged since.
+Which chunks a shard holds is known beforehand, so that processes write one shard each. Finished shards are recorded in
+`journal.jsonl`: an interrupted run continues with what is missing, and a later one writes damaged shards again.
 """
 
 import hashlib
@@ -27,7 +27,11 @@ from mousai.progress import progress_bar
 
 @dataclass(frozen=True)
 class Job:
-    """One shard: its chunks, of which `first` is the number of the first in its split, below `root`."""
+    """One shard to write.
+
+    path: its file. first: number, in its split, of its first chunk. items: (record, k) of its chunks. root: folder of
+    the data set. noted: what an earlier run recorded of it, None where there was none.
+    """
 
     path: Path
     split: str
@@ -38,9 +42,12 @@ class Job:
 
 
 def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Index:
-    """The data set as `out`/train-000000.tar and so on, of at most `megabytes` each; returns their index.
+    """Write the data set as `out`/train-000000.tar and so on, each of at most `megabytes` (10^6 bytes).
 
-    Raises ValueError where `out` holds shards of another data set or size, or where the data set is shards itself.
+    Returns the index, which is written last.
+
+    Raises ValueError where `out` holds shards of another data set or size, or is the data set's own folder, or where
+    the data set is shards already.
     """
     root = data.root
     if data.sharded or out.resolve() == root.resolve():
@@ -48,7 +55,7 @@ def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Ind
     chunks = {split: Chunks(data.records(split), root) for split in SPLITS}
     first = next(one.about(0)[0] for one in chunks.values() if len(one))
     samples = first.samples // first.chunks
-    each = min(MOST, max(1, megabytes * 10**6 // (4 * samples)))  # 16-bit stereo: FLAC makes it smaller
+    each = min(MOST, max(1, megabytes * 10**6 // (4 * samples)))  # chunks a shard: FLAC is smaller than 16-bit stereo
     about = " ".join([str(each), *(one.digest() for one in chunks.values())])
     index = Index(hashlib.sha256(about.encode()).hexdigest(), samples, {split: [] for split in SPLITS})
     with one_writer(out):
@@ -57,7 +64,10 @@ def write_shards(data: DataSet, out: Path, megabytes: int, jobs: int = 2) -> Ind
 
 
 def write_all(chunks: dict, index: Index, each: int, root: Path, out: Path, jobs: int) -> Index:
-    """Fill the index, noting each finished shard at once."""
+    """Write every shard that is missing, record each at once, then write and return the filled index.
+
+    chunks: split -> its `Chunks`. each: chunks a shard.
+    """
     noted, total = read_noted(out, index.source), sum(-(-len(one) // each) for one in chunks.values())
     bar = progress_bar(None, "shards", total, 0, "shard")
     with bar, Workers(jobs) as pool:
@@ -72,7 +82,10 @@ def write_all(chunks: dict, index: Index, each: int, root: Path, out: Path, jobs
 
 
 def read_noted(out: Path, source: str) -> dict[str, Shard]:
-    """What earlier runs wrote. Raises ValueError where that was not of this data set and size."""
+    """Name -> shard of what earlier runs wrote. Raises ValueError where those are of another data set or size.
+
+    source: digest of the data set and of the number of chunks a shard.
+    """
     noted, sources = {}, set()
     if sharded(out):
         index = read_index(out)
@@ -82,7 +95,7 @@ def read_noted(out: Path, source: str) -> dict[str, Shard]:
             entry = json.loads(line)
             sources.add(entry.pop("source"))
             noted[entry["name"]] = Shard(**entry)
-        except (ValueError, KeyError, TypeError, AttributeError):  # the line that was being written when it was cut off
+        except (ValueError, KeyError, TypeError, AttributeError):  # the line that an interrupted run was writing
             continue
     if sources - {source}:
         raise ValueError(f"{out}: shards of another data set or size are there: delete them, or choose another --out")
@@ -90,7 +103,7 @@ def read_noted(out: Path, source: str) -> dict[str, Shard]:
 
 
 def plan(chunks: dict, samples: int, each: int, root: Path, out: Path, noted: dict[str, Shard]) -> Iterator[Job]:
-    """Every shard in order. Raises ValueError where a chunk is of another length than the first."""
+    """A job for every shard, in order. Raises ValueError where a chunk does not have `samples` samples."""
     for split, some in chunks.items():
         for number, first in enumerate(range(0, len(some), each)):
             items = [some.about(i) for i in range(first, min(first + each, len(some)))]
@@ -103,7 +116,10 @@ def plan(chunks: dict, samples: int, each: int, root: Path, out: Path, noted: di
 
 
 def write_shard(job: Job) -> Shard:
-    """The shard, written unless it is there as it was noted; the same job, the same bytes. Runs in another process."""
+    """Write the shard, unless it is there with the recorded sha256. The same job gives the same bytes.
+
+    Runs in a worker process.
+    """
     if job.noted and job.path.is_file() and sha256(job.path) == job.noted.sha256:
         return job.noted
     from webdataset.writer import TarWriter
@@ -116,7 +132,7 @@ def write_shard(job: Job) -> Shard:
 
 
 def flac_of(wave: Sound) -> bytes:
-    """16-bit FLAC; what was read from 16 bits comes back to the bit."""
+    """The waveform [2, time] as a 16-bit FLAC file. A waveform that was read from 16-bit samples is kept exactly."""
     file = io.BytesIO()
     numbers = (wave.T * 2**15).round().clip(-(2**15), 2**15 - 1).astype(np.int16)
     soundfile.write(file, numbers, SAMPLE_RATE, format="FLAC", subtype="PCM_16")

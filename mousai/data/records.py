@@ -1,6 +1,7 @@
 """One piece of music with its tags: the manifest, captions as in the paper, and reading sound from disk.
 
-A manifest is JSON Lines, one `Record` a line; audio lies beside it as FLAC. Where it came from is not known here.
+A manifest is JSON Lines, one `Record` a line; the audio is FLAC in folders beside it. The embedded music and the user's
+own have the same form.
 """
 
 import json
@@ -20,7 +21,7 @@ Sound = Float[np.ndarray, "2 time"]  # float32 stereo, in [-1, 1]
 Fits = Callable[[str], bool]  # whether a text is short enough for the text encoder
 
 SPLITS = ("train", "valid", "test")
-LONGEST = 2**40  # samples of a piece: 265 days
+LONGEST = 2**40  # samples of a piece, 265 days: a larger number in a manifest is an error
 DROP = 0.1  # chance of each caption element to be left out (Section "Training"; [M])
 
 
@@ -37,13 +38,13 @@ class Record:
     key: str
     tempo: float  # beats a minute
     licence: str
-    split: str  # train, valid or test; by tune
+    split: str  # train, valid or test
     file: str
     samples: int
     chunks: int
     sha256: str  # of the file
-    source: str
-    more_artists: tuple[str, ...] = ()  # beside `artist`, where there are several
+    source: str  # where the piece comes from: its place in music21's corpus, or the imported file
+    more_artists: tuple[str, ...] = ()  # after `artist`, where there are several
 
 
 KINDS = {field.name: (int, float) if field.type is float else field.type for field in fields(Record)}
@@ -51,7 +52,7 @@ KINDS["more_artists"] = tuple
 
 
 def as_fields(record: Record) -> dict[str, Any]:
-    """A record as JSON holds it; what most have none of is left out."""
+    """A record as a dictionary for JSON, without `more_artists` where it is empty."""
     about = asdict(record)
     if not record.more_artists:
         del about["more_artists"]
@@ -59,12 +60,15 @@ def as_fields(record: Record) -> dict[str, Any]:
 
 
 def write_manifest(records: Sequence[Record], path: Path) -> None:
-    """Write JSON Lines, aside and renamed, so that a manifest is whole or not there."""
+    """Write records as JSON Lines. A temporary file is renamed at the end, so that a manifest is complete or absent."""
     write_text("".join(json.dumps(as_fields(record), ensure_ascii=False) + "\n" for record in records), path)
 
 
 def read_manifest(path: Path) -> list[Record]:
-    """The records of a manifest, in its order. Raises FileNotFoundError, or ValueError that names the line at fault."""
+    """The records of a manifest, in its order.
+
+    Raises FileNotFoundError where it is missing, ValueError, with the line's number, where a line is no record.
+    """
     return [record for _, record in placed(path)]
 
 
@@ -97,7 +101,7 @@ class Manifest(Sequence[Record]):
 
 
 def placed(path: Path) -> Iterator[tuple[int, Record]]:
-    """(byte it begins at, record) of every line of a manifest, one after another. Raises as `read_manifest`."""
+    """(byte at which it begins, record) of every line of a manifest. Raises as `read_manifest`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no manifest: run `mousai data prepare` or `mousai data import` first")
     place = 0
@@ -113,18 +117,18 @@ def placed(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def parsed(line: str) -> Record:
-    """The record of one line, a stranger's perhaps. Raises ValueError unless every field is what it should be."""
+    """The record of one line, which is not trusted. Raises ValueError where a field is missing or not valid."""
     try:
         return checked(json.loads(line))
-    except RecursionError as error:  # brackets in brackets
+    except RecursionError as error:  # deeply nested brackets
         raise ValueError("not the fields of a record") from error
 
 
 def checked(about: Any) -> Record:
-    """The record of these fields. Raises ValueError unless there are all of them, and each is what it should be."""
+    """The record with these fields, which are not trusted. Raises ValueError where one is missing or not valid."""
     try:
         record = Record(**about | {"more_artists": tuple(about.get("more_artists", ()))})
-    except (TypeError, AttributeError) as error:  # other names
+    except (TypeError, AttributeError) as error:  # not a dictionary, or not these names
         raise ValueError("not the fields of a record") from error
     for name, kind in KINDS.items():
         if not isinstance(getattr(record, name), kind):  # type: ignore[arg-type]
@@ -139,9 +143,9 @@ def checked(about: Any) -> Record:
 
 
 def elements(record: Record, k: int) -> list[str]:
-    """What can stand in a caption: title, artist, album, genre, year (where known), chunk tag "k of n" ([B/M]).
+    """The elements of a caption: title, artist, album, genre, year (where known), segment tag "k of n" ([B/M]).
 
-    The title is always known. Raises ValueError if k is not in 1..n.
+    A record always has a title. Raises ValueError where k is not in 1..n.
     """
     if not 1 <= k <= record.chunks:
         raise ValueError(f"chunk {k} of {record.id}: there are chunks 1 to {record.chunks}")
@@ -151,10 +155,9 @@ def elements(record: Record, k: int) -> list[str]:
 
 
 def fitted(parts: list[str], fits: Fits | None) -> list[str]:
-    """The elements without those that make the text too long for the encoder: the longest go first, whole.
+    """The elements, without the longest ones where all of them are too long for the text encoder; none is cut.
 
-    The last of `parts`, the segment tag in a prompt, goes last. `fits`: whether a text is short enough, None where any
-    is.
+    The last of `parts`, which is the segment tag in a prompt, is the last to be left out. `fits` None: any length fits.
     """
     kept = list(parts)
     while fits is not None and kept and not fits(", ".join(kept)):
@@ -165,10 +168,10 @@ def fitted(parts: list[str], fits: Fits | None) -> list[str]:
 def caption(
     record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP, fits: Fits | None = None
 ) -> str:
-    """A training caption: elements shuffled, each dropped with 0.1, joined by spaces or commas, half each.
+    """A training caption (Section "Training"; [M]): elements shuffled, each dropped with probability 0.1, joined by
+    spaces or by commas, half of the time each.
 
-    `title_drop` is the title's own chance to be left out, elsewhere the same 0.1. `fits` as in `fitted`. Empty where
-    every element is dropped.
+    title_drop: the probability for the title. fits: as in `fitted`. Empty where every element is dropped.
     """
     parts = elements(record, k)
     order = rng.permutation(len(parts))
@@ -182,19 +185,19 @@ def caption(
 def training_caption(
     record: Record, k: int, rng: np.random.Generator, title_drop: float = DROP, fits: Fits | None = None
 ) -> str:
-    """`caption`; where its drops leave nothing, the segment tag, because a text encoder takes no empty text."""
+    """As `caption`, but the segment tag where every element is dropped, because a text encoder takes no empty text."""
     return caption(record, k, rng, title_drop, fits) or f"{k} of {record.chunks}"
 
 
 def prompt(record: Record, k: int, fits: Fits | None = None) -> str:
-    """The caption that evaluation asks for: every element, in the fixed order of `elements`, joined by commas."""
+    """The prompt for evaluation: every element that fits, in the fixed order of `elements`, joined by commas."""
     return ", ".join(fitted(elements(record, k), fits))
 
 
 def load_crop(record: Record, start: int, length: int, root: Path) -> Sound:
-    """`length` samples from sample `start` on, float32 [2, length].
+    """`length` samples of a piece from sample `start` on, float32 [2, length].
 
-    Raises ValueError if the crop leaves the piece or the file can't be read, FileNotFoundError if it isn't there.
+    Raises ValueError where the crop exceeds the piece or the file can't be read, FileNotFoundError where it is missing.
     """
     if start < 0 or length < 1 or start + length > record.samples:
         raise ValueError(f"crop {start}..{start + length} of {record.id}: the piece has {record.samples} samples")

@@ -1,7 +1,7 @@
-"""Shards as WebDataset has them: tars of `000000123.flac`, `000000123.json`, a chunk each; `index.json` beside them.
+"""Shards in WebDataset's layout: tars of `000000123.flac`, `000000123.json`, a pair a chunk; `index.json` beside them.
 
-A record is read where it lies in its tar, so any place of an epoch is reached at once, without those before. Memory
-holds the index alone: of each shard its name, how many records it has, and its sha256.
+In this file a "record" is such a pair. It is read from its place in the tar, so that any step of an epoch is reached at
+once. Memory holds only the index: of each shard its name, number of records, size and sha256.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from mousai.data.sound import SAMPLE_RATE
 from mousai.files import sha256, write_text
 
 INDEX = "index.json"
-MOST = 100_000  # records a shard: the order in which they come is held in memory
+MOST = 100_000  # records a shard, because the order of a window's records is held in memory
 HELD = 64  # shards kept open
 WINDOW = 8  # shards whose records are shuffled together
 MEND = "fetch it again, or write the shards anew"
@@ -31,7 +31,7 @@ MEND = "fetch it again, or write the shards anew"
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One tar: its name in the folder of the index, what is in it."""
+    """One tar: its name in the folder of the index, its number of records, its size and sha256."""
 
     name: str
     records: int
@@ -41,7 +41,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """`source`: digest of the data set that the shards were made from; `samples`: length of each chunk, 48 kHz."""
+    """source: digest of the data set that the shards were made from. samples: of each chunk, at 48 kHz."""
 
     source: str
     samples: int
@@ -54,18 +54,18 @@ def sharded(root: Path) -> bool:
 
 
 def write_index(index: Index, root: Path) -> None:
-    """Aside and renamed: a folder has its index when all of its shards are there."""
+    """Write index.json, complete or not at all; it is written last, so that its presence means complete shards."""
     write_text(json.dumps(asdict(index), indent=0), root / INDEX)
 
 
 def read_index(root: Path) -> Index:
-    """The index of a folder of shards, a stranger's perhaps. Raises ValueError unless it can be meant."""
+    """The index of a folder of shards, which is not trusted. Raises ValueError where it is no index, or implausible."""
     path = root / INDEX
     try:
         content = json.loads(path.read_bytes())
         splits = {split: [Shard(**shard) for shard in content["splits"][split]] for split in SPLITS}
         index = Index(content["source"], content["samples"], splits)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:  # not JSON; other names; brackets in brackets
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # not JSON; other names; deeply nested brackets
         raise ValueError(f"{path}: not an index of shards: {MEND}") from error
     if wrong := implausible(index):
         raise ValueError(f"{path}: {wrong}: {MEND}")
@@ -73,7 +73,7 @@ def read_index(root: Path) -> Index:
 
 
 def implausible(index: Index) -> str:
-    """What cannot be: a name that leads out of the folder, numbers that no shard has; empty where all is well."""
+    """What is wrong with an index: a name that leads out of the folder, or impossible numbers; "" where nothing is."""
     shards = [shard for split in SPLITS for shard in index.splits[split]]
     if type(index.source) is not str or type(index.samples) is not int or not 1 <= index.samples <= 2**31:
         return f"chunks of {index.samples!r:.40} samples"
@@ -89,10 +89,10 @@ def implausible(index: Index) -> str:
 
 
 class OpenShard:
-    """The records of one shard by number.
+    """The records of one shard, by their number in it.
 
-    Raises FileNotFoundError where it is missing, ValueError where it is not what the index says. `seen`: its sha256 has
-    been compared already.
+    Raises FileNotFoundError where the file is missing, ValueError where it is not what the index says. `seen`: its
+    sha256 was compared before.
     """
 
     def __init__(self, path: Path, shard: Shard, seen: bool = False):
@@ -106,13 +106,16 @@ class OpenShard:
         self.path, self.places, self.file = path, places(path, shard), path.open("rb", buffering=0)
 
     def __getitem__(self, i: int) -> tuple[bytes, bytes]:
-        """(flac, json) of record i."""
+        """(bytes of the FLAC, bytes of the JSON) of record i."""
         flac, flac_size, text, text_size = self.places[i].tolist()
         return os.pread(self.file.fileno(), flac_size, flac), os.pread(self.file.fileno(), text_size, text)
 
 
 def places(path: Path, shard: Shard) -> np.ndarray:
-    """Where sound and text of every record begin, and how long they are: [records, 4]. Raises ValueError."""
+    """[records, 4]: offset and bytes of the FLAC, offset and bytes of the JSON.
+
+    Raises ValueError where the file is no tar or not what the index says.
+    """
     try:
         with tarfile.open(path, "r:") as tar:
             members = [member for member in tar if member.isreg()]
@@ -129,7 +132,7 @@ def places(path: Path, shard: Shard) -> np.ndarray:
 
 
 class Shards:
-    """Every chunk of a split, in the order of its shards: for these what `Chunks` is for a manifest."""
+    """Every chunk of a split, in the order of its shards; the counterpart of `Chunks`, which reads a manifest."""
 
     def __init__(self, root: Path, split: str):
         index = read_index(root)
@@ -145,14 +148,14 @@ class Shards:
         return int(self.ends[-1])
 
     def __getitem__(self, i: int) -> tuple[Record, int, Sound]:
-        """(record, k, float32 [2, samples])."""
+        """(record, k, waveform) of chunk i, the waveform float32 [2, samples]."""
         return *self.about(i), self.crop(i, 0, self.samples)
 
     def __iter__(self) -> Iterator[tuple[Record, int, Sound]]:
         return (self[i] for i in range(len(self)))
 
     def about(self, i: int) -> tuple[Record, int]:
-        """What chunk i is: k of the record's n. Raises ValueError where its text does not say so."""
+        """(record, k) of chunk i: it is chunk k of the record's n. Raises ValueError where its JSON is not valid."""
         shard, number = self.found(i)
         try:
             return described(shard[number][1], self.samples)
@@ -160,7 +163,7 @@ class Shards:
             raise ValueError(f"{shard.path}, record {number}: not a record: fetch it again") from error
 
     def crop(self, i: int, start: int, length: int) -> Sound:
-        """`length` samples of chunk i from `start` on: float32 [2, length]. Raises ValueError where it is not sound."""
+        """`length` samples of chunk i from `start` on, float32 [2, length]. Raises ValueError for a damaged FLAC."""
         shard, number = self.found(i)
         try:
             with soundfile.SoundFile(io.BytesIO(shard[number][0])) as file:
@@ -176,7 +179,7 @@ class Shards:
         return np.ascontiguousarray(wave)
 
     def found(self, i: int) -> tuple[OpenShard, int]:
-        """The shard of chunk i, opened, and its number there. The sha256 is compared once in a process."""
+        """(the opened shard of chunk i, the chunk's number in it). A shard's sha256 is compared once a process."""
         at, number = located(self.ends, i)
         if at not in self.opened:
             shard = self.shards[at]
@@ -187,15 +190,15 @@ class Shards:
         return self.opened[at], number
 
     def digest(self) -> str:
-        """sha256 of what the shards hold."""
+        """sha256 over the sha256 of every shard."""
         return hashlib.sha256(" ".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
 
 class Epochs:
-    """The order of training over shards with `counts` records each: a pure function of (seed, place).
+    """The order in which training reads shards with `counts` records each; it depends only on the seed.
 
-    An epoch takes the shards in an order of its own, `WINDOW` at a time, and shuffles the records of these together.
-    Batches are counted over all processes, so that no two of them have the same record.
+    An epoch shuffles the shards, takes `WINDOW` of them at a time, and shuffles the records of these together. Batches
+    are numbered over all processes, so that no two processes get the same record.
     """
 
     def __init__(self, counts: np.ndarray, seed: int):
@@ -204,31 +207,31 @@ class Epochs:
         self.shards, self.window = lru_cache(2)(self.shards_of), lru_cache(2)(self.window_of)
 
     def batch(self, number: int, size: int) -> list[int]:
-        """Records of batch `number`: at the next `size` places after those of the batches before."""
+        """The numbers of the `size` records in batch `number`, from 0."""
         return [self.record(place) for place in range(number * size, (number + 1) * size)]
 
     def record(self, place: int) -> int:
-        """The record at this place, counted on from epoch to epoch."""
+        """The number of the record at this place of the order, which continues from epoch to epoch."""
         epoch, place = divmod(place, self.total)
         window, number = located(self.shards(epoch)[1], place)
         return int(self.window(epoch, window)[number])
 
     def shards_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The epoch's shards in their order, and how many records there are up to the end of each window."""
+        """(the epoch's order of the shards, how many records there are up to the end of each window)."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
         return order, np.add.reduceat(self.counts[order], np.arange(0, len(order), WINDOW)).cumsum()
 
     def window_of(self, epoch: int, window: int) -> np.ndarray:
-        """The records of a window in their order."""
+        """The numbers of a window's records, in the epoch's order."""
         shards = self.shards(epoch)[0][window * WINDOW : (window + 1) * WINDOW]
         records = np.concatenate([np.arange(self.starts[s], self.starts[s] + self.counts[s]) for s in shards])
         return np.random.default_rng([self.seed, epoch, window + 1]).permutation(records)
 
 
 def located(ends: np.ndarray, i: int) -> tuple[int, int]:
-    """(part, number in it) of item i, where `ends` says how many items there are up to each part's end.
+    """(part, number in it) of item i. ends [parts]: how many items there are up to each part's end.
 
-    Raises IndexError.
+    Raises IndexError where there is no item i.
     """
     if not 0 <= i < ends[-1]:
         raise IndexError(i)
@@ -237,12 +240,15 @@ def located(ends: np.ndarray, i: int) -> tuple[int, int]:
 
 
 def describe(record: Record, k: int) -> bytes:
-    """JSON of chunk k of a record."""
+    """The JSON that a shard holds for chunk k of a record: the record's fields and k."""
     return json.dumps({**as_fields(record), "k": k}).encode()
 
 
 def described(text: bytes, samples: int | None = None) -> tuple[Record, int]:
-    """`describe` undone. Raises ValueError for other fields, a k that is none of n, or chunks not of `samples`."""
+    """(record, k) from what `describe` wrote.
+
+    Raises ValueError for other fields, a k that is not in 1..n, or chunks that do not have `samples` samples.
+    """
     try:
         about = json.loads(text)
         k = about.pop("k")

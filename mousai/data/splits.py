@@ -1,7 +1,7 @@
-"""Which pieces are for training, validation and test: whole artists or albums together, no split empty where it can be.
+"""Which pieces are for training, validation and test. Artists or albums stay together; no split is empty if possible.
 
-What decides is a hash of the artist, so that a piece stays in its split when others join it; where that leaves a split
-empty, the smallest change mends it.
+A hash of the artist decides, so that a piece stays in its split when others are added. Where that leaves a split empty,
+single groups are moved.
 """
 
 import hashlib
@@ -21,10 +21,11 @@ ALIASES = {"training": "train", "validation": "valid", "val": "valid", "dev": "v
 def with_splits(
     records: Sequence[Record], config: DataConfig, by: SplitBy = "artist", given: dict[str, str] | None = None
 ) -> list[Record]:
-    """The records with their splits, in the shares of `config`.
+    """The records with their splits, about in the shares of `config`.
 
-    `by`: what stays together; with fewer than three such groups the pieces are split one by one. `given`: id -> split,
-    which holds as it is. Of two pieces one is for validation and none for test; one piece is for training.
+    by: what stays together; with fewer than three such groups the pieces are split one by one. given: id -> split that
+    a list gave, which is kept; no split is filled then. Of two pieces one is for training and one for validation; a
+    single piece is for training.
     """
     given = given or {}
     free = [record for record in records if record.id not in given]
@@ -47,7 +48,9 @@ def grouped(records: Sequence[Record], by: SplitBy) -> dict[str, list[Record]]:
 
 
 def group_of(record: Record, by: SplitBy) -> str:
-    """The name that keeps pieces together: of the artist, else the album, else the folder, else the file."""
+    """The name of a record's group. By artist: the artist, else the album, else the folder, else the file. By album:
+    artist and album, else the folder, else the file.
+    """
     folder = str(PurePosixPath(record.source).parent)
     place = record.source if folder == "." else folder
     names = {
@@ -59,7 +62,7 @@ def group_of(record: Record, by: SplitBy) -> str:
 
 
 def drawn(name: str, config: DataConfig) -> str:
-    """The split that the hash of a name falls into."""
+    """The split that the hash of a group's name falls into."""
     share = place_of(name)
     if share < config.test_share:
         return "test"
@@ -67,12 +70,15 @@ def drawn(name: str, config: DataConfig) -> str:
 
 
 def place_of(name: str) -> float:
-    """A number in [0, 1), always the same for a name."""
+    """A number in [0, 1) from a name's hash, evenly spread over names."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:8]) / 2**64
 
 
 def fill(splits: dict[str, str], groups: dict[str, list[Record]]) -> None:
-    """Change `splits` until none is empty, training first, and training holds the largest part; as little as it can."""
+    """Change `splits` (group -> split) in place until no split is empty, training first, and training is the largest.
+
+    Whole groups are moved: the smallest one to fill validation or test, the largest to fill training.
+    """
 
     def pieces(split: str) -> int:
         return sum(len(groups[name]) for name in splits if splits[name] == split)
@@ -80,7 +86,7 @@ def fill(splits: dict[str, str], groups: dict[str, list[Record]]) -> None:
     def names(split: str) -> list[str]:
         return sorted((name for name in splits if splits[name] == split), key=lambda n: (len(groups[n]), place_of(n)))
 
-    for split in SPLITS[: len(splits)]:  # with one group training alone, with two validation beside it
+    for split in SPLITS[: len(splits)]:  # one group: training only; two groups: training and validation
         if not names(split):
             rich = max(SPLITS, key=lambda other: (len(names(other)), pieces(other)))
             splits[names(rich)[-1 if split == "train" else 0]] = split

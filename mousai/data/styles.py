@@ -1,8 +1,8 @@
-"""What the four genres are made of: instruments, tempos and one-bar patterns to draw from. All of it is ours.
+"""The four genres: pools of instruments, tempos and one-bar patterns that the arranger draws from. All of it is ours.
 
-Within a genre everything is drawn at random and the pools of two genres overlap in part, so no genre is one instrument
-set: with fixed sets a linear classifier on MFCCs is right 96 % of the time, and the genre would be no question at all.
-Instruments are General MIDI programs from 0. Patterns have 16 places, one for each sixteenth of a bar of four beats.
+The pools of two genres overlap in part, so that instruments alone do not give a genre away: with fixed instruments a
+linear classifier on MFCCs was right 96 % of the time, which made the genre too easy to classify. Instruments are
+General MIDI programs from 0. Patterns have 16 places, one for each sixteenth of a bar of four beats; "." is a rest.
 """
 
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class Style:
     hat_notes: tuple[int, ...]
     bass_lines: tuple[str, ...]
     chord_hits: tuple[str, ...]
-    swing: tuple[float, float]  # where the second sixteenth of a pair falls: 0.5 is straight
-    power_chords: float  # chance that chords are root and fifth only, played twice, left and right
-    layer_chances: dict[str, float]
+    swing: tuple[float, float]  # range of where the second sixteenth of a pair falls in it: 0.5 is straight
+    power_chords: float  # probability that chords are roots, fifths and octaves, played twice, left and right
+    layer_chances: dict[str, float]  # probability that a piece has the layer
     volumes: dict[str, tuple[float, float]]  # range of each layer's volume, 0 to 1
-    melody: tuple[float, float]  # share of the tune's short notes that the lead plays
+    melody: tuple[float, float]  # range of the share of the tune's off-beat notes that the lead plays
 
 
 ELECTRONIC = Style(

@@ -1,4 +1,4 @@
-"""The tags of a sound file, whatever its container: one set of names, first values first.
+"""The tags of a sound file, under one set of names for every container.
 
 ID3 (MP3, WAV, AIFF), MP4, Vorbis comments (FLAC, Ogg, Opus), ASF (WMA) and APE are read by mutagen; LIST/INFO of WAV
 and other chunks by libsndfile; what neither reads, such as Matroska, by FFmpeg.
@@ -12,7 +12,7 @@ from typing import Any
 
 import soundfile
 
-LONGEST = 200  # letters
+LONGEST = 200  # characters of a tag; the rest is cut off
 ALBUM_ARTIST = ("albumartist", "album artist", "album_artist", "tpe2", "aart", "wm/albumartist")
 NAMES = {
     "title": ("title", "tit2", "©nam", "tracktitle", "name"),
@@ -21,17 +21,17 @@ NAMES = {
     "genre": ("genre", "tcon", "©gen", "wm/genre", "style"),
     "date": ("date", "tdrc", "year", "tyer", "©day", "wm/year", "originaldate", "tdor", "tory", "tdrl"),
     "licence": ("license", "licence", "licenseurl", "wcop", "copyright", "tcop", "cprt", "©cpy", "rights"),
-}  # our name -> theirs in lower case, the best first
+}  # our name -> the containers' names in lower case, in order of preference
 
 
 def read_tags(file: Path) -> dict[str, list[str]]:
-    """Our name -> its values, cleaned, none twice; names without a value are left out. Damaged tags are no tags."""
+    """Our name -> its values, cleaned, each once; names without a value are left out. Damaged tags are ignored."""
     found: dict[str, list[str]] = {}
     for source in (by_mutagen, by_libsndfile, by_ffmpeg):
         try:
             for name, values in source(file).items():
                 found.setdefault(name, values)
-        except Exception:  # parsers of strangers' files raise nearly anything
+        except Exception:  # parsers of untrusted files raise nearly anything
             continue
         if ours_of(found):
             break
@@ -39,13 +39,13 @@ def read_tags(file: Path) -> dict[str, list[str]]:
 
 
 def ours_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Our name -> values, from their names in lower case."""
+    """Our name -> values, from `found`: the containers' names in lower case -> values."""
     best = {ours: next((found[name] for name in theirs if name in found), []) for ours, theirs in NAMES.items()}
     return {ours: texts for ours, texts in best.items() if texts}
 
 
 def by_mutagen(file: Path) -> dict[str, list[str]]:
-    """Their name in lower case -> values."""
+    """What mutagen finds: the container's name in lower case -> values."""
     import mutagen
 
     with file.open("rb") as opened:
@@ -53,7 +53,7 @@ def by_mutagen(file: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in (tags or {}).items():  # type: ignore[union-attr]
         name = str(key).lower()
-        if name.startswith(("txxx:", "----:")):  # ID3 and MP4: names of the user's own
+        if name.startswith(("txxx:", "----:")):  # ID3 and MP4: user-defined names
             name = name.rsplit(":", 1)[-1]
         texts = cleaned(texts_of(value))
         if texts:
@@ -66,11 +66,11 @@ def texts_of(value: Any) -> Iterator[str]:
     if isinstance(value, bytes):
         yield value.decode(errors="replace")
     elif isinstance(value, str):
-        yield from value.split("\0")  # several values of APE and of some ID3
+        yield from value.split("\0")  # APE, and some ID3, separate several values so
     elif isinstance(value, list | tuple):
         for one in value:
             yield from texts_of(one)
-    elif hasattr(value, "genres"):  # ID3's numbers by their names
+    elif hasattr(value, "genres"):  # ID3's genre numbers, by their names
         yield from value.genres
     elif hasattr(value, "text"):
         yield from texts_of(value.text)
@@ -83,7 +83,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def by_libsndfile(file: Path) -> dict[str, list[str]]:
-    """What libsndfile knows of a file whose beginning it knows; it takes all others for MP3."""
+    """What libsndfile finds: name -> values. Only files that begin as `KNOWN` says; it would try others as MP3."""
     from mousai.data.decoded import KNOWN
 
     with file.open("rb") as opened:
@@ -94,7 +94,7 @@ def by_libsndfile(file: Path) -> dict[str, list[str]]:
 
 
 def by_ffmpeg(file: Path) -> dict[str, list[str]]:
-    """What FFmpeg finds in the container, then in its first stream of sound."""
+    """What FFmpeg finds in the container, else in its first audio stream: name in lower case -> values."""
     import av
 
     with file.open("rb") as opened, av.open(opened, "r", options={"protocol_whitelist": "none"}) as container:
@@ -104,12 +104,12 @@ def by_ffmpeg(file: Path) -> dict[str, list[str]]:
 
 
 def cleaned(texts: Iterator[str] | list[str]) -> list[str]:
-    """Those with a letter, cleaned, each once, in their order."""
+    """The texts, cleaned, each once, in their order; empty ones are left out."""
     return list(dict.fromkeys(text for text in map(clean, texts) if text))
 
 
 def clean(text: str) -> str:
-    """One line of at most `LONGEST` printable letters, composed (NFC), so that equal texts are equal."""
+    """One line of at most `LONGEST` printable characters, in Unicode's NFC form, so that equal texts compare equal."""
     composed = unicodedata.normalize("NFC", text)
     printable = "".join(letter if letter.isprintable() else " " for letter in composed)
     return " ".join(printable.split())[:LONGEST]

@@ -1,8 +1,8 @@
-"""Real tunes from music21's corpus: old dance music, out of copyright, with title, collection and key.
+"""Tunes from music21's corpus: old dance music, out of copyright, with title, collection and key.
 
-Three collections in ABC notation are read as text: Ryan's Mammoth Collection, O'Neill's Music of Ireland, Aird's Airs.
-Essen ("non-commercial") and Palestrina (rights reserved) are left out on purpose. The choice is ours: Text2Music, the
-paper's data, was never published.
+Three collections in ABC notation are used: Ryan's Mammoth Collection, O'Neill's Music of Ireland, Aird's Airs. Essen
+("non-commercial") and Palestrina (rights reserved) are left out because of their licences. The choice is ours, because
+Text2Music, the paper's data, was never published.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Any
 Note = tuple[float, float, int]  # start and length in beats from the bar's beginning, MIDI pitch
 Bar = tuple[Note, ...]
 
-# Metre -> (notated bars in one bar of four beats, quarter notes -> beats). Three-beat metres don't fit our grooves.
+# Metre -> (notated bars in one of our bars of four beats, beats in a quarter note). Other metres don't fit our grooves.
 METRES = {
     "C": (1, 1.0),
     "C|": (1, 1.0),
@@ -32,11 +32,11 @@ NOT_COMPOSERS = {"irish", "scotch", "scots", "english", "west india", "virginian
 
 @dataclass(frozen=True)
 class Collection:
-    """A printed book of tunes, and where music21 keeps it."""
+    """A printed book of tunes, and its folder in music21's corpus."""
 
     folder: str
     album: str
-    artist: str  # who compiled it: stands in where a tune names no composer
+    artist: str  # who compiled it, for tunes that name no composer
     year: int | None
 
 
@@ -50,7 +50,7 @@ AIRD_FIRST_BOOK = 1778
 
 @dataclass(frozen=True)
 class Header:
-    """One tune before its notes are read."""
+    """What is known about one tune before its notes are read."""
 
     title: str
     artist: str
@@ -63,7 +63,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Tune:
-    """A melody in bars of four beats, with what is known about it."""
+    """A melody in bars of four beats."""
 
     header: Header
     tonic: int  # pitch class, C = 0
@@ -73,12 +73,12 @@ class Tune:
 
     @property
     def triple(self) -> bool:
-        """Beats fall into three parts (jigs)."""
+        """Whether its beats divide into three, as in jigs."""
         return self.header.metre in ("6/8", "12/8")
 
 
 def corpus_folder() -> Path:
-    """music21's corpus. Raises FileNotFoundError if this copy of music21 comes without it."""
+    """The folder of music21's corpus. Raises FileNotFoundError where this copy of music21 comes without it."""
     import music21
 
     folder = Path(music21.__file__).parent / "corpus"
@@ -101,7 +101,7 @@ def clean_title(title: str) -> str:
 
 
 def _field(text: str, letter: str) -> str:
-    """The first non-empty header field of that letter, without comment."""
+    """The first non-empty ABC header field of that letter, without its comment, or ""."""
     for line in re.findall(rf"^{letter}:(.*)$", text, re.MULTILINE):
         if value := line.split("%")[0].strip():
             return value
@@ -109,7 +109,7 @@ def _field(text: str, letter: str) -> str:
 
 
 def _artist(text: str, collection: Collection) -> str:
-    """The composer where the tune names one, else who compiled the collection."""
+    """The composer where the tune names a person, else who compiled the collection."""
     name = re.sub(r"\s+", " ", _field(text, "C").strip(" .?\"'"))
     if not re.fullmatch(r"(?!A |By |The )[A-Z][A-Za-z.' ]{4,28}", name) or name.lower().split(".")[0] in NOT_COMPOSERS:
         return collection.artist
@@ -117,7 +117,7 @@ def _artist(text: str, collection: Collection) -> str:
 
 
 def _headers(path: Path, collection: Collection) -> Iterator[Header]:
-    """Every tune of one ABC file whose metre and title can be used."""
+    """The header of every tune of one ABC file whose metre and title can be used."""
     for text in re.split(r"^(?=X:)", path.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE):
         metre, title = _field(text, "M"), clean_title(_field(text, "T"))
         if not text.startswith("X:") or metre not in METRES or not re.fullmatch(r"[A-Z][A-Za-z0-9,.&' -]{2,47}", title):
@@ -129,7 +129,7 @@ def _headers(path: Path, collection: Collection) -> Iterator[Header]:
 
 @cache
 def headers() -> tuple[Header, ...]:
-    """Every usable tune, one for each title: the same tune in two books must not land in two splits."""
+    """Every usable tune, one for each title, because one tune from two books must not be in two splits."""
     found: dict[str, Header] = {}
     for collection in COLLECTIONS:
         for path in sorted((corpus_folder() / collection.folder).glob("*.abc")):
@@ -139,14 +139,17 @@ def headers() -> tuple[Header, ...]:
 
 
 def _same_tune(title: str) -> str:
-    """What two spellings of a title share: letters only, no article, no dance type."""
+    """The title reduced so that its spellings agree: letters only, without articles and kinds of dance."""
     words = re.sub(r"[^a-z ]", "", title.lower()).split()
     drop = {"the", "a", "an", "reel", "jig", "hornpipe", "strathspey", "clog", "march", "air"}
     return "".join(word for word in words if word not in drop) or title.lower()
 
 
 def read_tune(header: Header) -> Tune | None:
-    """The notes of one tune; None where music21 can't read it or fewer than 8 bars of four beats come out."""
+    """The tune with its notes, at most 32 bars of four beats.
+
+    None where music21 can't read it, or where it has fewer than 8 bars or on average fewer than 4 notes a bar.
+    """
     from music21 import converter
 
     try:
@@ -154,19 +157,19 @@ def read_tune(header: Header) -> Tune | None:
         part = score.parts[0]
         key = part.recurse().getElementsByClass("KeySignature")[0]
         measures = list(part.getElementsByClass("Measure"))
-    except Exception:  # music21 raises many kinds on odd ABC; a tune less does no harm
+    except Exception:  # music21 raises many kinds of errors on unusual ABC; there are enough other tunes
         return None
     key = key.asKey() if not hasattr(key, "tonic") else key
     bars = _bars(measures, header.metre)
     if len(bars) < 8 or sum(map(len, bars)) < 4 * len(bars):
         return None
-    above = (key.sharps * 7 - key.tonic.pitchClass) % 12  # the major key of these sharps, above the tonic
+    above = (key.sharps * 7 - key.tonic.pitchClass) % 12  # semitones from the tonic to the major key of these sharps
     minor = above in (3, 10, 8)  # aeolian, dorian, phrygian
     return Tune(header, key.tonic.pitchClass, minor, key.sharps, bars[:32])
 
 
 def _bars(measures: list, metre: str) -> tuple[Bar, ...]:
-    """Full measures (upbeats and torn ones dropped), joined and scaled to bars of four beats."""
+    """The complete measures, joined and scaled to bars of four beats; upbeats and incomplete measures are dropped."""
     group, scale = METRES[metre]
     quarters = 4 / scale / group
     full = [m for m in measures if 0.7 * quarters <= m.duration.quarterLength <= 1.01 * quarters]
@@ -180,7 +183,11 @@ def _bars(measures: list, metre: str) -> tuple[Bar, ...]:
 
 
 def _notes(measure: Any, offset: float, scale: float) -> list[Note]:
-    """Notes of one measure in beats; grace notes have no length and are left out."""
+    """Notes of one measure, in beats.
+
+    offset: where it begins in our bar, in quarter notes. scale: beats in a quarter note. Grace notes, which have no
+    length, are left out; of a chord the last pitch is taken.
+    """
     return [
         (float((note.offset + offset) * scale), float(note.quarterLength * scale), int(note.pitches[-1].midi))
         for note in measure.flatten().notes

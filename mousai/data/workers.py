@@ -1,4 +1,4 @@
-"""Processes that share work. One that dies takes only its own item with it, and nobody waits for it for ever."""
+"""Worker processes. Where one dies, only the item it was working on is lost, and nothing waits for it for ever."""
 
 import signal
 from collections import deque
@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 from mousai.data.locking import GUARD
 
-AHEAD = 8  # items a process that are begun before their results are asked for
+AHEAD = 8  # items a process that are submitted before their results are needed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Workers:
-    """`jobs` processes, or for a single job this very one, which starts and stops at once."""
+    """`jobs` worker processes; with one job the work is done in this process, which needs no start-up."""
 
     def __init__(self, jobs: int):
-        """Raises ValueError where processes cannot start."""
+        """Raises ValueError where the processes cannot start."""
         self.jobs = jobs
         self.pool = new_pool(jobs) if jobs > 1 else None
         if self.pool is not None:
@@ -39,9 +39,9 @@ class Workers:
         items: Iterable[Item],
         dead: Callable[[Item], Result] | None = None,
     ) -> Iterator[tuple[Item, Result]]:
-        """(item, function(item)) in order; `dead(item)` where the item kills its process, each time it is tried.
+        """(item, function(item)) in order. For an item that kills its process, also when tried alone, `dead(item)`.
 
-        Without `dead` that raises ChildProcessError.
+        Without `dead` such an item raises ChildProcessError.
         """
         if self.pool is None:
             yield from ((item, function(item)) for item in items)
@@ -55,7 +55,7 @@ class Workers:
             yield self.finished(function, waiting, dead)
 
     def begun(self, function: Callable, item: Any) -> Future:
-        """The item is some process's next; where all of them are gone, the future says so."""
+        """Submit the item; where the pool is broken, a future that raises BrokenProcessPool."""
         try:
             return self.pool.submit(function, item)  # type: ignore[union-attr]
         except BrokenProcessPool as error:
@@ -64,7 +64,9 @@ class Workers:
             return future
 
     def finished(self, function: Callable, waiting: deque, dead: Callable | None) -> tuple[Any, Any]:
-        """The first that waits. Where the processes died, by it or by another, it is tried alone, the others anew."""
+        """(item, result) of the first that waits. Where the pool broke, that item is tried alone and the others are
+        submitted to a new pool.
+        """
         item, future = waiting.popleft()
         try:
             return item, future.result()
@@ -78,29 +80,30 @@ class Workers:
 
 
 def new_pool(jobs: int) -> ProcessPoolExecutor:
+    """`jobs` newly spawned processes, which ignore Ctrl-C."""
     return ProcessPoolExecutor(jobs, get_context("spawn"), ignore_interrupt)
 
 
 def check_start(pool: ProcessPoolExecutor) -> None:
-    """Raises ValueError where the processes of a pool die at once: each runs the script that started them anew."""
+    """Raises ValueError where the processes of a pool die at once, because each runs the user's script again."""
     try:
         pool.submit(int).result()
     except BrokenProcessPool:
-        raise ValueError(f"no process could start, as each runs your script anew: {GUARD}, or use one job") from None
+        raise ValueError(f"no worker could start, because each runs your script: {GUARD}, or use one job") from None
 
 
 def ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which stops the others."""
+    """Leave Ctrl-C to the parent process, which then stops the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def alone(function: Callable, item: Any, dead: Callable | None) -> Any:
-    """The result from a process of its own."""
+    """The result of one item from a process of its own; `dead(item)`, or ChildProcessError, where that dies too."""
     with new_pool(1) as pool:
         try:
             return pool.submit(function, item).result()
         except BrokenProcessPool:
             if dead is None:
                 mend = "run the same again, with fewer --jobs where memory is short: what is finished is kept"
-                raise ChildProcessError(f"a process that works on the data was ended: {mend}") from None
+                raise ChildProcessError(f"a worker process was killed: {mend}") from None
             return dead(item)

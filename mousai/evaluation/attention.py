@@ -1,4 +1,4 @@
-"""Where a trained U-Net looks: the weights of every attention in one call, which the net itself never writes out."""
+"""The weights of every attention in one call of a trained U-Net, which the net itself never keeps."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ from mousai.unet import UNet
 
 @torch.no_grad()
 def attention_weights(unet: UNet, x: Signal, sigma: Level, embedding: Embedding | None = None) -> dict[str, Tensor]:
-    """The name of each attention -> its weights [batch, heads, asking, asked], in the order of the call; what is asked
-    is a moment in self-attention, a token in cross-attention. They are >= 0 and sum to 1 over it.
+    """The name of each attention -> its weights [batch, heads, queries, keys], in the order of the call.
 
-    Memory grows with the square of the length: for pictures of a clip or two.
+    Keys are time steps in self-attention, text tokens in cross-attention. Weights are >= 0 and sum to 1 over the keys.
+    Memory grows with the square of the length, so this is for figures of a clip or two.
     """
     found: dict[str, Tensor] = {}
     attentions = {module: name for name, module in unet.named_modules() if isinstance(module, Attention)}
@@ -31,7 +31,7 @@ def attention_weights(unet: UNet, x: Signal, sigma: Level, embedding: Embedding 
 
 
 def weights(attention: Attention, x: Activation, context: Embedding | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) of one attention, [batch, heads, asking, asked], from what goes into it."""
+    """softmax(q k^T / sqrt(d)) of one attention, [batch, heads, queries, keys], from its inputs x and context."""
     y = x.transpose(1, 2)
     q = attention.queries(y)
     k, _, mask = attention.keys_values(y if context is None else context)

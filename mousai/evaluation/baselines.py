@@ -1,7 +1,8 @@
 """The systems beside ours in Figure 5 and on the listening page; Riffusion's clips where its weights are here.
 
-Riffusion is run with diffusers' own pipeline. Picture and sound are treated as its code does: the red channel upside
-down and inverted, its fourth power the amplitude, Griffin-Lim, mono, peak at 1.
+Riffusion is run with diffusers' own pipeline. A picture becomes sound as in Riffusion's code: the red channel is
+flipped upside down and inverted, its fourth power is the mel amplitude, then Griffin-Lim; the sound is mono, with its
+peak at 1.
 """
 
 import math
@@ -26,12 +27,12 @@ from mousai.shapes import Wave
 
 REPO = "riffusion/riffusion-model-v1"
 PART = (SIZE - 1) * HOP  # samples that Griffin-Lim gives for a picture, at 44.1 kHz
-POWER = 4.0  # of the picture's values, to amplitudes
+POWER = 4.0  # exponent from the picture's values to amplitudes
 
 
 def systems(work: Workspace) -> dict[str, ClipSet]:
-    """System -> its clips of the data set's genres: ours, real test music, ours without text; Griffin-Lim from z where
-    there is a magnitude head, and Riffusion where its weights are in the cache.
+    """System -> its clips of the data set's genres: ours, real test music, ours without text, Griffin-Lim from z where
+    there is a magnitude head, Riffusion where its weights are in the cache.
 
     Raises ValueError where the data set has no genres.
     """
@@ -56,14 +57,14 @@ def riffusion_folder() -> Path | None:
 
 
 def riffusion_missing() -> str | None:
-    """None where Riffusion can be loaded without a network, else one line: what to fetch and where it goes."""
+    """None where Riffusion can be loaded without internet access, else one line that says how to fetch it."""
     if riffusion_folder():
         return None
     return f"Riffusion is not in the Hugging Face cache (HF_HOME): fetch it once with `hf download {REPO}`"
 
 
 def riffusion_set(work: Workspace) -> ClipSet:
-    """Riffusion's clips for the prompts of ours, as long and as many; cached.
+    """Riffusion's clips for the prompts of our generated clips, of the same length; cached.
 
     Raises FileNotFoundError where its weights are not in the cache.
     """
@@ -84,7 +85,7 @@ def riffusion_set(work: Workspace) -> ClipSet:
 
 
 class Riffusion:
-    """Its pipeline from local files. Raises FileNotFoundError, with what to fetch, where they are missing."""
+    """Riffusion's pipeline from local files. Raises FileNotFoundError, with what to fetch, where they are missing."""
 
     def __init__(self, device: str | None = None):
         if (folder := riffusion_folder()) is None:
@@ -98,7 +99,10 @@ class Riffusion:
 
     @torch.no_grad()
     def generate(self, texts: list[str], seconds: float, seed: int = 0, sample_rate: int = 48_000) -> Wave:
-        """A waveform a text, [n, 2, round(seconds * 48000)], both channels alike, clips end to end, its peak at 1."""
+        """A waveform for each text, [n, 2, round(seconds * sample_rate)]: both channels are equal, the peak is 1.
+
+        Music longer than a picture is several pictures' sounds, end to end.
+        """
         samples = sample_count(seconds, sample_rate)
         generator = torch.Generator().manual_seed(seed)
         parts = [self.part(texts, generator) for _ in range(math.ceil(seconds * RATE / PART))]
@@ -106,7 +110,7 @@ class Riffusion:
         return (w / w.abs().amax(dim=2, keepdim=True).clamp_min(1e-9)).expand(-1, 2, -1).contiguous()
 
     def part(self, texts: list[str], generator: torch.Generator) -> Float[Tensor, "n time"]:
-        """One picture a text, and its sound; torch's random state, which Griffin-Lim draws from, stays as it was."""
+        """The sound of one picture for each text, at 44.1 kHz. Torch's global random state is restored afterwards."""
         asks = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "height": SIZE, "width": SIZE}
         pictures = self.pipe(texts, generator=generator, output_type="np", **asks).images
         with torch.random.fork_rng(devices=[]):
@@ -115,5 +119,5 @@ class Riffusion:
 
 
 def amplitudes(pictures: Float[Tensor, "n 512 512 3"]) -> Float[Tensor, "n 512 512"]:
-    """Mel amplitudes of pictures in [0, 1]: low bands first, where the picture has them last; black is loud."""
+    """Mel amplitudes, low bands first, of pictures in [0, 1], whose low bands are at the bottom; black is loud."""
     return (1 - pictures[..., 0].flip(1)).pow(POWER)

@@ -1,6 +1,6 @@
 """Table 4: cosine between a clip and its prompt, averaged over fixed windows of 10 s.
 
-Two audio-text models behind one interface: LAION-CLAP (`laion`), whose cosine is the CLAP score, and the in-domain one
+Two audio-text models share one interface: LAION-CLAP (`laion`), whose cosine is the CLAP score, and the in-domain model
 (`in_domain`), whose cosine is called a text score.
 """
 
@@ -21,7 +21,7 @@ from mousai.evaluation.statistics import bootstrap
 
 @runtime_checkable
 class AudioText(Protocol):
-    """Sound [n, 2, time] and texts to vectors [n, d] whose product is the mean cosine over the windows."""
+    """Embeds sounds [n, 2, time] and texts as vectors [n, d], whose dot product is the mean cosine over the windows."""
 
     name: str
 
@@ -31,30 +31,32 @@ class AudioText(Protocol):
 
 
 def clap_score(model: AudioText, waves: Float[Tensor, "n 2 time"], texts: list[str]) -> Float[Tensor, " n"]:
-    """Mean cosine of each clip's 10 s windows with its own text, in [-1, 1]."""
+    """Mean cosine of each clip's 10 s windows with its own text, in [-1, 1].
+
+    Raises ValueError where there is not one text for each clip.
+    """
     if len(waves) != len(texts):
         raise ValueError(f"{len(waves)} sounds and {len(texts)} texts: one text a sound is needed")
     return (model.embed_audio(waves) * model.embed_text(texts)).sum(dim=1)
 
 
 def scores(model: AudioText, clips: ClipSet) -> np.ndarray:
-    """The score of every clip of a set with its prompt [n], read one at a time."""
+    """The score [n] of every clip of a set with its prompt; clips are read one at a time."""
     texts = model.embed_text([prompt.text for prompt in clips.prompts])
     audio = torch.cat([model.embed_audio(clips[i][None]) for i in range(len(clips))])
     return (audio * texts).sum(dim=1).double().numpy()
 
 
 def score_row(model: AudioText, clips: ClipSet, row: str, seed: int = 0) -> dict:
-    """One row of Table 4: mean score with its 95 % interval, whole tunes resampled."""
+    """One row of Table 4: mean score with its 95 % interval, for which whole tunes are resampled."""
     value, low, high = bootstrap(scores(model, clips), seed, clips.titles)
     counts = {"n": len(clips), "units": len(set(clips.titles))}
     return {"row": row, "model": model.name, "value": value, "low": low, "high": high} | counts
 
 
 def table4_sets(work: Workspace) -> dict[str, Callable[[], ClipSet]]:
-    """How to make the clips of each row: floor (shuffled, unconditional, noise, silence), ours, ceiling.
-
-    Riffusion's too where its weights are in the cache.
+    """Row -> how to make its clips: ours, the floor (shuffled, unconditional, noise, silence), the ceiling (real music
+    and its reconstruction), and Riffusion where its weights are in the cache.
     """
     other = {} if riffusion_missing() else {"riffusion": lambda: riffusion_set(work)}
     return {

@@ -1,4 +1,4 @@
-"""Two claims of the text about stage 1: what survives the compression best, and what half of it costs (ours)."""
+"""Two claims of the paper's text about stage 1 (test ours): what survives compression best, what halving it gains."""
 
 from dataclasses import replace
 
@@ -24,12 +24,12 @@ ERRORS = {
     "onset": lambda clip, original: 1 - onset(clip, original),
     "bass": lambda clip, original: bass_db(clip, original),
     "chroma": lambda clip, original: 1 - chroma(clip, original),
-}
+}  # measure -> its error; 0 is no error
 Row = dict[str, float]  # value, low, high, n, units
 
 
 def bass_db(clip: np.ndarray, original: np.ndarray) -> float:
-    """Mean |difference| of the levels below 250 Hz over time, dB; both [2, time]."""
+    """Mean absolute difference of the levels below 250 Hz over time, in dB; both [2, time]."""
     levels = []
     for wave in (clip, original):
         power = np.abs(librosa.stft(wave.mean(0), n_fft=4096, hop_length=1024)) ** 2
@@ -39,20 +39,21 @@ def bass_db(clip: np.ndarray, original: np.ndarray) -> float:
 
 
 def excerpts(clips: ClipSet) -> Part:
-    """The beginnings of the first clips [n, 2, EXCERPT]."""
+    """The beginnings of the first `CLIPS` clips, or of all, [n, 2, EXCERPT]."""
     return torch.stack([clips[i][:, :EXCERPT] for i in range(min(CLIPS, len(clips)))])
 
 
 def interval(values: np.ndarray, tunes: list[str], statistic=np.mean) -> Row:
-    """{value, low, high, n, units} over whole tunes."""
+    """{value, low, high, n, units} of a statistic, with whole tunes resampled; units counts the tunes."""
     value, low, high = bootstrap(values, groups=tunes, statistic=statistic)
     return {"value": value, "low": low, "high": high, "n": len(values), "units": len(set(tunes))}
 
 
 def kept(clips: ClipSet, originals: ClipSet) -> dict[str, Row]:
-    """Onsets, bass and chroma of clips made from their originals: the share kept, and the first two minus the third.
+    """What share of onsets, bass and chroma `clips` keep of `originals`, and the first two shares minus chroma's.
 
-    0 is another piece's, 1 the original's: 1 - error / error of another piece, each a mean over clips.
+    The share is 1 - error / (error of another piece), each a mean over clips: 1 is as good as the original, 0 no better
+    than another piece.
     """
     decoded, real = excerpts(clips).numpy(), excerpts(originals).numpy()
     columns = [
@@ -60,7 +61,7 @@ def kept(clips: ClipSet, originals: ClipSet) -> dict[str, Row]:
         for error in ERRORS.values()
         for waves in (decoded, np.roll(real, 1, axis=0))
     ]
-    rows = np.array(columns).T  # [clips, 6]: of each measure the error, then another piece's
+    rows = np.array(columns).T  # [clips, 6]: for each measure the clips' errors, then those of other pieces
 
     def share(part: np.ndarray, name: str) -> float:
         i = 2 * list(ERRORS).index(name)
@@ -75,10 +76,10 @@ def kept(clips: ClipSet, originals: ClipSet) -> dict[str, Row]:
 
 
 def half_the_compression(work: Workspace) -> dict[str, dict[str, Row]]:
-    """ "64x", "32x" and their paired difference -> logmel_l1 and chroma of PCA with 32 and 64 numbers a latent step.
+    """ "64x", "32x" and their paired difference -> logmel_l1 and chroma of PCA with 32 and 64 channels of z.
 
-    No network: Griffin-Lim plays what the PCA keeps. So it says what the numbers are worth, not what a model makes of
-    them.
+    No network is used: Griffin-Lim makes sound of what the PCA keeps. So this measures what more channels could hold,
+    not what a model makes of them.
     """
     originals = original_set(work)
     w = excerpts(originals)
@@ -101,5 +102,5 @@ def half_the_compression(work: Workspace) -> dict[str, dict[str, Row]]:
 
 
 def with_channels(config: DMAEConfig, channels: int) -> DMAEConfig:
-    """The same stage 1 with so many numbers in a latent step."""
+    """The same stage 1 with this many latent channels."""
     return replace(config, encoder=replace(config.encoder, latent_channels=channels))

@@ -1,7 +1,8 @@
-"""Is it new, and is it varied? Distances of generated clips to training clips and to one another, beside real music's.
+"""Is generated music new and varied? Distances of generated clips to training clips and to one another, compared with
+those of real music.
 
-The distance is one minus the cosine of two clips' vectors in the in-domain audio embedding (ours). A copy is at 0; what
-such a test can see is known only from altered copies that are planted among the candidates.
+The distance is one minus the cosine of two clips' vectors in the in-domain audio embedding (ours). A copy is at 0. How
+well such a test detects copies is measured with altered copies that are planted among the candidates.
 """
 
 import time
@@ -20,22 +21,22 @@ from mousai.evaluation.samples import ClipSet, as_prompt
 from mousai.evaluation.statistics import bootstrap_pair
 from mousai.progress import progress_bar
 
-PLANTED = 8  # training clips, each of another tune where there are so many
+PLANTED = 8  # training clips that are copied, each of another tune
 FALSE_ALARMS = 5  # per cent of real unseen clips that lie below the threshold
-COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # beside these, "stage_1": through stage 1, newly seeded
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # a third kind, "stage_1", is in `planted_copies`
     "semitone": lambda w: librosa.effects.pitch_shift(w, sr=48_000, n_steps=1),
     "faster": lambda w: librosa.effects.time_stretch(w, rate=1.06),
 }
 
 
 def nearest(rows: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Cosine distance of each row [n, d] to the nearest of the training rows [m, d]: [n], in [0, 2]."""
+    """Cosine distance [n], in [0, 2], of each row [n, d] to the nearest of the training rows [m, d]."""
     a, b = (np.asarray(x, np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (rows, train))
     return 1 - (a @ b.T).max(axis=1)
 
 
 def median_ratio(generated: np.ndarray, real: np.ndarray) -> float:
-    """Median distance of generated clips over the median of real ones: 0 for copies, 1 for as new as real music."""
+    """Median distance of generated clips over that of real ones: 0 for copies, 1 for as new as real music."""
     below = np.median(real)
     return float(np.median(generated) / below) if below > 0 else np.nan
 
@@ -43,12 +44,15 @@ def median_ratio(generated: np.ndarray, real: np.ndarray) -> float:
 def copying_ratio(
     generated: np.ndarray, real: np.ndarray, titles: Sequence[str], seed: int = 0
 ) -> tuple[float, float, float]:
-    """(ratio, low, high) from distances to the nearest training clip; `titles` of generated [n], then of real [m]."""
+    """(ratio, low, high) of `median_ratio`, from distances to the nearest training clip, with a 95 % interval.
+
+    titles [n + m]: the tunes of the generated clips, then of the real ones.
+    """
     return bootstrap_pair(generated, real, median_ratio, seed, titles)
 
 
 def train_embeddings(work: Workspace, model: InDomain) -> tuple[np.ndarray, float]:
-    """(the model's vectors of every training chunk [m, 96], seconds a clip took); cached."""
+    """(the model's vectors of every training chunk [m, 96], mean seconds for a chunk); cached."""
     path = work.runs / "in_domain" / f"{work.data.key}-train-{model.sha256[:16]}.safetensors"
     if not path.is_file():
         chunks = work.data.chunks("train")
@@ -62,7 +66,7 @@ def train_embeddings(work: Workspace, model: InDomain) -> tuple[np.ndarray, floa
 
 
 def planted_copies(work: Workspace) -> dict[str, ClipSet]:
-    """Altered copies of `PLANTED` training clips: a semitone higher, 6 % faster, and through stage 1 and back."""
+    """Altered copies of up to `PLANTED` training clips: a semitone higher, 6 % faster, or reconstructed by stage 1."""
     chunks = work.data.chunks("train")
     of_tune: dict[str, int] = {}
     for i in range(len(chunks)):
@@ -79,14 +83,18 @@ def planted_copies(work: Workspace) -> dict[str, ClipSet]:
 
 
 def threshold(real: np.ndarray) -> float:
-    """The distance to the nearest training clip below which a clip counts as a copy: real clips' 5th percentile."""
+    """The distance to the nearest training clip below which a clip counts as a copy.
+
+    It is the 5th percentile of real clips' distances [n], so that 5 % of real unseen clips are false alarms.
+    """
     return float(np.percentile(real, FALSE_ALARMS))
 
 
 def diversity(rows: np.ndarray, prompts: Sequence[object], same: bool) -> np.ndarray:
-    """For each clip its mean distance to the other clips of its own prompt (`same`), or to those of other prompts.
+    """For each clip [n] its mean distance to the other clips of its own prompt (`same`), else to those of other
+    prompts.
 
-    rows [n, d]; nan where a clip has none to compare with.
+    rows [n, d]: the clips' vectors. nan where a clip has none to compare with.
     """
     unit = np.asarray(rows, np.float64) / np.linalg.norm(rows, axis=1, keepdims=True)
     apart = 1 - unit @ unit.T

@@ -1,6 +1,6 @@
-"""Figure 5: which genre a classifier finds in a clip, as a confusion matrix with accuracy and Cohen's kappa.
+"""Figure 5: which genre a classifier chooses for a clip, as a confusion matrix with accuracy and Cohen's kappa.
 
-The classifiers are the audio-text model, zero-shot, and one on MFCC statistics (`mfcc`).
+The classifiers are the in-domain audio-text model, zero-shot, and one on MFCC statistics (`mfcc`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,10 @@ Matrix = Int[np.ndarray, "genres genres"]
 
 
 def confusion(true: Sequence[str], chosen: Sequence[str], genres: Sequence[str]) -> Matrix:
-    """Counts, rows the genre asked for, columns the genre chosen. Raises ValueError on a genre that is not listed."""
+    """Counts: rows are the prompted genres, columns the chosen ones, both in the order of `genres`.
+
+    Raises ValueError for a genre that is not listed, or where the lists differ in length.
+    """
     if len(true) != len(chosen):
         raise ValueError(f"{len(true)} true genres and {len(chosen)} choices: one choice a clip is needed")
     unknown = sorted((set(true) | set(chosen)) - set(genres))
@@ -35,7 +38,7 @@ def accuracy(matrix: Matrix) -> float:
 def kappa(matrix: Matrix) -> float:
     """Cohen's kappa, (p_o - p_e) / (1 - p_e): agreement beyond what the row and column totals give by chance.
 
-    0 where rows and columns are one and the same genre only, because there is nothing to distinguish.
+    0 where all clips are in one cell of the diagonal, because then nothing is distinguished.
     """
     total = matrix.sum()
     expected = float((matrix.sum(axis=0) * matrix.sum(axis=1)).sum() / total**2)
@@ -43,16 +46,19 @@ def kappa(matrix: Matrix) -> float:
 
 
 def hits(true: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
-    """1.0 where the classifier chose the genre asked for, else 0.0 [n]: what `bootstrap` takes."""
+    """[n]: 1.0 where the classifier chose the prompted genre, else 0.0; an input for `bootstrap`."""
     return np.array([float(a == b) for a, b in zip(true, chosen, strict=True)])
 
 
 def accuracy_ratio(decoded: np.ndarray, original: np.ndarray) -> float:
-    """Share of hits on decoded clips over the share on their originals: 1 loses no genre; nan without a hit there."""
+    """Accuracy on decoded clips over that on their originals, from `hits` [n] of both: 1 means that no genre is lost.
+
+    nan where no original is a hit.
+    """
     return float(decoded.mean() / original.mean()) if original.any() else float("nan")
 
 
 def zero_shot_genres(model: InDomain, clips: ClipSet, genres: Sequence[str]) -> list[str]:
-    """Zero-shot classification: of each clip the genre whose name's vector is nearest in angle."""
+    """Zero-shot classification: for each clip the genre whose name has the largest cosine with the clip."""
     nearest = model.embed_clips(clips) @ model.embed_text(list(genres)).numpy().T
     return [genres[int(i)] for i in nearest.argmax(axis=1)]

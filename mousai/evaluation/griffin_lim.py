@@ -1,7 +1,7 @@
-"""The baselines of stage 1 without a network's diffusion (ours).
+"""The baselines of stage 1 without diffusion (ours).
 
-PCA + Griffin-Lim: PCA of the log magnitude to as many numbers as the latent has, then Griffin-Lim. A DMAE that is not
-better adds nothing. Griffin-Lim from z: the magnitude that stage 1's magnitude head predicts from z, then Griffin-Lim.
+PCA + Griffin-Lim: PCA of the log magnitude to as many channels as z has, then Griffin-Lim. A DMAE that is not better
+adds nothing. Griffin-Lim from z: the magnitude that stage 1's magnitude head predicts from z, then Griffin-Lim.
 """
 
 from functools import cache
@@ -24,15 +24,15 @@ from mousai.small.dmae import SmallDMAE
 from mousai.small.pca import fit_pca, folded, unfolded
 from mousai.small.stages import load_dmae
 
-PCA_CROPS = 64  # training crops that the directions are fitted on, as in notebook 04
+PCA_CROPS = 64  # training crops that the PCA is fitted on, as in notebook 04
 ITERATIONS = 32  # of Griffin-Lim
 MOMENTUM = 0.99  # of Griffin-Lim, torchaudio's default
 
 
 def pca_griffin_lim(w: Wave, pca: PCA, config: DMAEConfig, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
-    """w -> 32 numbers a latent step -> magnitudes -> waveform; the phase is found by Griffin-Lim, from random.
+    """w -> the PCA's channels at each latent step -> magnitudes -> waveform, by Griffin-Lim from a random phase.
 
-    Both channels start from the same random phase, which keeps their mix from cancelling.
+    Both channels start from the same random phase, so that they do not cancel when mixed.
     """
     numbers = pca.transform(folded(w, config).numpy())
     rows = torch.from_numpy(pca.inverse_transform(numbers).astype(np.float32))
@@ -41,7 +41,7 @@ def pca_griffin_lim(w: Wave, pca: PCA, config: DMAEConfig, iterations: int = ITE
 
 @torch.no_grad()
 def griffin_lim_from_z(dmae: SmallDMAE, w: Wave, iterations: int = ITERATIONS, seed: int = 0) -> Wave:
-    """w -> z -> the magnitudes that stage 1's magnitude head predicts -> waveform by Griffin-Lim, no diffusion."""
+    """w -> z -> the magnitudes that stage 1's magnitude head predicts -> waveform, by Griffin-Lim; no diffusion."""
     device = next(dmae.parameters()).device
     parts = [dmae.read_magnitude(dmae.encode(part.to(device))).cpu() for part in w.split(4)]
     return from_magnitude(torch.cat(parts), w.shape[-1], dmae.config, iterations, seed)
@@ -50,7 +50,7 @@ def griffin_lim_from_z(dmae: SmallDMAE, w: Wave, iterations: int = ITERATIONS, s
 def from_magnitude(
     m: Float[Tensor, "batch bins frames"], length: int, config: DMAEConfig, iterations: int, seed: int
 ) -> Wave:
-    """Magnitudes of both channels, stacked along the bins, to waveforms [batch, 2, length]."""
+    """Waveforms [batch, 2, length] from magnitudes, which hold the left channel's bins, then the right one's."""
     left, right = m.unflatten(1, (2, -1)).unbind(1)
     scale = config.n_fft**0.5  # magnitudes of stage 1 are of a normalised STFT
     channels = [griffin_lim(scale * part, length, config, iterations, seed) for part in (left, right)]
@@ -60,7 +60,7 @@ def from_magnitude(
 def griffin_lim(
     m: Float[Tensor, "batch bins frames"], length: int, config: DMAEConfig, iterations: int, seed: int
 ) -> Float[Tensor, "batch time"]:
-    """Waveforms of `length` samples whose STFT magnitude is near m; torch's own random state is left as it was."""
+    """Waveforms of `length` samples whose STFT magnitude is near m. Torch's global random state is restored."""
     window = torch.hann_window(config.n_fft)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -70,7 +70,7 @@ def griffin_lim(
 
 
 def pca_set(work: Workspace) -> ClipSet:
-    """The chunks of `original_set` through PCA to as many numbers as z has, then Griffin-Lim."""
+    """The chunks of `original_set` reconstructed by PCA with as many channels as z, then Griffin-Lim; cached."""
     real, profile, config = original_set(work), work.profile, work.profile.dmae
     context = {"crop": profile.tcld.crop, "n_fft": config.n_fft, "hop": config.hop, "iterations": ITERATIONS}
     context |= {"directions": config.encoder.latent_channels, "pca_crops": PCA_CROPS, "seed": profile.seed}
@@ -83,12 +83,12 @@ def pca_set(work: Workspace) -> ClipSet:
 
 
 def training_crops(work: Workspace) -> Wave:
-    """What the PCA is fitted on: random crops of the train split [64, 2, crop]."""
+    """The waveforms that the PCA is fitted on: random crops of the train split [64, 2, crop]."""
     return work.data.crops("train", work.profile.dmae.crop, PCA_CROPS, work.profile.seed)(0)
 
 
 def griffin_lim_set(work: Workspace) -> ClipSet:
-    """The chunks of `original_set` from what the magnitude head predicts from z, without diffusion.
+    """The chunks of `original_set` reconstructed by `griffin_lim_from_z`; cached.
 
     Raises ValueError where the profile's stage 1 has no magnitude head.
     """

@@ -1,8 +1,8 @@
-"""The in-domain audio-text model: a small contrastive model in the manner of CLAP, trained here on the train split.
+"""The in-domain audio-text model (ours): a small contrastive model in the manner of CLAP, trained on the train split.
 
-It is trained on our music alone, so its scores rank our own rows and are never compared with the paper's. Audio goes
-through a convolutional net on log-mel spectrograms, text through the frozen MiniLM; both end as unit vectors of 96
-numbers.
+It knows only this data set, so its scores rank our own rows and are never compared with the paper's. Audio goes through
+a convolutional net on log-mel spectrograms, text through the frozen MiniLM and a linear layer; both give unit vectors
+of 96 features.
 """
 
 import math
@@ -37,21 +37,21 @@ from mousai.spectrogram import log_mel
 from mousai.text import load_text_encoder
 from mousai.training.loop import fit
 
-NAME = "in_domain"  # of its file of weights
+NAME = "in_domain"  # of its weights file
 WINDOW = 480_000  # samples, 10 s at 48 kHz: CLAP's own length
 TEXT = TextConfig(encoder="minilm", features=384, paper_exact=False)
 WIDTHS = (80, 128, 192, 256, 256)
 FEATURES = 96
-CAPTIONS = 2  # drawn once for each chunk
+CAPTIONS = 2  # drawn once for each chunk, before training
 MAX_CHUNKS = 4096  # bounds memory where the data set is large
 TRAIN = TrainConfig(batch=64, lr=2e-3, weight_decay=0.05, warmup=20, decay=True, ema_beta=0.98)
 
 Unit = Float[Tensor, "n features"]
-Encoder = Callable[[list[str]], Tensor]  # a frozen text encoder: texts -> [n, 64, 384], padding zero
+Encoder = Callable[[list[str]], Tensor]  # a frozen text encoder: texts -> [n, 64, 384], zeros at the padding
 
 
 class InDomainNet(nn.Module):
-    """The trained part of both towers. `forward` is the training loss, as `fit` wants it."""
+    """The trained part of both towers, audio and text. `forward` is the training loss, as `fit` expects it."""
 
     def __init__(self):
         super().__init__()
@@ -65,13 +65,13 @@ class InDomainNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def audio(self, mels: Float[Tensor, "n mels frames"]) -> Unit:
-        """Log-mel spectrograms -> unit vectors: mean and standard deviation over time of the last convolution."""
+        """Log-mel spectrograms -> unit vectors [n, 96], from mean and standard deviation of the features over time."""
         x = self.convs((mels + 1.5) / 0.8)
         pooled = torch.cat([x.mean(dim=-1), (x.var(dim=-1, unbiased=False) + 1e-5).sqrt()], dim=1)
         return F.normalize(self.audio_projection(pooled), dim=1)
 
     def text(self, states: Float[Tensor, "n text_features"]) -> Unit:
-        """Mean token states -> unit vectors."""
+        """Means of the tokens' states -> unit vectors [n, 96]."""
         return F.normalize(self.text_projection(states), dim=1)
 
     def forward(
@@ -82,7 +82,10 @@ class InDomainNet(nn.Module):
         generator: torch.Generator,
         step: int = 0,
     ) -> Float[Tensor, ""]:
-        """InfoNCE in both directions. true[i, j]: text j is true of sound i; a row's true pairs share it."""
+        """The InfoNCE loss in both directions. true[i, j]: text j describes sound i.
+
+        Where several texts describe a sound, or the reverse, each of them gets an equal share of the target.
+        """
         mels = mels + 0.1 * torch.randn(mels.shape, generator=generator).to(mels)
         logits = self.log_scale.exp().clamp(max=100) * self.audio(mels) @ self.text(states).T
         target = true.to(logits)
@@ -93,7 +96,10 @@ class InDomainNet(nn.Module):
 
 @dataclass(frozen=True)
 class InDomain:
-    """The trained towers with their text encoder: sounds and prompts to unit vectors."""
+    """The trained model with its text encoder: it embeds sounds and prompts as vectors [n, 96].
+
+    sha256: of its weights file. card: what training recorded about it.
+    """
 
     net: InDomainNet
     encoder: Encoder
@@ -103,9 +109,10 @@ class InDomain:
 
     @torch.no_grad()
     def embed_audio(self, w: Wave) -> Unit:
-        """w [n, 2, time] -> [n, 96]: the mean over fixed 10 s windows of the windows' unit vectors.
+        """w [n, 2, time] -> [n, 96]: the mean of the unit vectors of fixed 10 s windows.
 
-        So its product with a text's unit vector is the mean of the windows' cosines, exactly.
+        It is not a unit vector itself, so that its product with a text's unit vector is the mean of the windows'
+        cosines.
         """
         device = next(self.net.parameters()).device
         return torch.stack([self.net.audio(log_mels(windows(clip.to(device)))).mean(dim=0) for clip in w]).cpu()
@@ -117,16 +124,16 @@ class InDomain:
         return self.net.text(text_states(self.encoder, texts).to(device)).cpu()
 
     def embed_clips(self, clips: ClipSet) -> np.ndarray:
-        """Every clip of a set, read one at a time: [n, 96]."""
+        """`embed_audio` of every clip of a set, read one at a time: [n, 96]."""
         return np.concatenate([self.embed_audio(clips[i][None]).numpy() for i in range(len(clips))])
 
     def context(self) -> dict:
-        """What is stored beside every number of this model."""
+        """What is stored with every number that this model measures."""
         return {"model": self.name, "model_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
 
 
 def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "windows 2 length"]:
-    """As few windows of 10 s as cover the clip, evenly spaced from end to end; a shorter clip whole."""
+    """The fewest windows of 10 s that cover the clip, evenly spaced from end to end; a shorter clip is one window."""
     time = w.shape[-1]
     if time <= length:
         return w[None]
@@ -136,12 +143,12 @@ def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "
 
 
 def log_mels(w: Wave) -> Float[Tensor, "batch 80 frames"]:
-    """Log-mel spectrograms at half the frame rate, 21 ms a frame."""
+    """Log-mel spectrograms at half the usual frame rate: 21 ms a frame."""
     return F.avg_pool1d(log_mel(w), 2)
 
 
 def cached_log_mels(chunks: Chunks | Shards, picks: list[int], path: Path) -> Float[Tensor, "n 80 frames"]:
-    """Log-mel spectrograms of those chunks in float16, kept at `path`, which a second training reads."""
+    """Log-mel spectrograms, float16, of the chunks with the numbers `picks`; cached at `path` for a second training."""
     if path.is_file():
         return load_file(path)["mels"]
 
@@ -157,7 +164,10 @@ def cached_log_mels(chunks: Chunks | Shards, picks: list[int], path: Path) -> Fl
 
 @torch.no_grad()
 def text_states(encoder: Encoder, texts: list[str], batch: int = 64) -> Float[Tensor, "n text_features"]:
-    """Mean of the real tokens' states. MiniLM's padding is zeros; texts of like length share a batch, for speed."""
+    """Mean of each text's token states, without the padding, whose states are zeros.
+
+    Texts of similar length share a batch, for speed.
+    """
     order = np.argsort([len(text) for text in texts], kind="stable")
     means = {}
     for part in np.array_split(order, -(-len(texts) // batch)):
@@ -168,10 +178,10 @@ def text_states(encoder: Encoder, texts: list[str], batch: int = 64) -> Float[Te
 
 
 class Pairs:
-    """step -> (log-mel windows, text states, which text is true of which sound), a pure function of (seed, step).
+    """Step -> (log-mel windows, text states, which text describes which sound); it depends only on (seed, step).
 
-    A text is a caption as in training (half of the time), the genre alone, or genre and segment (a quarter each). The
-    caption is true of its own chunk only; the short ones of every chunk they describe. That is how genre is learned.
+    A text is a caption as in training (half of the time), the genre alone, or genre and segment tag (a quarter each). A
+    caption describes its own chunk only; a short text describes every chunk of that genre, or genre and segment.
     """
 
     def __init__(self, work: Workspace, encoder: Encoder):
@@ -193,7 +203,7 @@ class Pairs:
 
     @staticmethod
     def texts(record: Record, k: int, rng: np.random.Generator, title_drop: float, fits: Fits) -> list[str]:
-        """Captions drawn as in training, then the genre (else the title), then the same and the segment."""
+        """The texts of one chunk: captions as in training, the genre (or title), and that with the segment tag."""
         captions = [training_caption(record, k, rng, title_drop, fits) for _ in range(CAPTIONS)]
         kind = record.genre or record.title
         return [*captions, kind, f"{kind}, {k} of {record.chunks}"]
@@ -213,7 +223,10 @@ class Pairs:
 def train_in_domain(
     work: Workspace, steps: int | None = None, path: Path | None = None
 ) -> tuple[InDomain, pd.DataFrame]:
-    """Train on the train split, write the weights to `path` (default: the package's own), return model and history."""
+    """Train on the train split and write the weights to `path`, by default the package's own.
+
+    Returns (model, history), the history with a row a step. steps: by default the profile's.
+    """
     profile = work.profile
     torch.manual_seed(profile.seed)
     path = path or weights_path(profile, NAME)
@@ -238,7 +251,9 @@ def train_in_domain(
 
 
 def load_in_domain(work: Workspace) -> InDomain:
-    """The shipped model for the embedded music; else one that is trained on this data set, kept under `runs`."""
+    """The shipped model for the embedded music; for the user's own data, or without shipped weights, one that is
+    trained on this data set at the first call and cached under `runs`.
+    """
     profile = work.profile
     place = choose_device(work.device)
     path = weights_path(profile, NAME)

@@ -1,7 +1,8 @@
-"""LAION-CLAP, the kind of model that the paper scores with [?]: its music checkpoint from the Hugging Face cache.
+"""LAION-CLAP's music checkpoint, from the Hugging Face cache: probably the kind of model that the paper scores with
+[?].
 
-Its package is imported only when it is asked for, because its import looks for tokenizers on the network. Of anything
-over 10 s CLAP itself embeds a random crop; here windows are fixed and nothing is random.
+Its package is imported only when needed, because importing it looks for tokenizers on the network. LAION-CLAP itself
+embeds a random crop of any sound over 10 s; here the windows are fixed, so that nothing is random.
 """
 
 from pathlib import Path
@@ -27,7 +28,7 @@ LAION_FILES = (
 
 
 def laion_missing() -> str | None:
-    """None where LAION-CLAP can be loaded without a network, else one line: what to fetch and where it goes."""
+    """None where LAION-CLAP can be loaded without internet access, else one line that says how to fetch it."""
     if all(isinstance(try_to_load_from_cache(repo, file), str) for repo, file in LAION_FILES):
         return None
     tokenizers = dict.fromkeys(repo for repo, _ in LAION_FILES[1:])
@@ -36,7 +37,7 @@ def laion_missing() -> str | None:
 
 
 class LaionClap:
-    """LAION-CLAP, music checkpoint, HTSAT-base and RoBERTa. Raises FileNotFoundError where it is missing."""
+    """LAION-CLAP with HTSAT-base for audio and RoBERTa for text. Raises FileNotFoundError where it is missing."""
 
     name = "LAION-CLAP music_audioset_epoch_15_esc_90.14"
 
@@ -52,27 +53,29 @@ class LaionClap:
 
     @torch.no_grad()
     def embed_audio(self, w: Float[Tensor, "batch 2 time"]) -> Tensor:
-        """Mean of the windows' unit vectors [n, 512]. A window is exactly 10 s, so CLAP crops nothing."""
+        """Mean of the unit vectors of 10 s windows, [n, 512]. LAION-CLAP crops nothing of a window of exactly 10 s."""
         embed = self.model.get_audio_embedding_from_data
         return torch.stack([embed(windows(clip).mean(dim=1), use_tensor=True).mean(dim=0) for clip in w]).cpu()
 
     def embed_clips(self, clips: ClipSet) -> np.ndarray:
-        """Every clip of a set, read one at a time: [n, 512]."""
+        """`embed_audio` of every clip of a set, read one at a time: [n, 512]."""
         return np.concatenate([self.embed_audio(clips[i][None]).numpy() for i in range(len(clips))])
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Unit vectors [n, 512]."""
-        padded = [*texts, ""]  # the package squeezes a single text's batch axis away
+        """Unit vectors of the texts, [n, 512]."""
+        padded = [*texts, ""]  # because the package drops the batch axis of a single text
         return self.model.get_text_embedding(padded, use_tensor=True)[: len(texts)].cpu()
 
     def context(self) -> dict:
-        """What is stored beside every number of this model."""
+        """What is stored with every number that this model measures."""
         return {"model": self.name, "model_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
 
 
 def laion_state(path: Path) -> dict[str, Tensor]:
-    """The checkpoint's tensors under this version's names; read with `weights_only`, so no code in it is run."""
+    """The checkpoint's tensors, under the names of the installed version; read with `weights_only`, so that no code in
+    it is run.
+    """
     file = torch.load(path, map_location="cpu", weights_only=True)
     state = file.get("state_dict", file)
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}

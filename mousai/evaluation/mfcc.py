@@ -1,6 +1,6 @@
-"""MFCC statistics: a classifier of genres and an embedding that know nothing of our models.
+"""MFCC statistics: a genre classifier and an embedding that are independent of our models.
 
-Forty numbers a clip: mean and standard deviation over time of 20 coefficients of the mono mix.
+They use forty features of a clip: mean and standard deviation over time of 20 coefficients of the mono mix.
 """
 
 import librosa
@@ -19,9 +19,9 @@ from mousai.progress import progress_bar
 
 
 def mfcc_features(w: Tensor, sample_rate: int = 48_000) -> np.ndarray:
-    """Mean and standard deviation over time of 20 MFCCs of the mono mix [40], w [2, time].
+    """[40]: the means over time of 20 MFCCs of the mono mix of w [2, time], then their standard deviations.
 
-    The first coefficient is loudness; level is left raw, as everywhere.
+    Clips are not normalised, so the first coefficient follows the level.
     """
     mono = w.mean(dim=0).numpy()
     mfcc = librosa.feature.mfcc(y=mono, sr=sample_rate, n_mfcc=20, n_fft=2048, hop_length=1024)
@@ -29,7 +29,7 @@ def mfcc_features(w: Tensor, sample_rate: int = 48_000) -> np.ndarray:
 
 
 def mfcc_classifier(work: Workspace) -> Pipeline:
-    """Standardised MFCC statistics and logistic regression, fitted on the train split alone; features are cached.
+    """Logistic regression on standardised MFCC statistics, fitted on the train split; the features are cached.
 
     Raises ValueError where the train split has fewer than two genres.
     """
@@ -45,9 +45,9 @@ def mfcc_classifier(work: Workspace) -> Pipeline:
 
 
 def training_features(work: Workspace) -> dict[str, Tensor]:
-    """Every training chunk of a listed genre: features [n, 40] and the genre's number [n].
+    """Of every training chunk of a listed genre: "features" [n, 40] and "labels" [n], the genre's number.
 
-    All of them: one a piece, in rotation, would make one genre all beginnings and another all endings.
+    All chunks are used, because one a piece in rotation would give one genre all beginnings and another all endings.
     """
     genres = work.data.genres
     rows = []
@@ -65,16 +65,16 @@ def mfcc_rows(clips: ClipSet) -> np.ndarray:
 
 
 def mfcc_genres(classifier: Pipeline, clips: ClipSet) -> list[str]:
-    """Of each clip the genre that the classifier predicts."""
+    """The genre that the classifier predicts for each clip."""
     return [str(genre) for genre in classifier.predict(mfcc_rows(clips))]
 
 
 class MfccSpace:
-    """An embedding without training: `mfcc_features`, each in units of its standard deviation over `reference`."""
+    """An untrained embedding: `mfcc_features`, each divided by its standard deviation over the clips of `reference`."""
 
     def __init__(self, reference: ClipSet):
         self.spread = mfcc_rows(reference).std(axis=0)
 
     def embed_clips(self, clips: ClipSet) -> np.ndarray:
-        """Every clip of a set: [n, 40]."""
+        """The embedding of every clip of a set: [n, 40]."""
         return mfcc_rows(clips) / self.spread

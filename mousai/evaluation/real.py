@@ -15,7 +15,7 @@ from mousai.small.stages import load_dmae
 
 
 def held_out_pieces(work: Workspace) -> list[Record]:
-    """The test records, one of each genre in turn, so that any first few are balanced."""
+    """The test records with their genres in rotation, so that the first n are balanced for any n."""
     by_genre: dict[str, list[Record]] = {}
     for record in held_out(work):
         by_genre.setdefault(record.genre, []).append(record)
@@ -25,7 +25,7 @@ def held_out_pieces(work: Workspace) -> list[Record]:
 
 
 def chunk_set(work: Workspace, items: Sequence[tuple[Record, int]]) -> ClipSet:
-    """Those chunks (record, k), each with its own prompt; read from the data set."""
+    """The chunks `items`, each a (record, k), as clips with their own prompts; read from the data set."""
     prompts = [as_prompt(work, record, k) for record, k in items]
 
     def load(i: int) -> Tensor:
@@ -36,7 +36,7 @@ def chunk_set(work: Workspace, items: Sequence[tuple[Record, int]]) -> ClipSet:
 
 
 def clips_of(work: Workspace, records: Sequence[Record], limit: int) -> ClipSet:
-    """Every chunk of those records, whole pieces in order, at most `limit` clips."""
+    """Every chunk of those records, piece by piece, at most `limit` clips."""
     items = [(record, k) for record in records for k in range(1, record.chunks + 1)]
     return chunk_set(work, items[:limit])
 
@@ -47,7 +47,7 @@ def real_set(work: Workspace) -> ClipSet:
 
 
 def real_halves(work: Workspace, n: int) -> tuple[ClipSet, ClipSet]:
-    """(at most n clips that stand for "real", the reference): two sets of real test music that share no piece."""
+    """Two sets of real test music that share no piece: (at most n clips as the row "real", the reference set)."""
     pieces = held_out_pieces(work)
     first = max(1, min(-(-n // pieces[0].chunks), len(pieces) // 2))
     limit = work.profile.evaluation.real_clips
@@ -55,21 +55,21 @@ def real_halves(work: Workspace, n: int) -> tuple[ClipSet, ClipSet]:
 
 
 def original_set(work: Workspace) -> ClipSet:
-    """`evaluation.reconstructions` real test chunks, from the first half of the pieces."""
+    """`evaluation.reconstructions` chunks, at most, of the first half of the test pieces."""
     pieces = held_out_pieces(work)
     return interleaved(work, pieces[: max(1, len(pieces) // 2)], work.profile.evaluation.reconstructions)
 
 
 def other_set(work: Workspace) -> ClipSet:
-    """As many real test chunks, from the other half."""
+    """As `original_set`, from the other half of the test pieces."""
     pieces = held_out_pieces(work)
     return interleaved(work, pieces[len(pieces) // 2 :], work.profile.evaluation.reconstructions)
 
 
 def interleaved(work: Workspace, pieces: Sequence[Record], n: int) -> ClipSet:
-    """n chunks, at most all, of as many of those pieces as there are, because clips of one piece are alike.
+    """At most n chunks from as many different pieces as possible, because clips of one piece are alike.
 
-    Genres and segments "k of n" rotate too. When every piece has given one chunk, each gives its next.
+    Genres and segments "k of n" rotate too. A piece gives its next chunk only when every piece has given one.
     """
     genres = max(1, len(work.data.genres))
     items: list[tuple[Record, int]] = []
@@ -86,7 +86,7 @@ def reconstruction_set(work: Workspace) -> ClipSet:
 
 
 def through_stage_1(work: Workspace, real: ClipSet, name: str) -> ClipSet:
-    """Those clips encoded and decoded by stage 1 with the profile's sampler; cached."""
+    """The clips `real` encoded and decoded by stage 1 with the profile's sampler; cached under `name`."""
     profile = work.profile
     steps, sampler = profile.sampling.dmae_steps, profile.sampling.sampler
     context = model_context(work, ("dmae",)) | {"dmae_steps": steps, "sampler": sampler, "seed": profile.seed}

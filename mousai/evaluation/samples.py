@@ -1,7 +1,7 @@
-"""The clips that every metric measures, each with its prompt. All raw: never clipped, normalised or selected.
+"""The clips that every metric measures, each with its prompt. They are never clipped, normalised or selected.
 
-Generated and reconstructed clips are kept under `runs/samples`, in a folder named by a hash of weights, data and
-settings, so that notebooks 06, 07, 08 and 10 measure the same ones. An interrupted run goes on at the next batch.
+Generated and reconstructed clips are cached under `runs/samples`, in a folder named by a hash of weights, data and
+settings, so that notebooks 06, 07, 08 and 10 measure the same ones. An interrupted run continues at the next batch.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ from mousai.inference.precision import choose_device
 from mousai.progress import progress_bar
 from mousai.small.stages import weights_path
 
-BATCH = 4  # clips made at a time, which bounds memory
+BATCH = 4  # clips made at a time, to bound memory
 NOISE_RMS = 0.1
-AFTER_SAMPLING = ("refinement_steps", "phase_share", "magnitude_contrast")  # fields of the small stage 1
+AFTER_SAMPLING = ("refinement_steps", "phase_share", "magnitude_contrast")  # fields of `SmallDMAEConfig`
 
 
 class Prompt(NamedTuple):
-    """What a clip was generated for. k: segment, from 1; title: the tune, which is in one split; text: all of it."""
+    """What a clip was generated for. k: segment, from 1. title: the tune. text: the whole prompt."""
 
     genre: str
     k: int
@@ -42,7 +42,10 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips with their prompts, read one at a time: `clips[i]` is a waveform [2, time]."""
+    """Clips with their prompts, read one at a time: `clips[i]` is a waveform [2, time].
+
+    load: number of a clip -> its waveform. context: the settings that the clips were made with.
+    """
 
     name: str
     prompts: Sequence[Prompt]
@@ -59,7 +62,7 @@ class ClipSet:
 
     @property
     def genres(self) -> list[str]:
-        """The genre asked for, one a clip."""
+        """The prompted genre of each clip."""
         return [prompt.genre for prompt in self.prompts]
 
     @property
@@ -68,7 +71,7 @@ class ClipSet:
         return [prompt.title for prompt in self.prompts]
 
     def of_genres(self, genres: Sequence[str]) -> "ClipSet":
-        """The clips of these genres: a test piece may have one that no training piece has."""
+        """The clips of these genres, because a test piece may have a genre that no training piece has."""
         picks = [i for i, prompt in enumerate(self.prompts) if prompt.genre in genres]
         return replace(self, prompts=[self.prompts[i] for i in picks], load=lambda i: self.load(picks[i]))
 
@@ -78,7 +81,7 @@ class ClipSet:
 
 
 def as_prompt(work: Workspace, record: Record, k: int) -> Prompt:
-    """The prompt of chunk k of a record, short enough for the text encoder."""
+    """The prompt of chunk k of a record, without the elements that would make it too long for the text encoder."""
     return Prompt(record.genre, k, record.title, prompt(record, k, work.fits))
 
 
@@ -92,10 +95,10 @@ def held_out(work: Workspace) -> Sequence[Record]:
 
 
 def evaluation_prompts(work: Workspace, per_genre: int | None = None) -> list[Prompt]:
-    """`per_genre` prompts for each genre of the data set, from test records: no tune of theirs was trained on.
+    """`per_genre` prompts for each genre of the data set, from the records of the test split.
 
-    Segments "k of n" rotate, so that all n are asked for equally often. Where there are more prompts than tunes, the
-    tunes come again with another k. A genre without test tunes borrows the others' tunes under its own name.
+    Segments "k of n" rotate, so that all n are prompted equally often. Where there are more prompts than pieces, pieces
+    are used again with another k. A genre without test pieces uses those of other genres under its own name.
     """
     records = held_out(work)
     count = per_genre or work.profile.evaluation.prompts_per_genre
@@ -111,15 +114,15 @@ def evaluation_prompts(work: Workspace, per_genre: int | None = None) -> list[Pr
 
 
 def prompts_of_all_seeds(work: Workspace, per_genre: int | None = None) -> list[Prompt]:
-    """The prompt of each generated clip: every evaluation prompt once a seed, all of one seed before the next."""
+    """The prompt of each generated clip: all evaluation prompts, repeated `evaluation.seeds` times."""
     return evaluation_prompts(work, per_genre) * work.profile.evaluation.seeds
 
 
 def generated_set(work: Workspace, unconditional: bool = False, per_genre: int | None = None) -> ClipSet:
-    """`evaluation.seeds` clips of a chunk's length for each evaluation prompt, by the shipped weights; cached.
+    """`evaluation.seeds` clips of a chunk's length for each evaluation prompt, by the weights in use; cached.
 
-    No two start from the same noise. `unconditional`: guidance 0, so that the text has no influence; three tenths as
-    many clips, scored against the same prompts.
+    No two start from the same noise. unconditional: guidance 0, so that the text has no influence; three tenths as many
+    clips (at least 4), with prompts from the same list to score them against.
     """
     profile = work.profile
     prompts = prompts_of_all_seeds(work, per_genre)
@@ -142,14 +145,14 @@ def generated_set(work: Workspace, unconditional: bool = False, per_genre: int |
 
 
 def pairs_of_prompts(ours: ClipSet, real: ClipSet) -> tuple[list[int], list[int]]:
-    """Positions of the clips of both sets whose prompt the other set has too: each prompt has its real segment."""
+    """(positions in `ours`, positions in `real`) of the clips whose prompt occurs in both sets."""
     shared = set(ours.prompts) & set(real.prompts)
     picks = [[i for i, prompt in enumerate(clips.prompts) if prompt in shared] for clips in (ours, real)]
     return picks[0], picks[1]
 
 
 def noise_set(work: Workspace) -> ClipSet:
-    """White noise with the generated clips' prompts: Gaussian, channels independent, RMS 0.1, clip i from seed i."""
+    """White Gaussian noise with the generated clips' prompts: channels independent, RMS 0.1, clip i from seed i."""
     shape = (2, work.profile.tcld.crop)
 
     def load(i: int) -> Tensor:
@@ -159,13 +162,13 @@ def noise_set(work: Workspace) -> ClipSet:
 
 
 def silence_set(work: Workspace) -> ClipSet:
-    """Exact zeros with the generated clips' prompts."""
+    """Zeros with the generated clips' prompts."""
     shape = (2, work.profile.tcld.crop)
     return ClipSet("silence", prompts_of_all_seeds(work), lambda i: torch.zeros(shape), {"crop": shape[1]})
 
 
 def shuffled(clips: ClipSet, seed: int = 0) -> ClipSet:
-    """The same sounds, each with another prompt: a random cycle of the prompts, so that no sound keeps its own."""
+    """The same sounds, each with another prompt: prompts move along a random cycle, so that no sound keeps its own."""
     distinct = list(dict.fromkeys(clips.prompts))
     order = np.random.default_rng(seed).permutation(len(distinct))
     others = {distinct[i]: distinct[j] for i, j in zip(order, np.roll(order, 1), strict=True)}
@@ -174,9 +177,8 @@ def shuffled(clips: ClipSet, seed: int = 0) -> ClipSet:
 
 
 def model_context(work: Workspace, names: tuple[str, ...]) -> dict:
-    """Weights by sha256, length, device, and what is done after sampling: all that two runs' clips can differ by.
-
-    Raises FileNotFoundError where weights are missing.
+    """What a cached clip depends on beside sampling: sha256 of the weights `names`, what is done after sampling, the
+    clip's length, the device. Raises FileNotFoundError where weights are missing.
     """
     profile = work.profile
     paths = {name: weights_path(profile, name) for name in names}
@@ -192,7 +194,11 @@ def model_context(work: Workspace, names: tuple[str, ...]) -> dict:
 def cached(
     work: Workspace, name: str, prompts: Sequence[Prompt], make: Callable[[list[int]], Tensor], context: dict
 ) -> ClipSet:
-    """The clips that `make` returns for lists of their numbers [n, 2, time]; those on the disk are not made again."""
+    """A set of cached clips. `make`: numbers of clips -> their waveforms [n, 2, time]; it is called for what is
+    missing.
+
+    The cache's folder depends on `context`, the prompts and the data set.
+    """
     settings = json.dumps([context, prompts, work.data.key, BATCH], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     folder = work.runs / "samples" / f"{work.name}-{name}-{digest}"

@@ -1,4 +1,4 @@
-"""Whether the windows of stage 1 leave seams (ours): where overlapping sounds disagree, the level falls."""
+"""Whether the windows of stage 1 leave seams (ours): where two overlapping windows disagree, the level falls."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ from mousai.shapes import Latent, Wave
 
 
 def seam_energy(work: Workspace, model: DMAE, clips: int = 4, seed: int = 0) -> dict[str, float]:
-    """dB by which the overlaps of windows are louder than the rest, both as in the original; 0 is no seam.
+    """By how many dB stage 1 makes the overlaps of windows louder than the rest, relative to the original; 0 is no
+    seam.
 
-    Clips of the test split through stage 1 and back, as the profile samples: "blended" as `decode` does it, and
-    "apart", each window with noise of its own, cross-faded at the end: up to 3 dB are lost where nothing agrees.
+    It is measured on reconstructed test clips, sampled as the profile says. "blended": windows are cross-faded at every
+    step, as `decode` does. "apart": each window has its own noise and is cross-faded only at the end, so that up to 3
+    dB are lost where windows disagree.
     """
     profile = work.profile
     original = original_set(work)
@@ -29,13 +31,13 @@ def seam_energy(work: Workspace, model: DMAE, clips: int = 4, seed: int = 0) -> 
 
 
 def decoded(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:
-    """As the profile samples."""
+    """The waveform of z, decoded as the profile samples."""
     sampling, generator = profile.sampling, torch.Generator().manual_seed(seed)
     return decode(model, z, Run(sampling.dmae_steps, sampling.sampler), generator)
 
 
 def decoded_apart(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:
-    """Every window by itself, from other noise, then cross-faded."""
+    """The waveform of z, with every window decoded by itself from its own noise, then cross-faded."""
     stride, crop = profile.dmae.latent_stride, profile.dmae.crop
     length, fade = z.shape[-1] * stride, cross_fade(crop).float()
     total, weight = torch.zeros(len(z), 2, length), torch.zeros(length)
@@ -48,7 +50,7 @@ def decoded_apart(profile: Profile, model: DMAE, z: Latent, seed: int) -> Wave:
 
 
 def overlaps(profile: Profile, length: int) -> Tensor:
-    """Which samples [length] are in two windows that follow each other at the usual distance."""
+    """Which samples [length] are in two windows; the last overlap, which may be wider, is left out."""
     crop, inside = profile.dmae.crop, torch.zeros(length, dtype=torch.bool)
     for a in window_starts(length, crop, 3 * crop // 4)[1:-1]:
         inside[a : a + crop // 4] = True
@@ -56,5 +58,5 @@ def overlaps(profile: Profile, length: int) -> Tensor:
 
 
 def gain_db(y: Wave, w: Wave, where: Tensor) -> float:
-    """Level of y over that of w there, in dB."""
+    """Level of y minus that of w over the samples `where`, in dB."""
     return 10 * (y[..., where].square().mean() / w[..., where].square().mean()).log10().item()

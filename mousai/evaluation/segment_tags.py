@@ -28,17 +28,17 @@ def slope(w: Tensor) -> float:
 
 
 def tag_share(rows: np.ndarray, chunks: int, threshold: float) -> float:
-    """How often "1 of n" and "n of n" are distinguished: the mean of the two tags' shares, so chance is exactly 0.5.
+    """How often the tags "1 of n" and "n of n" are followed: the mean of the two tags' shares, so that chance is 0.5.
 
-    rows [n, 2] of (k, slope). A beginning is followed by a slope above the threshold, an ending by one that is not;
-    other tags do not count. nan where one of the two has no clip.
+    rows [clips, 2] of (k, slope). "1 of n" is followed where the slope is above the threshold, "n of n" where it is
+    not; other tags do not count. nan where one of the two has no clip.
     """
     first, last = (rows[rows[:, 0] == k, 1] > threshold for k in (1, chunks))
     return float((first.mean() + 1 - last.mean()) / 2) if len(first) and len(last) else np.nan
 
 
 def tag_threshold(rows: np.ndarray, chunks: int) -> float:
-    """The slope that separates beginnings from endings best in rows [n, 2] of (k, slope); the middle one of equals."""
+    """The threshold with the largest `tag_share` on rows [clips, 2] of (k, slope); of several the median."""
     slopes = np.unique(rows[np.isin(rows[:, 0], (1, chunks)), 1])
     between = (slopes[1:] + slopes[:-1]) / 2
     shares = np.array([tag_share(rows, chunks, threshold) for threshold in between])
@@ -48,7 +48,10 @@ def tag_threshold(rows: np.ndarray, chunks: int) -> float:
 def tag_followed(
     rows: np.ndarray, titles: Sequence[str], chunks: int, threshold: float, seed: int = 0
 ) -> dict[str, float]:
-    """{value, low, high, n} of `tag_share`; n counts the clips of the two tags, whole tunes are resampled."""
+    """{value, low, high, n} of `tag_share`: n counts the clips of the two tags; whole tunes are resampled.
+
+    titles [clips]: the tune of each row.
+    """
     ends = np.isin(rows[:, 0], (1, chunks))
 
     def share(part: np.ndarray) -> float:
@@ -59,7 +62,9 @@ def tag_followed(
 
 
 def tag_permuted(rows: np.ndarray, chunks: int, threshold: float, seed: int = 0, draws: int = 500) -> dict[str, float]:
-    """The floor: `tag_share` with the two tags permuted at random over the clips, mean and 95 % of the draws."""
+    """The floor: `tag_share` with the two tags permuted at random over the clips; mean of the draws and their central
+    95 %.
+    """
     ends = rows[np.isin(rows[:, 0], (1, chunks))]
     rng = np.random.default_rng(seed)
     shares = [tag_share(np.c_[rng.permutation(ends[:, 0]), ends[:, 1]], chunks, threshold) for _ in range(draws)]

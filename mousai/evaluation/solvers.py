@@ -1,9 +1,10 @@
-"""How few network evaluations give what DDIM with a hundred a stage gives: an equivalence test over tunes (ours).
+"""How few network evaluations give the quality of the reference, DDIM with many steps: an equivalence test (ours).
 
-Stage 1 decodes clips of the test split from their own latents, and each is held against its original. Stage 2 generates
-a clip for each of their prompts, which is held against the prompt and the original's spectrum. A solver is equivalent
-where the interval of its paired difference to the reference lies inside a margin stated beforehand: a share, set in the
-profile, of the distance between the reference and its floor, the same clips held against another clip's target.
+Stage 1 decodes clips of the test split from their own latents, and each is compared with its original. Stage 2
+generates a clip for each of their prompts, which is compared with the prompt and with the original's spectrum. A solver
+is equivalent where the interval, over tunes, of its paired difference to the reference lies inside a margin. The margin
+is a share, set in the profile, of the distance from the reference to its floor, the error of the same clips against
+other clips' targets.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +27,13 @@ from mousai.progress import progress_bar
 from mousai.shapes import Part, Wave
 from mousai.spectrogram import log_mel_l1
 
-EXCERPT = 2**16  # samples of a clip that are compared, 1.37 s
+EXCERPT = 2**16  # samples of a clip that are compared: 1.37 s
 BATCH = 8
 Errors = dict[str, np.ndarray]  # measure -> one number a clip; lower is better
 
 
 class Solver(NamedTuple):
-    """A sampler, its steps, and which noise it starts from."""
+    """A sampler, its number of steps, and the seed of the noise it starts from."""
 
     sampler: str
     steps: int
@@ -40,7 +41,7 @@ class Solver(NamedTuple):
 
     @property
     def nfe(self) -> int:
-        """Network evaluations: one a step, for Heun two but in the last step."""
+        """Network evaluations: one a step; for Heun two a step, but one in the last."""
         return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
     def __str__(self) -> str:
@@ -49,20 +50,20 @@ class Solver(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """Errors of each solver's clips, the reference first, and of the floor; `tunes` names each clip's tune."""
+    """Errors of each solver's clips, the reference first, and of the floor. tunes: the tune of each clip."""
 
     tunes: Sequence[str]
     errors: dict[Solver, Errors]
     floor: Errors
 
     def margins(self, share: float) -> dict[str, float]:
-        """For each measure, that share of the distance from the reference to its floor."""
+        """For each measure, `share` times the distance from the reference's mean error to that of the floor."""
         usual = next(iter(self.errors.values()))
         return {name: share * float(self.floor[name].mean() - usual[name].mean()) for name in usual}
 
     def differences(self, share: float) -> dict[Solver, dict[str, dict]]:
-        """For each solver but the reference and each measure: value, low and high of its mean paired difference to the
-        reference (95 %, over whole tunes), the margin, and whether the interval is `inside` it.
+        """Solver (without the reference) -> measure -> value, low and high of its mean paired difference to the
+        reference (95 %, whole tunes resampled), the margin, and whether the interval is `inside` it.
         """
         margins = self.margins(share)
         usual, *_ = self.errors.values()
@@ -77,8 +78,8 @@ class Trial:
 
 
 class Verdict(NamedTuple):
-    """What a trial says. It counts only where it is sharp: the reference passes from other noise, and the shortest
-    solver that passes fails with half of its steps.
+    """The result of a trial. It counts only where the trial could tell solvers apart: the reference passes from other
+    noise, and the shortest solver that passes fails with half of its steps.
     """
 
     shortest: Solver | None
@@ -87,6 +88,7 @@ class Verdict(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether a shorter solver is equivalent, in a trial that counts."""
         return self.shortest is not None and self.seed_passes and self.half_fails
 
     def __str__(self) -> str:
@@ -100,7 +102,7 @@ class Verdict(NamedTuple):
 
 
 def judge(trial: Trial, share: float) -> Verdict:
-    """The verdict on all solvers of a trial, in which one is the reference from other noise."""
+    """The verdict on a trial, among whose solvers is the reference from other noise. share: as in `Trial.margins`."""
     passes = {s: all(row["inside"] for row in rows.values()) for s, rows in trial.differences(share).items()}
     usual = next(iter(trial.errors))
     again = [solver for solver in passes if solver[:2] == usual[:2]]
@@ -113,7 +115,7 @@ def judge(trial: Trial, share: float) -> Verdict:
 
 
 def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:
-    """`logmel_l1` of each solver's decoding of a clip's own latent, against the clip."""
+    """Trial of stage 1: `logmel_l1` between each solver's decoding of a clip's own latent and the clip."""
     real, _, tunes = originals(work)
     place = next(model.dmae.parameters()).device
     z = torch.cat([model.dmae.encode(w[None].to(place)) for w in real])
@@ -125,9 +127,9 @@ def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:
 
 
 def stage_2(work: Workspace, model: Mousai, embedding: InDomain, solvers: Sequence[Solver], decoder: Solver) -> Trial:
-    """Of each solver's clips `text`, 1 - cosine to the prompt, and `ltas_db` to the spectrum of the prompt's own music.
+    """Trial of stage 2: `text`, 1 - cosine of a clip and its prompt, and `ltas_db` to the prompt's original.
 
-    All are decoded by one `decoder`. The guidance is the profile's.
+    All clips are decoded by the same `decoder`. The guidance is the profile's.
     """
     profile = work.profile
     place = next(model.dmae.parameters()).device
@@ -138,7 +140,7 @@ def stage_2(work: Workspace, model: Mousai, embedding: InDomain, solvers: Sequen
     def make(solver: Solver) -> Wave:
         how = model.sampling(tcld_steps=solver.steps, sampler=solver.sampler)
         z = [
-            # a whole chunk: stage 2's nets are made for no other length
+            # a whole chunk, the length that stage 2 was trained on
             model.latents(texts[i : i + BATCH], profile.tcld.crop, noise_of(solver, i, min(i + BATCH, n)), how)
             for i in range(0, n, BATCH)
         ]
@@ -158,8 +160,9 @@ def trial(
     tunes: Sequence[str],
     solvers: Sequence[Solver],
 ) -> Trial:
-    """What each solver makes, measured; the first is the reference. errors(w, shift) holds clip i against target
-    i - shift: the floor is a shift of 1.
+    """Make and measure each solver's clips; the first solver is the reference.
+
+    errors(w, shift) compares clip i with target i - shift; the floor is the reference's error at a shift of 1.
     """
     found = {}
     floor: Errors = {}
@@ -171,7 +174,7 @@ def trial(
 
 
 def originals(work: Workspace) -> tuple[Part, list[str], list[str]]:
-    """The clips that solvers are measured on [n, 2, EXCERPT], their prompts and their tunes."""
+    """(the clips that solvers are measured on [n, 2, EXCERPT], their prompts, their tunes)."""
     clips = original_set(work).first(work.profile.evaluation.solver_clips)
     w = torch.stack([clips[i][:, :EXCERPT] for i in range(len(clips))])
     return w, [prompt.text for prompt in clips.prompts], clips.titles
@@ -189,7 +192,7 @@ def with_reference(profile: Profile, solvers: Sequence[Solver]) -> list[Solver]:
 
 
 def decoded(model: Mousai, z: Tensor, solver: Solver) -> Wave:
-    """Those latents as sound."""
+    """The waveforms of the latents z, decoded by this solver."""
     batches = []
     for i in range(0, len(z), BATCH):
         generator = noise_of(solver, i, i + 1)[0]
@@ -198,5 +201,5 @@ def decoded(model: Mousai, z: Tensor, solver: Solver) -> Wave:
 
 
 def noise_of(solver: Solver, begin: int, end: int) -> list[torch.Generator]:
-    """A generator for each clip from `begin` to `end`; solvers of one seed start from the same noise."""
+    """A generator for each clip from `begin` to `end` - 1; solvers with the same seed start from the same noise."""
     return [torch.Generator().manual_seed(1_000_000 * solver.seed + i) for i in range(begin, end)]

@@ -1,4 +1,4 @@
-"""How sure a mean is: a bootstrap over items, and a jackknife for what the bootstrap cannot do."""
+"""How sure a number is: intervals by bootstrap, and by jackknife for distances, where a bootstrap is biased."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,10 +16,9 @@ def bootstrap(
 ) -> tuple[float, float, float]:
     """(value, low, high): `statistic` of the values and its 95 % percentile interval over 2,000 resamples (ours).
 
-    values [n, ...], resampled along the first axis, with replacement. `groups` [n] names the piece each value comes
-    from: whole pieces are then resampled, because four chunks of one piece are not four independent listeners.
-    A resample for which the statistic is nan is passed over. The same seed gives the same bits. Raises ValueError on an
-    empty set.
+    values [n, ...] are resampled along the first axis, with replacement. groups [n]: the piece each value comes from;
+    whole pieces are then resampled, because four chunks of one piece are not four independent observations. Resamples
+    whose statistic is nan are ignored. The same seed gives the same result. Raises ValueError for no values.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:
@@ -42,7 +41,7 @@ def bootstrap_pair(
 ) -> tuple[float, float, float]:
     """(value, low, high) of statistic(a, b) for two sets a [n, d], b [m, d], both resampled as in `bootstrap`.
 
-    `groups` names the pieces of a's rows, then of b's: what two sets have of one piece is drawn together.
+    groups [n + m]: the pieces of a's rows, then of b's. Rows of both sets from one piece are drawn together.
     """
     stacked = np.concatenate([np.c_[np.zeros(len(a)), a], np.c_[np.ones(len(b)), b]])
 
@@ -54,7 +53,7 @@ def bootstrap_pair(
 
 
 def members(groups: Sequence) -> list[np.ndarray]:
-    """For each group, in order of its name, the positions where it stands."""
+    """For each group, in the order of the names, the positions of its members."""
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     return [np.flatnonzero(index == i) for i in range(index.max() + 1)]
 
@@ -66,11 +65,12 @@ def jackknife(
     groups: Sequence,
     blocks: int = 20,
 ) -> tuple[float, float, float]:
-    """(value, low, high): statistic(a, b) of rows a [n, d], b [m, d], value -+ 1.96 jackknife standard errors.
+    """(value, low, high): statistic(a, b) of rows a [n, d], b [m, d], with 1.96 jackknife standard errors (ours).
 
-    For distances of two sets: a resample repeats rows, which shrinks a covariance and shifts the distance, so that a
-    bootstrap interval would miss the value itself. Here at most 20 times a block of pieces is left out of both sets
-    (ours). `groups` names the pieces of a's rows, then of b's.
+    This is for distances between two sets. A bootstrap repeats rows, which shrinks a covariance and shifts the
+    distance, so that its interval may miss the value itself. Here each of `blocks` blocks of pieces is left out of both
+    sets once. groups [n + m]: the pieces of a's rows, then of b's. Low and high equal the value where there are too few
+    pieces.
     """
     value = statistic(a, b)
     names, place = np.unique(np.asarray(groups), return_inverse=True)
@@ -89,7 +89,10 @@ def jackknife(
 
 
 def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of a few independent values, training runs say: Student's 95 % interval; no width for one."""
+    """(mean, low, high) of a few independent values, such as training runs, with Student's 95 % interval.
+
+    Low and high equal the mean where there is only one value.
+    """
     values = np.asarray(values, dtype=np.float64)
     mean = float(values.mean())
     if len(values) < 2:

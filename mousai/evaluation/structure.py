@@ -1,4 +1,4 @@
-"""Figure 6: how loud the segments "1 of n" to "n of n" are, in what we generate and in real music; and how loud all is.
+"""Figure 6: the level of the segments "1 of n" to "n of n", and of all clips, in generated and in real music.
 
 The paper says "mean amplitude and variation" and gives no unit [?]. Amplitude is here the root mean square of the raw
 samples in both channels, full scale 1, and the variation is its standard deviation from clip to clip (ours).
@@ -17,34 +17,34 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]  # of two sets [n, 1], [m,
 
 
 def amplitude(w: Tensor) -> float:
-    """Root mean square of one clip w [2, time], in the unit of its samples, full scale 1."""
+    """Root mean square of one clip w [2, time]; full scale is 1."""
     return float(w.detach().double().square().mean().sqrt())
 
 
 def clipped(w: Tensor) -> float:
-    """Share of the samples of w that a file cannot hold: beyond -1 or 1."""
+    """Share of the samples of w beyond -1 or 1, which a file would clip."""
     return float((w.abs() > 1).double().mean())
 
 
 def side_over_mid(w: Tensor) -> float:
-    """Energy of left minus right over that of left plus right, of all clips w [batch, 2, time]; 0 is mono, 1 unlike."""
+    """Energy of left - right over that of left + right, of all clips w [batch, 2, time]: 0 is mono, 1 uncorrelated."""
     left, right = w.double().unbind(1)
     return float((left - right).square().sum() / (left + right).square().sum())
 
 
 def level_db(ours: np.ndarray, real: np.ndarray) -> float:
-    """Level of all clips of ours over that of all real ones in decibels, from each clip's rms; silence is -120 dB."""
+    """Level of all our clips minus that of all real ones, in dB, from each clip's rms [n], [m]; silence is -120 dB."""
     level = [20 * np.log10(np.sqrt(np.mean(np.square(rms))) + 1e-6) for rms in (ours, real)]
     return float(level[0] - level[1])
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard deviation from clip to clip; 0 of one clip."""
+    """Standard deviation from clip to clip; 0 for a single clip."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def variation_ratio(ours: np.ndarray, real: np.ndarray) -> float:
-    """Standard deviation from clip to clip over that of real clips; nan where real ones don't vary."""
+    """Our standard deviation from clip to clip over that of real clips; nan where real clips don't vary."""
     below = spread(real.ravel())
     return spread(ours.ravel()) / below if below > 0 else float("nan")
 
@@ -56,10 +56,10 @@ def segments(
     statistic: Callable[[np.ndarray], float] = np.mean,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """`statistic` of the amplitudes of each segment k = 1..chunks, as lists value, low and high.
+    """`statistic` of the amplitudes of each segment k = 1..chunks: {value, low, high}, each a list over segments.
 
-    rows [n, 2] of (k, amplitude), a clip each; groups [n]: its tune, as `bootstrap` wants it. Raises ValueError where a
-    segment has no clip.
+    rows [n, 2] of (k, amplitude), one a clip; groups [n]: each clip's tune, as in `bootstrap`. Raises ValueError where
+    a segment has no clip.
     """
     table: dict[str, list[float]] = {"value": [], "low": [], "high": []}
     for k in range(1, chunks + 1):
@@ -75,9 +75,10 @@ def segments(
 def beside_real(
     ours: np.ndarray, real: np.ndarray, groups: Sequence[str], statistic: Statistic, seed: int = 0
 ) -> list[dict[str, float]]:
-    """`statistic` of our amplitudes and real ones for each segment: value, low, high, n and the tunes in units.
+    """`statistic` of our amplitudes and real ones, for each segment of the real ones: {value, low, high, n, units}.
 
-    ours [n, 2] and real [m, 2] of (k, amplitude); `groups` as in `bootstrap_pair`.
+    ours [n, 2] and real [m, 2] of (k, amplitude); `groups` as in `bootstrap_pair`. n counts our clips, units their
+    tunes.
     """
     tunes = np.asarray(groups)
     found = []
@@ -98,9 +99,9 @@ def profile_of(rows: np.ndarray, chunks: int) -> np.ndarray:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r of two amplitude profiles [chunks], in [-1, 1]; 0 where one is flat and has no shape.
+    """Pearson's r of two amplitude profiles [chunks], in [-1, 1]; 0 where one of them is constant.
 
-    With four segments this is a coarse number: r of two random profiles is above 0.9 one time in twenty.
+    With four segments this is coarse: r of two random profiles is above 0.9 one time in twenty.
     """
     both = np.isfinite(a) & np.isfinite(b)
     x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
@@ -111,9 +112,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 def shape_correlation(
     generated: np.ndarray, real: np.ndarray, chunks: int, seed: int = 0, groups: Sequence[str] | None = None
 ) -> tuple[float, float, float]:
-    """(r, low, high): how alike the two amplitude profiles are, with a bootstrap over the clips of both sets.
+    """(r, low, high): the correlation of the two sets' amplitude profiles, with a bootstrap over both sets.
 
-    generated [n, 2] and real [m, 2] hold (k, amplitude) for each clip; `groups` as in `bootstrap_pair`.
+    generated [n, 2] and real [m, 2] of (k, amplitude), one a clip; `groups` as in `bootstrap_pair`.
     """
 
     def statistic(a: np.ndarray, b: np.ndarray) -> float:
@@ -123,16 +124,15 @@ def shape_correlation(
 
 
 def ends(z: Latent) -> np.ndarray:
-    """Each channel's mean over the first and over the last quarter of a clip: z [n, channels, steps] to
-    [n, 2 channels], first quarters first.
-    """
+    """[n, 2 channels]: each channel's mean over the first quarter of z [n, channels, steps], then over the last."""
     quarter = z.shape[-1] // 4
     return torch.cat([z[..., :quarter].mean(dim=-1), z[..., -quarter:].mean(dim=-1)], dim=1).double().cpu().numpy()
 
 
 def ends_agree(rows: np.ndarray) -> float:
-    """How much the end of a clip shares with its beginning (ours): the correlation over clips of both quarters' means,
-    averaged over channels; rows as `ends` gives them. About 0 where the ends were made apart, 1 where nothing changes.
+    """How well the end of a clip fits its beginning (ours): the correlation over clips of the first and the last
+    quarter's mean, averaged over channels. rows: as `ends` returns them. About 0 where both ends are independent, 1
+    where nothing changes.
     """
     first, last = np.split(rows - rows.mean(axis=0), 2, axis=1)
     scale = np.sqrt((first**2).sum(axis=0) * (last**2).sum(axis=0))

@@ -1,4 +1,4 @@
-"""One change at a time (ours): the profiles of short runs, whose results tell what each part of a network is worth."""
+"""Ablations, one change at a time (ours): the profiles of short runs that show what each part of a network adds."""
 
 from dataclasses import replace
 
@@ -7,13 +7,14 @@ from mousai.small.config import SmallDMAEConfig
 from mousai.small.profiles import CPU
 from mousai.training.setup import shortened
 
-RATES = (0.2, 5.0)  # learning rates, over the profile's
+RATES = (0.2, 5.0)  # multiples of the profile's learning rate
 
 
 def variants(profile: Profile) -> dict[str, Profile]:
-    """Name -> profile of a short run; the first is the profile's own choice, with a thinner net and shorter crops.
+    """Name -> profile of a short run; the first is the profile itself, with a narrower net and shorter crops.
 
-    Nothing is refined after sampling, so that differences are the net's. `a100`, which departs nowhere, varies `cpu`.
+    Nothing is refined after sampling, so that differences come from the net. A profile whose stage 1 is the paper's,
+    such as `a100`, varies that of `cpu`.
     """
     chosen = profile.dmae if isinstance(profile.dmae, SmallDMAEConfig) else CPU.dmae
     assert isinstance(chosen, SmallDMAEConfig)
@@ -25,7 +26,7 @@ def variants(profile: Profile) -> dict[str, Profile]:
 
 
 def changes(base: SmallDMAEConfig) -> dict[str, SmallDMAEConfig]:
-    """One field of `base` changed in each; patches instead of bands need a net of another shape."""
+    """Name -> `base` with one change; only the last, patches in place of bands, needs a net of another shape."""
     fresh = replace(base.encoder, pca_start=False)
 
     def encoder(config: EncoderConfig) -> SmallDMAEConfig:
@@ -41,7 +42,7 @@ def changes(base: SmallDMAEConfig) -> dict[str, SmallDMAEConfig]:
 
 
 def in_patches(base: SmallDMAEConfig) -> SmallDMAEConfig:
-    """The paper's front end, 64 samples without overlap, and five depths below it."""
+    """Stage 1 with the paper's front end, patches of 64 samples without overlap, and five depths below it."""
     unet = replace(
         base.unet, in_channels=128, channels=(max(base.unet.channels),) * 5, factors=(1, 2, 2, 2, 2), items=(1,) * 5,
         attentions=(0,) * 5, cross_attentions=(0,) * 5, inject_depth=4, inject_channels=base.encoder.latent_channels,
@@ -50,13 +51,16 @@ def in_patches(base: SmallDMAEConfig) -> SmallDMAEConfig:
 
 
 def short(profile: Profile, dmae: SmallDMAEConfig, rate: float = 1.0) -> Profile:
-    """The profile with this stage 1, for a run of `study_steps`."""
+    """The profile with this stage 1, for a run of `study_steps`. rate: multiple of the learning rate."""
     train = replace(profile.dmae_train, lr=rate * profile.dmae_train.lr, batch=min(4, profile.dmae_train.batch))
     return shortened(replace(profile, dmae=dmae, dmae_train=train), profile.evaluation.study_steps)
 
 
 def with_and_without_attention(profile: Profile) -> dict[str, Profile]:
-    """Two thin nets of stage 2 that differ in self-attention alone, without text: it could tell both ends the same."""
+    """Two narrow nets of stage 2 that differ in self-attention alone.
+
+    They are trained without text, because text could make both ends of a clip agree in another way.
+    """
     unet = profile.tcld.unet
     thin = replace(unet, channels=tuple(width // 2 for width in unet.channels))
     without = replace(thin, attentions=(0,) * len(thin.channels))

@@ -1,8 +1,8 @@
-"""Both stages made faster for sampling on a CPU: a copy with oneDNN layers, channels-last, and explicit caches (ours).
+"""Faster sampling on a CPU: copies of both stages with oneDNN layers, channels-last memory and explicit caches (ours).
 
-`optimize_for_cpu(model)` returns a copy of the same class whose layers are replaced and whose U-Net is an
-`AcceleratedUNet`; the original is as before. The copy's samples are the same to rounding. It shares what numbers it can
-with the original, so it is to be made anew when the original was trained on.
+`optimize_for_cpu(model)` returns a copy of the same class with other layers, whose U-Net is an `AcceleratedUNet`; the
+original does not change. The copy's samples are the same up to rounding. It shares weights with the original where it
+can, so make a new copy after training the original.
 """
 
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from mousai.shapes import Activation, Embedding, Latent, Level, Signal
 from mousai.unet import Group, NetLevel, NoiseLevel, UNet, check_inputs
 
 Model = TypeVar("Model", bound=nn.Module)
-FEW_PAIRS = 2**18  # of 512 moments with one another: half a megabyte a head
+FEW_PAIRS = 2**18  # pairs of 512 time steps with one another: half a megabyte per head
 
 
 @dataclass(frozen=True)
 class ModulationCache:
-    """What the layers that take the noise level make of a run's levels, computed once for all steps and windows."""
+    """Outputs of the layers that take the noise level, for all levels of a run, computed once for all windows."""
 
     sigma: Tensor  # [levels]
-    outputs: list[Tensor]  # a layer's [levels, numbers], in the order of `AcceleratedUNet.level_layers`
+    outputs: list[Tensor]  # per layer [levels, outputs], in the order of `AcceleratedUNet.level_layers`
 
     def at(self, sigma: Level) -> list[Tensor]:
-        """Each layer's [1, numbers] at one of the levels, the same for all items. Raises ValueError for another one."""
+        """Each layer's [1, outputs] at sigma[0], which all items must have. Raises ValueError for other levels."""
         found = (self.sigma == sigma[0]).nonzero()
         if not len(found):
             raise ValueError(f"noise level {sigma[0].item()} is none of those that were computed")
@@ -41,13 +41,13 @@ class ModulationCache:
 
 @dataclass(frozen=True)
 class TextKV:
-    """The keys, values and word masks of a text in each cross-attention: computed once for all steps."""
+    """(keys, values, word mask) of a text in each cross-attention, computed once for all steps."""
 
     layers: list[tuple[Tensor, Tensor, Tensor | None]]
 
 
 class AcceleratedUNet(nn.Module):
-    """The U-Net of `unet.py` with activations channels-last, [batch, channels, length] whose `mT` is contiguous."""
+    """The U-Net of `unet.py` with channels-last activations: [batch, channels, length] whose `mT` is contiguous."""
 
     def __init__(self, unet: UNet, kind: torch.dtype):
         super().__init__()
@@ -65,28 +65,28 @@ class AcceleratedUNet(nn.Module):
         embedding: Embedding | TextKV | None = None,
         modulation: ModulationCache | None = None,
     ) -> Signal:
-        """v_hat, as `UNet.forward`. Caches of one run may take the embedding's place and spare the noise level's."""
+        """v_hat, as `UNet.forward`. A `TextKV` may replace the embedding; `modulation` saves computing from sigma."""
         check_inputs(self.config, x, latent, embedding is not None)
         text = self.precompute_text_kv(embedding) if isinstance(embedding, Tensor) else embedding
         rows = self.modulation(sigma) if modulation is None else modulation.at(sigma)
         return self.net(x, rows, latent, [] if text is None else text.layers)
 
     def modulation(self, sigma: Level) -> list[Tensor]:
-        """What each layer makes of the noise levels, [levels, numbers]."""
+        """The output of each layer that takes the noise level, [levels, outputs]."""
         features = F.silu(self.noise_level(sigma))
         return [layer(features) for layer in self.level_layers]
 
     def precompute_modulation(self, sigma: Level) -> ModulationCache:
-        """For the noise levels of a run."""
+        """The cache for the noise levels sigma of a run."""
         return ModulationCache(sigma, self.modulation(sigma))
 
     def precompute_text_kv(self, embedding: Embedding) -> TextKV:
-        """For the text of a run."""
+        """The cache for the text of a run."""
         return TextKV([attention.keys_values(embedding) for attention in self.cross_attentions])  # type: ignore
 
 
 class AcceleratedLevel(nn.Module):
-    """`NetLevel`: one depth and, inside it, all deeper ones."""
+    """The accelerated `NetLevel`. `rows`: the outputs for the noise level; `text`: `TextKV.layers`."""
 
     def __init__(self, level: NetLevel, kind: torch.dtype, unet: AcceleratedUNet):
         super().__init__()
@@ -112,7 +112,7 @@ class AcceleratedLevel(nn.Module):
 
 
 class AcceleratedGroup(nn.Module):
-    """`Group`: one repetition of the items at a depth."""
+    """The accelerated `Group`, with arguments as in `AcceleratedLevel`."""
 
     def __init__(self, group: Group, kind: torch.dtype, unet: AcceleratedUNet):
         super().__init__()
@@ -143,7 +143,7 @@ class AcceleratedGroup(nn.Module):
 
 
 class AcceleratedAttention(nn.Module):
-    """`Attention` from [batch, length, width] to the same, with keys and values given."""
+    """The accelerated `Attention`, [batch, length, width] to the same, with keys and values as arguments."""
 
     def __init__(self, attention: Attention, kind: torch.dtype):
         super().__init__()
@@ -159,19 +159,19 @@ class AcceleratedAttention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`scaled_dot_product_attention`; a CPU's in bfloat16 has half the speed of two products where pairs are few."""
+    """`scaled_dot_product_attention`, or in bfloat16 with few pairs two products, which a CPU does twice as fast."""
     few = q.dtype == torch.bfloat16 and q.shape[-2] * k.shape[-2] <= FEW_PAIRS
     return attention_written_out(q, k, v, mask) if few else F.scaled_dot_product_attention(q, k, v, mask)
 
 
 def registered(layer: nn.Module, layers: nn.ModuleList) -> int:
-    """Append the layer; returns its number."""
+    """Append the layer to `layers`; return its index."""
     layers.append(layer)
     return len(layers) - 1
 
 
 def accelerated(module: Model, kind: torch.dtype) -> Model:
-    """A copy of the module with quicker layers, which multiply in `kind`; nothing in it learns."""
+    """A copy of the module with faster layers, which multiply in `kind`; it cannot be trained."""
     quick = onednn_layer(module, kind)
     if quick is not None:
         return quick  # type: ignore[return-value]
@@ -179,7 +179,7 @@ def accelerated(module: Model, kind: torch.dtype) -> Model:
 
 
 def twin(module: Model, children: dict[str, nn.Module]) -> Model:
-    """A module like this one, of the same class, with these children and with parameters that do not learn."""
+    """A copy of the module, of the same class, with these children and with parameters that need no gradient."""
     made = object.__new__(type(module))
     made.__dict__ = dict(module.__dict__)
     numbers = {name: None if p is None else nn.Parameter(p.detach(), False) for name, p in module._parameters.items()}
@@ -189,10 +189,10 @@ def twin(module: Model, children: dict[str, nn.Module]) -> Model:
 
 
 def optimize_for_cpu(model: Model, precision: str = "float32") -> Model:
-    """A copy of a stage for sampling on a CPU; on another device the model itself.
+    """A copy of a stage (`DMAE` or `TCLD`) for sampling on a CPU; on another device the model itself.
 
-    Its U-Net multiplies in `precision`: "float32", or with "auto" and "fast" bfloat16 where the processor has it, or
-    where it was measured to pay; all else in float32. Its backward pass raises RuntimeError.
+    Its U-Net multiplies in `precision`, as `precision.chosen` explains: "float32", "auto" or "fast". All else stays in
+    float32. Its backward pass raises RuntimeError.
     """
     device = next(model.parameters()).device
     if device.type != "cpu":
@@ -206,12 +206,12 @@ def optimize_for_cpu(model: Model, precision: str = "float32") -> Model:
 
 
 def is_accelerated(model: nn.Module) -> bool:
-    """Whether it was made by `optimize_for_cpu`."""
+    """Whether `optimize_for_cpu` made this copy."""
     return any(isinstance(module, AcceleratedUNet) for module in model.children())
 
 
 def at_levels(model: Model, sigma: Tensor) -> Model:
-    """For one run of a copy: the same whose U-Net has its `ModulationCache` of these levels. Others are as they are."""
+    """An accelerated model with the `ModulationCache` of these noise levels, for one run; others as they are."""
     if not is_accelerated(model):
         return model
     children = {
@@ -222,7 +222,7 @@ def at_levels(model: Model, sigma: Tensor) -> Model:
 
 
 class RunUNet(nn.Module):
-    """An `AcceleratedUNet` with the modulation of one run."""
+    """An `AcceleratedUNet` with the modulation cache of one run."""
 
     def __init__(self, unet: AcceleratedUNet, modulation: ModulationCache):
         super().__init__()
@@ -237,5 +237,5 @@ class RunUNet(nn.Module):
 
 
 def text_conditioning(unet: nn.Module, embedding: Embedding) -> Embedding | TextKV:
-    """What to pass as the U-Net's embedding in every step of a run: a `TextKV` where it takes one."""
+    """What to pass as the U-Net's embedding in each step of a run: a `TextKV` if it takes one, else the embedding."""
     return unet.unet.precompute_text_kv(embedding) if isinstance(unet, RunUNet) else embedding

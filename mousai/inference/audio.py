@@ -1,4 +1,4 @@
-"""Sound files: any kind is read as 48 kHz stereo; WAV, FLAC and OGG are written, at a loudness if one is asked for."""
+"""Sound files: many formats are read, as 48 kHz stereo; WAV, FLAC and OGG are written, at a loudness if asked."""
 
 import os
 import tempfile
@@ -13,22 +13,22 @@ from torch import Tensor
 
 from mousai.files import atomic_write
 
-if TYPE_CHECKING:  # metadata needs the samplers, this file needs nothing of the model
+if TYPE_CHECKING:  # imported only where needed, so that this file needs nothing of the model
     from mousai.inference.metadata import GenerationMetadata
 
 SAMPLE_RATE = 48_000
 MAX_SECONDS = 3600
 FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
-BLOCK = 2**20  # samples handled at once
+BLOCK = 2**20  # samples processed at once
 LOUDNESS_HOP = 0.1  # seconds between two blocks of 0.4 s (BS.1770-4)
 LOUDNESS_PIECE = 600  # blocks measured at once, a minute
-WARM_UP = 10  # blocks before a piece, in which the weighting filters forget where they began
+WARM_UP = 10  # blocks measured before each piece and dropped, until the weighting filters have settled
 
 Stereo = Float[Tensor, "2 _"]
 
 
 def sample_count(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
-    """round(seconds * sample_rate). Raises ValueError unless 0 < seconds <= 3600 and there is at least one sample."""
+    """round(seconds * sample_rate). Raises ValueError unless 0 < seconds <= 3600 and that is at least 1."""
     if not 0 < seconds <= MAX_SECONDS or round(seconds * sample_rate) < 1:
         raise ValueError(f"seconds is {seconds}: choose more than 0 and at most {MAX_SECONDS}")
     return round(seconds * sample_rate)
@@ -37,7 +37,7 @@ def sample_count(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
 def as_stereo(w: Tensor | np.ndarray) -> Stereo:
     """Mono [time] or [1, time] becomes two equal channels; stereo [2, time] is returned as it is.
 
-    Raises ValueError for any other shape, and for whole numbers, whose full scale is unknown.
+    Raises ValueError for any other shape, and for integers, whose full scale is unknown.
     """
     w = torch.as_tensor(w)
     if not w.is_floating_point():
@@ -50,9 +50,9 @@ def as_stereo(w: Tensor | np.ndarray) -> Stereo:
 
 
 def read_audio(path: Path) -> Stereo:
-    """Any file that can be imported, as 48 kHz stereo, float32 [2, samples]: resampled, mono becomes stereo.
+    """A sound file of any kind that `mousai data import` takes, resampled to 48 kHz stereo: float32 [2, samples].
 
-    The samples are held in a temporary file, not in memory. Raises ValueError where it holds no sound.
+    The samples are in a temporary file, not in memory. Raises ValueError where the file cannot be read or has no sound.
     """
     from mousai.data.decoded import Skipped, resampled_blocks
 
@@ -66,7 +66,7 @@ def read_audio(path: Path) -> Stereo:
 
 
 def on_disk(parts: Iterable[Stereo]) -> Stereo:
-    """The parts one after another, float32 [2, samples], mapped from a temporary file that goes when it does."""
+    """The parts concatenated, float32 [2, samples], mapped from a temporary file that exists as long as the tensor."""
     with tempfile.TemporaryFile() as file:
         for part in parts:
             file.write(np.ascontiguousarray(part.detach().cpu().float().numpy().T).tobytes())
@@ -84,11 +84,11 @@ def write_audio(
     metadata: "GenerationMetadata | None" = None,
     loudness: float | None = None,
 ) -> int:
-    """Write WAV, FLAC (24 bit) or OGG by the file's ending, atomically; return how many samples were clipped.
+    """Write WAV, FLAC (24 bit) or OGG by the file's ending, whole or not at all; return how many samples were clipped.
 
     `w`: [2, time], mono, or its parts from left to right, which are written as they come. Samples outside [-1, 1] are
-    clipped, as every such file must. `metadata` goes into the tags. `loudness` in LUFS: one gain for all of it brings
-    it there (ITU-R BS.1770-4, by pyloudnorm); the file is then written when the last part has come.
+    clipped, because these formats cannot hold them. `metadata` goes into the tags. `loudness`, in LUFS, is reached with
+    one gain for the whole sound (ITU-R BS.1770-4, by pyloudnorm); all parts are then collected before any is written.
 
     Raises ValueError for another ending, a batch, a sample that is not finite, or too little sound for a loudness.
     """
@@ -107,7 +107,7 @@ def write_audio(
         with soundfile.SoundFile(temporary, "w", sample_rate, 2, subtype, format=container) as file:
             for part in parts:
                 clipped += int((part.abs() > 1).sum())
-                for second in part.clamp(-1, 1).T.split(sample_rate):  # libvorbis dislikes more at once
+                for second in part.clamp(-1, 1).T.split(sample_rate):  # libvorbis can fail on more at once
                     file.write(second.numpy())
         if container == "OGG":
             fix_serial(temporary)
@@ -119,7 +119,7 @@ def write_audio(
 
 
 def fix_serial(path: Path) -> None:
-    """Number the Ogg stream 0: libsndfile draws a random number, so that equal sound would give other bytes."""
+    """Set the Ogg stream's serial number to 0; libsndfile draws it at random, so equal sounds would differ in bytes."""
     from mutagen.ogg import OggPage
 
     size = path.stat().st_size
@@ -141,7 +141,7 @@ def checked(parts: Iterable[Tensor | np.ndarray], path: Path) -> Iterator[Stereo
 
 
 def normalized(w: Stereo, loudness: float, sample_rate: int) -> Iterator[Stereo]:
-    """w in blocks, with one gain that brings its integrated loudness to `loudness` LUFS; silence stays silence."""
+    """Blocks of w times the one gain that brings its integrated loudness to `loudness` LUFS; silence stays silence."""
     present = integrated_loudness(w, sample_rate)
     gain = 10 ** ((loudness - present) / 20) if np.isfinite(present) else 1.0
     for block in w.split(BLOCK, dim=-1):
@@ -149,7 +149,7 @@ def normalized(w: Stereo, loudness: float, sample_rate: int) -> Iterator[Stereo]
 
 
 def integrated_loudness(w: Stereo, sample_rate: int = SAMPLE_RATE) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4), in memory for a minute; -inf for silence.
+    """Integrated loudness in LUFS (ITU-R BS.1770-4), with a minute of w in memory at a time; -inf for silence.
 
     pyloudnorm weights the frequencies and measures blocks; the two gates, which need all blocks, are applied here.
     Raises ValueError for less than a block, 0.4 s.
@@ -176,5 +176,5 @@ def integrated_loudness(w: Stereo, sample_rate: int = SAMPLE_RATE) -> float:
 
 
 def mean_level(levels: np.ndarray) -> float:
-    """The mean of powers that are given in decibels, in decibels."""
+    """The mean of powers; powers and mean are in dB."""
     return 10 * np.log10(np.mean(10 ** (levels / 10)))

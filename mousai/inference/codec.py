@@ -1,4 +1,4 @@
-"""Stage 1 by itself: sound of any length -> z, 64 times fewer numbers, and back; z in a file that names its encoder."""
+"""Stage 1 as a codec: sound of any length -> z, 64 times fewer numbers, and back; files of z name their encoder."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from mousai.shapes import Latent, Part
 
 @dataclass(frozen=True)
 class LatentCard:
-    """What z was made of, and by what: `encoder` is the hash of its weights, `samples` the length of the sound."""
+    """What z encodes and what encoded it: `encoder` is `encoder_hash`, `samples` the length of the sound."""
 
     profile: str
     encoder: str
@@ -29,11 +29,11 @@ class LatentCard:
 
 @torch.no_grad()
 def encode(dmae: DMAE, w: Stereo, window: int) -> Latent:
-    """w [2, time] of any length -> z [1, 32, ceil(time / 1024)], in memory for `window` samples.
+    """w [2, time] of any length -> z [1, 32, ceil(time / 1024)], encoding at most `window` samples at once.
 
-    Up to `window` it is `DMAE.encode`. GroupNorm's statistics run over all that is encoded, so that parts of a longer
-    sound cannot give what the whole would. Windows, a chunk each, as stage 2 was trained on, overlap by a quarter and
-    are cross-faded.
+    Up to `window` samples it is `DMAE.encode`. A longer sound is encoded in windows that overlap by a quarter, and
+    their latents are cross-faded. GroupNorm's statistics run over all that is encoded at once, so pass the length of a
+    chunk, as stage 2 was trained on.
     """
     stride = dmae.config.latent_stride
     device = next(dmae.parameters()).device
@@ -60,14 +60,14 @@ def decode(
     replacement: Replacement | None = None,
     progress: bool = False,
 ) -> Iterator[Part]:
-    """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; a generator an item."""
+    """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; one generator per item."""
     bar = "z -> w" if progress else None
     run = Run(sampling.dmae_steps, sampling.dmae_sampler, sampling.dmae_precision, bar)
     return stream(dmae, z, run, generators, length, replacement)
 
 
 def encoder_hash(dmae: DMAE) -> str:
-    """16 hexadecimal digits that name the encoder's weights."""
+    """The first 16 hexadecimal digits of the sha256 of the encoder's weights."""
     digest = hashlib.sha256()
     for tensor in dmae.encoder.state_dict().values():
         digest.update(tensor.detach().cpu().numpy().tobytes())
@@ -75,7 +75,7 @@ def encoder_hash(dmae: DMAE) -> str:
 
 
 def check_encoder(dmae: DMAE, folder: Path) -> None:
-    """Raises ValueError where the card of folder/tcld.safetensors names another encoder than that of `dmae`."""
+    """Raise ValueError where the card of folder/tcld.safetensors names another encoder than that of `dmae`."""
     path = folder / "tcld.safetensors"
     trained_on = read_card(path).get("encoder")
     found = encoder_hash(dmae)
@@ -87,18 +87,18 @@ def check_encoder(dmae: DMAE, folder: Path) -> None:
 def compression(z: Latent, samples: int) -> float:
     """How many times fewer numbers z holds than the waveform: 2 samples / (32 steps), the paper's 64 (Section 3.1).
 
-    A last step that is not full makes it less.
+    It is less where the sound does not fill the last step.
     """
     return 2 * samples / z[0].numel()
 
 
 def save_latent(z: Latent, card: LatentCard, path: Path) -> None:
-    """Write safetensors, float32, the card in its header, atomically."""
+    """Write z to a safetensors file, whole or not at all, with the card in its header."""
     save_tensors({"z": z}, path, {key: str(value) for key, value in asdict(card).items()})
 
 
 def load_latent(path: Path) -> tuple[Latent, LatentCard]:
-    """z and its card. Raises ValueError for a file that is damaged, or none of `save_latent`."""
+    """(z, card) from a file. Raises ValueError where it is damaged, or `save_latent` did not write it."""
     try:
         with safe_open(path, "pt") as file:
             z = file.get_tensor("z")

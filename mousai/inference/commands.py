@@ -1,4 +1,4 @@
-"""What the shell's commands do: generate files, from prompts, sounds or tags; the 64x codec by itself."""
+"""What the commands generate, encode and decode do; `mousai.cli` parses their arguments."""
 
 import sys
 import time
@@ -21,21 +21,21 @@ from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.profiles import get_profile
 from mousai.small.stages import describe_weights, load_dmae, weights_path
 
-SECONDS = 20.0  # of new music where nothing is said
-INIT_LEVEL = 0.6  # noise level of an init audio where nothing is said
+SECONDS = 20.0  # of new music by default
+INIT_LEVEL = 0.6  # default noise level of the task init-audio
 
 
 def load(profile: str, device: str, sampling: Sampling, weights: Path | None = None) -> Mousai:
-    """The weights of a folder, by default the profile's, optimized where they run on a CPU.
+    """The pipeline with the weights of a folder, by default the profile's; on a CPU as an accelerated copy.
 
-    An empty device is the best there is. Sets what a GPU may do in this process.
+    With an empty `device` the best one is used. Calls `set_gpu_precision`, which holds for the whole process.
     """
     set_gpu_precision(sampling.tcld_precision)
     return Mousai.load(profile, device or None, weights).optimized_for_cpu(sampling)
 
 
 def say_weights(profile: Profile, weights: Path | None, *names: str) -> None:
-    """A line each on stderr: which files of weights are used."""
+    """Print on stderr which files of weights are used, a line for each of `names`."""
     for name in names:
         print(f"{name}: {describe_weights(weights_path(profile, name, weights))}", file=sys.stderr)
 
@@ -43,7 +43,7 @@ def say_weights(profile: Profile, weights: Path | None, *names: str) -> None:
 def source_audio(
     task: str, file: Path | None, noise_level: float | None, regions: Sequence[tuple[float, float]]
 ) -> tuple[SourceAudio, Stereo | None]:
-    """The sound to be edited, as metadata has it, and itself, [2, time]; without a file an empty one and None."""
+    """The sound to be edited: its description for the metadata, and its samples; without a file an empty one, None."""
     if file is None:
         return SourceAudio(), None
     level = (INIT_LEVEL if task == "init-audio" else 1.0) if noise_level is None else noise_level
@@ -51,7 +51,7 @@ def source_audio(
 
 
 def init_audio_of(metadata: GenerationMetadata, w: Stereo | None) -> InitAudio | None:
-    """What generation begins from: w, as the metadata's source says. Raises ValueError where that cannot be."""
+    """The `InitAudio` of w for the task in the metadata's source, None without w. Raises as the task's function."""
     source = metadata.source
     if w is None:
         return None
@@ -70,9 +70,9 @@ def shared_metadata(
     w: Stereo | None,
     loudness: float | None,
 ) -> GenerationMetadata:
-    """The metadata that all files of a command have in common; prompt and seed are still empty.
+    """The metadata that all files of a command share; prompt and seed are still empty.
 
-    Without `seconds`: as long as an edited sound, 20 s more than one that is continued, 20 s of new music.
+    By default `seconds` is the length of the sound to be edited, 20 s more where it is continued, and 20 s without one.
     """
     if seconds is None:
         there = w.shape[-1] / SAMPLE_RATE if w is not None else 0.0
@@ -100,7 +100,7 @@ def generate(
     w: Stereo | None,
     outputs: Sequence[Path],
 ) -> None:
-    """Write a file for each prompt and seed, the seeds of a prompt together; w is the sound to be edited."""
+    """Write one of `outputs` for each prompt and seed; seeds vary fastest. w is the sound to be edited."""
     say_weights(music.profile, music.weights, "tcld", "dmae")
     wanted = [replace(shared, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
     for metadata, path in zip(wanted, outputs, strict=True):
@@ -108,10 +108,10 @@ def generate(
 
 
 def generate_again(file: Path, out: Path, device: str, weights: Path | None = None) -> None:
-    """Write the same sound from what the tags of `file` say.
+    """Generate the sound of `file` again, from the metadata in its tags, and write it to `out`.
 
-    Raises ValueError where the weights are not those it names, FileNotFoundError where the sound that was edited is
-    neither here nor beside it.
+    Raises ValueError where the tags name other weights, FileNotFoundError where the sound that was edited is neither in
+    the current folder nor beside `file`.
     """
     metadata = read_metadata(file)
     source = find_source(metadata.source, file) if metadata.source.task else None
@@ -127,7 +127,7 @@ def generate_again(file: Path, out: Path, device: str, weights: Path | None = No
 
 
 def generate_file(music: Mousai, metadata: GenerationMetadata, w: Stereo | None, path: Path) -> None:
-    """Generate one sound, write it, say so."""
+    """Generate one sound, write it, and print a line about it."""
     started = time.monotonic()
     init_audio = init_audio_of(metadata, w)
     seconds = None if init_audio else metadata.seconds
@@ -138,14 +138,14 @@ def generate_file(music: Mousai, metadata: GenerationMetadata, w: Stereo | None,
 
 
 def summary(samples: int, took: float, clipped: int) -> str:
-    """How much sound there is, how long it took in seconds, and how many samples were clipped."""
+    """One line: samples of sound, seconds that it took, real-time factor, and how many samples were clipped."""
     note = f", {clipped} samples beyond full scale clipped" if clipped else ""
     factor = took * SAMPLE_RATE / samples
     return f"{samples} samples of 48 kHz stereo in {took:.1f} s, real-time factor {factor:.2f}{note}"
 
 
 def refuse_overwriting(outputs: Sequence[Path], *inputs: Path | None) -> None:
-    """Raises ValueError where an output is one of the inputs, under whatever name; OSError for a name too long."""
+    """Raise ValueError where an output is one of the input files, also by another name; OSError for too long a name."""
     for out in outputs:
         for file in inputs:
             if out.exists() and file is not None and file.exists() and out.samefile(file):
@@ -153,19 +153,19 @@ def refuse_overwriting(outputs: Sequence[Path], *inputs: Path | None) -> None:
 
 
 def numbered(out: Path, count: int) -> list[Path]:
-    """`out` itself, or of several files out-0, out-1, and so on."""
+    """The names of `count` files: `out` itself for one, else out-0, out-1, and so on."""
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(count)]
 
 
 def weights_sha256(music: Mousai) -> tuple[str, str]:
-    """sha256 of stage 2's and stage 1's weights; empty for nets that come from no file."""
+    """sha256 of stage 2's and of stage 1's weights; empty texts for networks that come from no file."""
     if music.weights is None:
         return "", ""
     return sha256(music.weights / "tcld.safetensors"), sha256(music.weights / "dmae.safetensors")
 
 
 def package_version() -> str:
-    """The version of this package; empty where it is not installed but only there."""
+    """The version of this package; empty where it is used without being installed."""
     try:
         return version("mousai")
     except PackageNotFoundError:
@@ -173,7 +173,7 @@ def package_version() -> str:
 
 
 def find_source(source: SourceAudio, file: Path) -> Path:
-    """The sound that was edited, here or beside the file that came of it, recognised by its sha256."""
+    """The sound that was edited, by name and sha256, in the current folder or beside `file`; else FileNotFoundError."""
     name = Path(source.name).name
     for place in (Path(name), file.parent / name):
         if place.is_file() and sha256(place) == source.sha256:
@@ -182,7 +182,7 @@ def find_source(source: SourceAudio, file: Path) -> Path:
 
 
 def encode(file: Path, out: Path, profile: str, device: str, weights: Path | None = None) -> None:
-    """Write a sound's latent to a file, and say how many numbers that saves."""
+    """Encode a sound, write its latent to `out`, and print how many numbers that saves."""
     w = read_audio(file)
     chosen = get_profile(profile)
     dmae = load_dmae(chosen, choose_device(device or None), weights)
@@ -203,9 +203,9 @@ def decode(
     device: str,
     weights: Path | None = None,
 ) -> None:
-    """Write a latent's sound; `changes` as in `sampling_for`.
+    """Decode a file of `encode` and write the sound to `out`; `changes` are arguments of `sampling_for`.
 
-    Raises ValueError where these weights cannot decode it.
+    Raises ValueError where another encoder made the latent.
     """
     started = time.monotonic()
     z, card = codec.load_latent(file)

@@ -1,10 +1,9 @@
 """Generation that begins from a sound: variation, continuation, inpainting (ours).
 
-Both stages work by replacement (RePaint, Lugmayr et al. 2022): at every step what is known is put back with the noise
-of that step. In stage 2 the known latents, so that the new ones follow from them; in stage 1 the known waveform
-itself, so that the new one takes up its phases. At the end the known sound is put back to the bit, and a short
-cross-fade inside of it leads to the new. Regions are whole latent steps, because of a step that is known by half the
-new half would not fit the old.
+Both stages work by replacement (RePaint, Lugmayr et al. 2022): at every step the known part is put back with that
+step's noise. Stage 2 puts back the known latents, so that the new ones fit them; stage 1 puts back the known waveform,
+so that the new one continues its phases. At the end the known samples are put back exactly, and short cross-fades lead
+from them to the new sound. Regions are whole latent steps, because one latent step cannot be half known.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +21,21 @@ from mousai.inference.windows import Replacement
 from mousai.shapes import Latent, Part, Wave
 
 STEP = 1024  # samples, a latent step
-EDGE = 2400  # samples, 50 ms: how much of the known sound may change before a region, and after it
-FADE = EDGE - STEP  # what is left for a cross-fade where a region is widened to whole steps
-BLOCK = 2**18  # samples handed on at once
+EDGE = 2400  # samples, 50 ms: how much known sound may change before and after what the user names
+FADE = EDGE - STEP  # samples of a cross-fade: the rest of EDGE once a region is widened to whole steps
+BLOCK = 2**18  # samples in a part
 Span = tuple[int, int]
 Decode = Callable[..., Iterator[Part]]  # (z, length, replacement) -> w
 
 
 @dataclass(frozen=True)
 class InitAudio:
-    """A sound [2, time] that generation begins from, and the regions in it, in samples, that are generated anew.
+    """A sound [2, time] that generation begins from, and its regions, in samples, that are generated anew.
 
-    The last region may reach beyond the end of the sound. `noise_level`: the regions begin from what is there, noised
-    to this level: 0 is its reconstruction, 1 keeps nothing of it.
-    Raises ValueError where regions are not in order, or so near that no sound is left between two cross-fades.
+    The last region may reach beyond the end of the sound. Sampling in a region begins from the sound there, noised to
+    `noise_level`: 0 gives its reconstruction, 1 keeps nothing of it. Raises ValueError where regions are not in order
+    or leave no room for two cross-fades between them, or where the noise level is outside [0, 1], or below 1 while a
+    region passes the end.
     """
 
     audio: Stereo
@@ -61,7 +61,7 @@ class InitAudio:
 
     @property
     def samples(self) -> int:
-        """Length of the result."""
+        """Length of the result in samples."""
         return max(self.audio.shape[-1], self.regions[-1][1])
 
     @property
@@ -71,16 +71,16 @@ class InitAudio:
         return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
     def latent_replacement(self, x_0: Latent, stride: int) -> Replacement:
-        """For stage 2: `x_0` [1, 32, steps] is the sound's latent as it is diffused, `stride` samples a step.
+        """The replacement for stage 2. `x_0` [1, 32, steps] is the sound's z / latent_std, `stride` samples per step.
 
-        A latent step is known where all of it lies in what is known.
+        A latent step is known where all its samples are.
         """
         ends = [-(-b // stride) if b == self.samples else b // stride for _, b in self.known]
         spans = [(-(-a // stride), end) for (a, _), end in zip(self.known, ends, strict=True)]
         return Replacement(lambda a, b: x_0[..., a:b], spans, self.noise_level)
 
     def render(self, dmae: DMAE, z: Latent, decode: Decode) -> Iterator[Part]:
-        """Parts of w [n, 2, samples] for z [n, 32, steps], from left to right, in memory for a few windows."""
+        """z [n, 32, steps] -> parts of w [n, 2, samples] from left to right, with few windows in memory at once."""
         at = 0
         for region in self.regions:
             start, end = self.with_fades(region)
@@ -90,12 +90,12 @@ class InitAudio:
         yield from self.original(at, self.audio.shape[-1], z)
 
     def with_fades(self, region: Span) -> Span:
-        """The region with its cross-fades, which lie in the known sound; none at the beginning or end of the sound."""
+        """The region with its cross-fades in the known sound on both sides; there is none at an end of the sound."""
         start, end = region
         return max(0, start - FADE), max(end, min(end + FADE, self.audio.shape[-1]))
 
     def original(self, a: int, b: int, z: Latent) -> Iterator[Part]:
-        """Samples [a, b) of the sound for each of z, silence beyond its end."""
+        """Parts of samples [a, b) of the sound, repeated for each item of z; silence beyond its end."""
         for start in range(a, b, BLOCK):
             end = min(b, start + BLOCK)
             part = self.audio[None, :, start:end]
@@ -118,14 +118,14 @@ class InitAudio:
             at += part.shape[-1]
 
     def wave_replacement(self, dmae: DMAE, begin: int, z: Latent) -> Replacement | None:
-        """For stage 1, counted from sample `begin` on; None where nothing is known."""
+        """The replacement for stage 1, whose sample 0 is sample `begin` of the sound; None where nothing is known."""
         if not self.known:
             return None
         spans = [(a - begin, b - begin) for a, b in self.known]
         return Replacement(lambda a, b: self.diffused(dmae, begin + a, begin + b).to(z), spans)
 
     def new_share(self, region: Span, a: int, b: int) -> Tensor:
-        """The new sound's share, 0 to 1, of each sample in [a, b): a straight line within the cross-fades."""
+        """The new sound's share, 0 to 1, of each sample in [a, b); it is linear within the cross-fades."""
         at = torch.arange(a, b) + 0.5
         start, end = self.with_fades(region)
         rise = (at - start) / (region[0] - start) if start < region[0] else torch.ones(b - a)
@@ -133,20 +133,20 @@ class InitAudio:
         return torch.minimum(rise, fall).clamp(0, 1)
 
     def diffused(self, dmae: DMAE, a: int, b: int) -> Wave:
-        """[a, b) of the waveform as stage 1 begins with it, [1, 2, b - a]; before and after the sound is silence."""
+        """Samples [a, b) as `long.emphasised` makes them, [1, 2, b - a]; silence before and after the sound."""
         part = self.audio[None, :, max(0, a - 1) : b]  # pre-emphasis depends on the sample before
         lead = int(a == 0)
         return emphasised(dmae, F.pad(part, (lead, b - a + 1 - lead - part.shape[-1])))[..., 1:]
 
 
 def variation(w: Tensor | np.ndarray, noise_level: float) -> InitAudio:
-    """All of w, [2, time] or mono, begun from itself at that noise level."""
+    """A variation of all of w, [2, time] or mono, from `noise_level`: 0 is its reconstruction, 1 all new."""
     w = as_stereo(w)
     return InitAudio(w, ((0, w.shape[-1]),), noise_level)
 
 
 def continuation(w: Tensor | np.ndarray, samples: int) -> InitAudio:
-    """w, [2, time] or mono, and what follows, `samples` in all. Raises ValueError where that adds none."""
+    """w, [2, time] or mono, and its continuation, `samples` in all. Raises ValueError where that is not more than w."""
     w = as_stereo(w)
     there = w.shape[-1]
     if samples <= there:
@@ -163,9 +163,9 @@ def inpainting(
     noise_level: float = 1.0,
     sample_rate: int = SAMPLE_RATE,
 ) -> InitAudio:
-    """w, [2, time] or mono, with these regions, from and to seconds in any order, generated anew.
+    """w, [2, time] or mono, with `regions`, (from, to) in seconds and in any order, generated anew.
 
-    Regions that overlap, or between which no sound is left but two cross-fades, become one.
+    Regions that overlap, or that leave no room for two cross-fades between them, become one.
     Raises ValueError for a region outside of the sound.
     """
     w = as_stereo(w)

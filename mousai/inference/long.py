@@ -1,7 +1,8 @@
-"""Both stages at any length: whole passes up to the training crop, blended windows beyond (ours).
+"""Sampling of both stages at any length: up to one window in a single pass, beyond that in blended windows (ours).
 
-GroupNorm's statistics run over time, so windows keep the length that the net was trained on. They overlap by a quarter.
-Stage 1 is streamed in flat memory; an hour of z is 22 MB, so stage 2 keeps its signal whole.
+GroupNorm's statistics run over time, so windows have the length that the network was trained on (`window_size`). They
+overlap by a quarter. Stage 1 gives w in parts, in constant memory. Stage 2 keeps its whole signal, because an hour of z
+is 22 MB.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +24,11 @@ from mousai.shapes import Embedding, Latent, Level, Part, Wave, to_stride
 from mousai.small.dmae import Condition, SmallDMAE
 from mousai.tcld import TCLD
 
-SAMPLES_TOGETHER = 2**18  # that go through stage 1's net at once; of a small net's crops, four
-WHOLE = 2**22  # samples that stage 1 of the paper takes in one pass: where windows overlap it would work twice
-STEPS_TOGETHER = 5 * 2**9  # latent steps that go through stage 2's net at once: all windows of 43.7 s of a small one
+SAMPLES_TOGETHER = 2**18  # of all windows in one evaluation of stage 1; four crops of a small network
+WHOLE = 2**22  # samples of a window of the paper's stage 1; larger than its crop, because overlaps are computed twice
+STEPS_TOGETHER = 5 * 2**9  # latent steps in one evaluation of stage 2: all windows of 43.7 s in `cpu`
 Generators = torch.Generator | Sequence[torch.Generator]  # one for all, or one for each item
-Negative = Float[Tensor, "1 tokens embedding_features"]  # a text to be guided away from, the same for all of a batch
+Negative = Float[Tensor, "1 tokens embedding_features"]  # a text to guide away from, the same for all items
 
 
 UNGUIDED = Guidance(1.0)
@@ -36,7 +37,7 @@ NOTHING_KNOWN = Replacement(lambda a, b: torch.empty(0))
 
 @dataclass(frozen=True)
 class Run:
-    """How one stage is sampled. Precision as in `precision.chosen`; `progress` names a bar; guidance is stage 2's."""
+    """How one stage is sampled. `precision` as in `precision.chosen`; `progress` names a bar; `guidance`: stage 2."""
 
     steps: int
     sampler: str = "ddim"
@@ -46,17 +47,17 @@ class Run:
 
 
 def to_signal(dmae: DMAE, w: Wave, z: Latent) -> Wave:
-    """What stage 1 diffuses for a crop w of latent z: w itself in the paper."""
+    """What stage 1 diffuses for a crop w with latent z: in the paper w itself."""
     return dmae.to_signal(w, z) if isinstance(dmae, SmallDMAE) else w
 
 
 def emphasised(dmae: DMAE, w: Wave) -> Wave:
-    """The waveform as a small stage 1 begins with it, before its bands are brought to unit size."""
+    """w as a small stage 1 diffuses it, before whitening: pre-emphasised and scaled; in the paper w itself."""
     return dmae.emphasised(w) if isinstance(dmae, SmallDMAE) else w
 
 
 def to_wave(dmae: DMAE, x: Wave, before: Part | None = None) -> Wave:
-    """`emphasised` undone; a later part needs the wave `before` it."""
+    """The inverse of `emphasised`; a later part of a waveform needs the part `before` it."""
     return dmae.to_wave(x, before) if isinstance(dmae, SmallDMAE) else x
 
 
@@ -68,8 +69,8 @@ def decode(
     length: int | None = None,
     replacement: Replacement | None = None,
 ) -> Wave:
-    """z [batch, 32, n] -> w [batch, 2, length or n * 1024]: `stream`, all of it at once."""
-    with autocast(run.precision, z.device):  # around all parts: weights are cast once
+    """z [batch, 32, n] -> w [batch, 2, length or n * 1024]: all parts of `stream`, concatenated."""
+    with autocast(run.precision, z.device):  # around all parts, so that weights are cast once
         return torch.cat([*stream(dmae, z, run, generator, length, replacement)], dim=-1)
 
 
@@ -81,9 +82,10 @@ def stream(
     length: int | None = None,
     replacement: Replacement | None = None,
 ) -> Iterator[Part]:
-    """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right, in memory for a few windows.
+    """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right; few windows are in memory at once.
 
-    `replacement`: of what `emphasised` makes of w, where some of it is known. Raises ValueError as `DMAE.decode`.
+    `replacement`: the known samples, if any, as `emphasised` makes them. Raises ValueError as `DMAE.decode`, or for an
+    unknown sampler.
     """
     get_sampler(run.sampler)
     z, length = dmae.padded(z, length)
@@ -92,7 +94,7 @@ def stream(
 
 
 def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:
-    """The first `length` samples of what the parts make together."""
+    """The parts, cut after `length` samples in all."""
     for part in parts:
         if length > 0:
             yield part[..., :length]
@@ -100,12 +102,12 @@ def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:
 
 
 def window_size(dmae: DMAE) -> int:
-    """Samples of a window: up to 87 s a whole pass, as the authors do it; a small net was trained on less."""
+    """Samples of a window of stage 1: the crop of a small one; in the paper 87 s, as the authors decode in one pass."""
     return dmae.config.crop if isinstance(dmae, SmallDMAE) else max(dmae.config.crop, WHOLE)
 
 
 def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement: Replacement | None) -> Iterator[Part]:
-    """The diffusion alone: parts of w as the windows let them go."""
+    """Stage 1's diffusion without refinement: parts of w, each as soon as all windows over it are done."""
     stride = dmae.config.latent_stride
     length = z.shape[-1] * stride
     size = window_size(dmae)
@@ -113,7 +115,7 @@ def diffused(dmae: DMAE, z: Latent, run: Run, generator: Generators, replacement
     with torch.no_grad(), autocast(run.precision, z.device):
         model = at_levels(dmae, noise_levels(run.steps, (replacement or NOTHING_KNOWN).start).to(z))
 
-    @lru_cache(run.steps + windows.together + 2)  # no more windows are on their way at once
+    @lru_cache(run.steps + windows.together + 2)  # no more windows are in progress at once
     def condition(a: int, b: int) -> Condition | None:
         with torch.no_grad():
             return model.condition(z[..., a // stride : b // stride]) if isinstance(model, SmallDMAE) else None
@@ -157,11 +159,11 @@ def sample_latents(
     negative: Negative | None = None,
     replacement: Replacement | None = None,
 ) -> Latent:
-    """Embeddings [n, 64, features] -> z [n, 32, length]. Longer than the training window, windows are blended.
+    """Embeddings [n, 64, features] -> z [n, 32, length]; windows are blended where z is longer than one.
 
-    One embedding for all windows, or the parts of a piece in order, "1 of n" to "n of n": each window is conditioned on
-    the one that `part_of_window` names. `replacement`: of z / latent_std, up to the next multiple of the stride. With
-    `paper_exact.lengths`, ValueError where the length does not divide by the stride.
+    `embedding`: one for all windows, or a list for the segments "1 of n" to "n of n", of which `part_of_window` chooses
+    each window's. `negative`: as in `guided`. `replacement`: the known part of z / latent_std, up to the next multiple
+    of the stride. With `paper_exact.lengths`, raises ValueError where the length does not divide by the stride.
     """
     config = tcld.config.unet
     padded = to_stride(length, config.stride, config.paper_exact.lengths)
@@ -171,10 +173,10 @@ def sample_latents(
     together = max(1, STEPS_TOGETHER // (len(eps) * tcld.window))
     windows = Windows(tcld.window, 3 * tcld.window // 4, together)
     starts = windows.starts(padded)
-    with autocast(run.precision, eps.device):  # around all steps: weights are cast once
+    with autocast(run.precision, eps.device):  # around all steps, so that weights are cast once
         model = at_levels(tcld, noise_levels(run.steps, known.start).to(eps))
 
-        @lru_cache(2)  # neighbours are conditioned on the same; of five windows it is 18 MB each
+        @lru_cache(2)  # groups of windows with equal segments share it; for five windows it takes 18 MB
         def net_of(numbers: tuple[int, ...]) -> Net:
             return guided(model, torch.cat([parts[number] for number in numbers]), run.guidance, negative)
 
@@ -189,16 +191,16 @@ def sample_latents(
 
 
 def noise_like(x: Latent, generator: Generators) -> Latent:
-    """Noise of x's shape, by one generator, or by one for each item."""
+    """Standard normal noise of x's shape, drawn by one generator, or by one per item."""
     if isinstance(generator, torch.Generator):
         return gaussian_like(x, generator)
     return torch.cat([gaussian_like(item, own) for item, own in zip(x.split(1), generator, strict=True)])
 
 
 def guided(tcld: TCLD, embedding: Embedding, how: Guidance, negative: Negative | None = None) -> Net:
-    """The guided net for one text: `TCLD.velocity` with a guidance interval, rescaling and a negative prompt.
+    """(x, sigma) -> guided v_hat: `TCLD.velocity` for one text, with the other settings of `Guidance`.
 
-    `negative`, [1, 64, features], is what guidance leads away from, in place of the null embedding (common practice).
+    `negative` [1, 64, features]: a text to guide away from, in place of the null embedding (common practice).
     """
     if how.scale == 1:
         return conditioned(tcld, embedding)
@@ -217,7 +219,7 @@ def guided(tcld: TCLD, embedding: Embedding, how: Guidance, negative: Negative |
 
 
 def branches(tcld: TCLD, null: Embedding, embedding: Embedding) -> Callable[[Latent, Level], tuple[Latent, ...]]:
-    """(x, sigma) -> v_hat without the text and with it, in one batch; with `paper_exact.guidance` in two calls."""
+    """(x, sigma) -> (v_hat without the text, v_hat with it), as `TCLD.velocity` computes them."""
     if tcld.config.unet.paper_exact.guidance:
         away, towards = conditioned(tcld, null), conditioned(tcld, embedding)
         return lambda x, sigma: (away(x, sigma), towards(x, sigma))
@@ -226,14 +228,15 @@ def branches(tcld: TCLD, null: Embedding, embedding: Embedding) -> Callable[[Lat
 
 
 def conditioned(tcld: TCLD, embedding: Embedding) -> Net:
-    """The net conditioned on this text and nothing else, whose keys and values are computed once."""
+    """(x, sigma) -> v_hat for this text, without guidance; its keys and values are computed once."""
     text = text_conditioning(tcld.unet, embedding)
     return lambda x, sigma: tcld.unet(x, sigma, None, text)
 
 
 def part_of_window(window: int, windows: int, parts: int) -> int:
-    """Which of `parts` a window is conditioned on, counted from 0: the first window the beginning, the last one the
-    ending, those between them the middle parts in turn, each as long.
+    """Which of `parts` segments a window is conditioned on, counted from 0.
+
+    The first window has the first segment, the last the last; the windows between share the middle segments equally.
     """
     if window == 0 or parts < 3:
         return 0 if 2 * window < windows else parts - 1

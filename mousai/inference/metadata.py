@@ -1,4 +1,4 @@
-"""Generation metadata: all that a sound is made by, in the tags of its file, so that it can be made again (ours)."""
+"""Generation metadata: what made a sound, in the tags of its file, so that it can be made again (ours)."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,9 +11,9 @@ TAG = "mousai"
 
 @dataclass(frozen=True)
 class SourceAudio:
-    """The sound that is edited, by its file's name and sha256, and how; without a task there is none.
+    """The sound that was edited (its file's name and sha256) and how. An empty task says that there was none.
 
-    `task`: init-audio, continue or inpaint. `regions`: from and to seconds, those that are inpainted.
+    `task`: "init-audio", "continue" or "inpaint". `regions`: (from, to) in seconds, where the task is "inpaint".
     """
 
     task: str = ""
@@ -25,9 +25,10 @@ class SourceAudio:
 
 @dataclass(frozen=True)
 class GenerationMetadata:
-    """What one file is made by; the weights of both stages are named by their sha256.
+    """All that determines one generated file; `read_metadata` gets it back from the file's tags.
 
-    `seconds`: of the whole file. `loudness`: in LUFS, None where the level is the model's own.
+    `seconds`: length of the whole file. `profile`: its name. `tcld_sha256`, `dmae_sha256`: of the files of weights.
+    `version`: of this package. `loudness`: in LUFS; None leaves the level as the model made it.
     """
 
     prompt: str
@@ -43,7 +44,7 @@ class GenerationMetadata:
 
 
 def write_metadata(metadata: GenerationMetadata, path: Path, ending: str) -> None:
-    """Add tags to the sound file at `path`: Vorbis comments, in WAV an ID3 chunk. The prompt becomes the title."""
+    """Add the metadata to the tags of a sound file: Vorbis comments, or ID3 in WAV. The prompt becomes the title."""
     from mutagen.id3 import TIT2, TXXX
 
     file = open_tags(path, ending)
@@ -59,7 +60,7 @@ def write_metadata(metadata: GenerationMetadata, path: Path, ending: str) -> Non
 
 
 def read_metadata(path: Path) -> GenerationMetadata:
-    """What the tags say. Raises ValueError where they say nothing, or nothing that this version understands."""
+    """The metadata in a file's tags. Raises ValueError where there is none, or none that this version can read."""
     from mousai.interop.hub import built
 
     ending = path.suffix.lower()
@@ -77,7 +78,7 @@ def read_metadata(path: Path) -> GenerationMetadata:
 
 
 def open_tags(path: Path, ending: str):
-    """The file with its tags. Its kind is given by `ending`, because a file that is being written has another name."""
+    """The file, opened by mutagen. `ending` gives its format, because while it is written its name ends differently."""
     from mutagen.flac import FLAC
     from mutagen.oggvorbis import OggVorbis
     from mutagen.wave import WAVE

@@ -1,4 +1,4 @@
-"""The whole stack for users: prompt -> embedding -> z -> w, any length, from nothing or from a sound that is there."""
+"""The pipeline for users: prompt -> embedding -> z -> w of any length, from noise or from an existing sound (ours)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -31,9 +31,9 @@ SEGMENT_TAG = re.compile(r"\b\d+ of \d+\b")
 
 
 class Mousai:
-    """Text encoder, TCLD and DMAE of a profile; `weights` is the folder they come from, None for nets made by hand.
+    """Text encoder, TCLD and DMAE of a profile. `weights`: the folder they were loaded from; None for other networks.
 
-    Loading changes nothing but memory: the nets can be trained. `optimized_for_cpu` returns a faster copy.
+    The networks can be trained. `optimized_for_cpu` returns a faster copy, which cannot.
     """
 
     def __init__(self, profile: Profile, text: TextEncoder, tcld: TCLD, dmae: DMAE, weights: Path | None = None):
@@ -50,9 +50,10 @@ class Mousai:
         device: str | torch.device | None = None,
         weights: str | Path | None = None,
     ) -> "Mousai":
-        """The weights of a folder, by default the profile's shipped ones; without a device the best there is.
+        """A profile's pipeline with the weights of a folder, by default its own; without `device` on the best one.
 
-        Raises ValueError where stage 2 was trained on the latents of another stage 1.
+        Raises ValueError where stage 2 was trained on the latents of another stage 1, or the weights do not fit, and
+        FileNotFoundError where weights or text encoder are missing.
         """
         profile = get_profile(profile) if isinstance(profile, str) else profile
         place = choose_device(str(device) if device else None)
@@ -67,7 +68,7 @@ class Mousai:
     def from_pretrained(
         cls, source: str | Path, device: str | torch.device | None = None, revision: str | None = None
     ) -> "Mousai":
-        """What `save_pretrained` wrote to a folder, or `push_to_hub` to a repository "name/of-it".
+        """Load what `save_pretrained` wrote to a folder, or `push_to_hub` to a repository "owner/name".
 
         Raises FileNotFoundError or ValueError where a file is missing, damaged or does not fit the others.
         """
@@ -81,9 +82,9 @@ class Mousai:
         return cls(profile, text, tcld.to(place), dmae.to(place), folder)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the weights it was loaded from, to the bit, with the profile and a page; return the folder.
+        """Copy the files of weights it was loaded from to `folder`, with the profile and a README; return the folder.
 
-        Raises ValueError for nets that were made by hand.
+        Raises ValueError for networks that come from no file.
         """
         from mousai.interop import hub
 
@@ -92,21 +93,21 @@ class Mousai:
         return hub.write_folder(self.profile, self.weights, Path(folder))
 
     def push_to_hub(self, repository: str, private: bool = True) -> str:
-        """Upload the same to a repository of the hub, "name/of-it"; return its address."""
+        """Upload what `save_pretrained` writes to the Hugging Face repository "owner/name"; return its address."""
         from mousai.interop import hub
 
         with TemporaryDirectory() as folder:
             return hub.push(self.save_pretrained(folder), repository, private)
 
     def optimized_for_cpu(self, sampling: Sampling | None = None) -> "Mousai":
-        """A new one with copies of both nets that sample faster on a CPU, in that precision, and cannot be trained."""
+        """A copy that samples faster on a CPU, with the precisions of `sampling`, and cannot be trained."""
         sampling = sampling or self.sampling()
         tcld = optimize_for_cpu(self.tcld, sampling.tcld_precision)
         dmae = optimize_for_cpu(self.dmae, sampling.dmae_precision)
         return Mousai(self.profile, self.text, tcld, dmae, self.weights)
 
     def sampling(self, **changes: Any) -> Sampling:
-        """The profile's settings with these changes: the arguments of `sampling_for`, which says what they mean."""
+        """The profile's sampling settings with changes, which are arguments of `sampling_for`."""
         return sampling_for(self.profile, **changes)
 
     def generate(
@@ -118,9 +119,10 @@ class Mousai:
         init_audio: InitAudio | None = None,
         progress: bool = False,
     ) -> Wave:
-        """One waveform a prompt, [n, 2, round(seconds * 48000)]: what `stream` gives, all of it at once.
+        """One waveform per prompt, [n, 2, round(seconds * 48000)]: the parts of `stream`, concatenated.
 
-        Of several seeds each gives all prompts, one after another: [seeds * n, 2, time].
+        With several seeds, all prompts are generated with each: [seeds * n, 2, time], seed by seed. (In `stream` a list
+        has one seed per prompt.)
         """
         texts = as_prompts(prompts)
         waves = []
@@ -138,15 +140,15 @@ class Mousai:
         init_audio: InitAudio | None = None,
         progress: bool = False,
     ) -> Iterator[Part]:
-        """Parts of the waveforms, [n, 2, time] each, from left to right, in memory that does not grow with the length.
+        """Parts of the waveforms, [n, 2, time] each, from left to right; memory hardly grows with the length.
 
-        Either `seconds`, for a sound from nothing, or `init_audio`, which says how long. `sampling`: by the method of
-        that name; None is the profile's. `seed`: one for all prompts, or one for each. The same prompt with the same
-        seed gives the same sound, alone or among others. Nothing is clipped or normalised.
+        Pass either `seconds`, or `init_audio`, which sets the length. `sampling`: what `Mousai.sampling` returns; None
+        is the profile's. `seed`: one for all prompts, or one per prompt. The same prompt with the same seed gives the
+        same sound, alone or among others. Nothing is clipped or normalised.
 
-        Longer than a chunk, stage 2 blends windows, and each is conditioned on the prompt with a segment tag "k of n"
-        of its own, unless the prompt has one. Raises ValueError for an empty or too long prompt, seconds outside
-        (0, 3600], an unknown sampler, or seeds that are as many as nothing.
+        Beyond the length of a chunk, stage 2 blends windows, and conditions each on the prompt with a segment tag
+        "k of n" of its own, unless the prompt has one. Raises ValueError for an empty or too long prompt, seconds
+        outside (0, 3600], an unknown sampler, or a number of seeds that is neither 1 nor n.
         """
         texts = as_prompts(prompts)
         generators = as_generators(seed, len(texts))
@@ -160,7 +162,7 @@ class Mousai:
         return init_audio.render(self.dmae, z, decode)
 
     def sample_count(self, seconds: float | None, init_audio: Any) -> int:
-        """Samples asked for. Raises ValueError as `audio.sample_count`, or where both or neither is given."""
+        """Length of the sound in samples. Raises ValueError as `audio.sample_count`, or unless exactly one is given."""
         if (init_audio is None) == (seconds is None):
             raise ValueError("give either seconds, or an init_audio, which says how long: not both, and not neither")
         if not isinstance(init_audio, InitAudio | None):
@@ -181,7 +183,7 @@ class Mousai:
         replacement: Replacement | None = None,
         progress: bool = False,
     ) -> Latent:
-        """Stage 2 alone: z [n, 32, ceil(samples / 1024)], a generator a prompt. `replacement`: of z / latent_std."""
+        """Stage 2 alone: z [n, 32, ceil(samples / 1024)], one generator per prompt; `replacement` of z / latent_std."""
         texts = as_prompts(prompts)
         sampling = sampling or self.sampling()
         segments = self.profile.data.chunks
@@ -209,7 +211,7 @@ class Mousai:
         sampling: Sampling,
         progress: bool = False,
     ) -> Latent:
-        """A latent a prompt: at noise level 0 the sound's own, else sampled from there, in so much of the steps."""
+        """z per prompt: at noise level 0 the sound's own, else sampled from it, in that share of the steps."""
         stride = self.profile.dmae.latent_stride
         z = codec.encode(self.dmae, init_audio.audio, self.profile.tcld.crop)
         if init_audio.noise_level == 0:
@@ -223,7 +225,7 @@ class Mousai:
 
 
 def as_prompts(prompts: Any) -> list[str]:
-    """A list of prompts; a single text is one prompt. Raises ValueError for what is no text."""
+    """A list of prompts; a single text is one prompt. Raises ValueError for anything that is not text."""
     texts = [prompts] if isinstance(prompts, str) else [*prompts]
     for text in texts:
         if not isinstance(text, str):
@@ -232,7 +234,7 @@ def as_prompts(prompts: Any) -> list[str]:
 
 
 def as_seeds(seed: Any) -> list[int]:
-    """One seed or several as Python's integers, numpy's too. Raises ValueError for none, or what cannot be one."""
+    """One seed or several as a list of int. Raises ValueError for none, or unless they are integers in [0, 2^63)."""
     several = seed if isinstance(seed, Sequence) else [seed]
     try:
         seeds = [index(one) for one in several]
@@ -246,7 +248,7 @@ def as_seeds(seed: Any) -> list[int]:
 
 
 def as_generators(seed: SupportsIndex | Sequence[SupportsIndex], count: int) -> list[torch.Generator]:
-    """A generator for each of `count` prompts. Raises ValueError where seeds are neither one nor as many."""
+    """A generator for each of `count` prompts. Raises ValueError unless there is 1 seed or `count` seeds."""
     seeds = as_seeds(seed)
     if len(seeds) not in (1, count):
         raise ValueError(f"{len(seeds)} seeds for {count} prompts: give one, or one for each")
@@ -254,5 +256,5 @@ def as_generators(seed: SupportsIndex | Sequence[SupportsIndex], count: int) -> 
 
 
 def with_segment_tag(prompts: Sequence[str], k: int, n: int) -> list[str]:
-    """Each prompt asking for segment "k of n", where it does not ask for one itself."""
+    """The prompts with segment tag "k of n" appended, except to those that have a segment tag."""
     return [text if SEGMENT_TAG.search(text) else f"{text}, {k} of {n}" for text in prompts]

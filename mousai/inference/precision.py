@@ -1,4 +1,4 @@
-"""Where it runs, and how exactly: float32, or bfloat16 where that is faster here."""
+"""The device to run on, and its precision: float32, or bfloat16 where that is faster (ours)."""
 
 import os
 import time
@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """cuda, mps or cpu, the first that is there; `name` overrides. Raises ValueError if `name` is not there.
+    """The device `name`, by default the first of cuda, mps and cpu that exists. Raises ValueError if it does not.
 
-    Of several processes on a machine each has a GPU of its own.
+    Where several processes train on a machine (`LOCAL_RANK` is set), "cuda" is each process's own GPU.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():
@@ -26,7 +26,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def native_bfloat16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 in hardware; where it does not, autocast only costs."""
+    """Whether this device multiplies bfloat16 in hardware; elsewhere autocast only costs time."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
@@ -34,10 +34,10 @@ def native_bfloat16(device: torch.device) -> bool:
 
 @cache
 def bfloat16_pays(device: torch.device) -> bool:
-    """Measured, in about a tenth of a second: whether a convolution and a matrix product are faster in bfloat16."""
+    """Whether bfloat16 is over 10 % faster in a convolution and a product, measured in about a tenth of a second."""
     if not native_bfloat16(device):
         return False
-    x, w = torch.ones(1, 512, 1024, device=device), torch.ones(512, 512, 3, device=device)  # no draw of a user's
+    x, w = torch.ones(1, 512, 1024, device=device), torch.ones(512, 512, 3, device=device)  # not random: keeps seeds
 
     def seconds(kind: torch.dtype) -> float:
         a, b, times = x.to(kind), w.to(kind), []
@@ -46,7 +46,7 @@ def bfloat16_pays(device: torch.device) -> bool:
                 torch.cuda.synchronize(device)
             started = time.perf_counter()
             value = F.conv1d(a, b, padding=1).mT @ b[..., 0]
-            value.sum().item()  # an accelerator has to be waited for
+            value.sum().item()  # waits until an accelerator is done
             times.append(time.perf_counter() - started)
         return min(times[1:])
 
@@ -55,9 +55,9 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 def set_gpu_precision(precision: str) -> None:
-    """What a GPU may do in this process: with "float32" the same sum every time, with "fast" TF32 as well.
+    """Set what GPUs do in this whole process: "float32" is repeatable, "fast" is not and allows TF32.
 
-    Other words change nothing. For a command: a library does not set what belongs to the whole process.
+    Other values change nothing. Only commands call it, because a library must not change settings of the process.
     """
     if precision not in ("float32", "fast"):
         return
@@ -69,14 +69,14 @@ def set_gpu_precision(precision: str) -> None:
 
 
 def chosen(precision: str, device: torch.device) -> torch.dtype:
-    """bfloat16 with "auto" where the hardware has it, with "fast" where it was measured to pay; else float32."""
+    """bfloat16 for "auto" if the hardware has it, and for "fast" if it is measured to be faster; else float32."""
     pays = {"auto": native_bfloat16, "fast": bfloat16_pays}.get(precision)
     return torch.bfloat16 if pays is not None and pays(device) else torch.float32
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """What is wrapped in it multiplies in the `chosen` precision.
+    """A context in which torch multiplies in the `chosen` precision.
 
-    Not accelerate's own: its precision is the same for a whole process, and a second model may want another.
+    accelerate's own is not used, because its precision holds for a whole process, and two models may differ.
     """
     return torch.autocast(device.type, torch.bfloat16, chosen(precision, device) == torch.bfloat16)

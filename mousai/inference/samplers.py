@@ -1,7 +1,7 @@
-"""Samplers beside the paper's DDIM, and what guidance can do beside its scale (ours).
+"""Samplers besides the paper's DDIM, and settings of guidance besides its scale (ours).
 
-Each is a `SamplerState` that is advanced one network evaluation at a time, so that a long signal can go through the
-steps in chunks; `sample` drives one over a whole signal.
+Each is a `SamplerState` that is advanced by one network evaluation at a time, so that a long signal can be sampled in
+chunks. `sample` runs one on a whole signal.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from mousai.shapes import Level, Signal
 
 
 class SamplerState:
-    """A signal on its way from noise to x_0: the net is to be called with `x` and `sigma`, until it is `done`.
+    """A signal between noise and x_0. Until it is `done`, evaluate the network at `x` and `sigma`, then `advance`.
 
-    x [batch, channels, length] begins at noise level `start`, pure noise at 1.
+    x [batch, channels, length] begins at noise level `start`; 1 is pure noise.
     """
 
     def __init__(self, x: Signal, steps: int, start: float = 1.0):
@@ -31,20 +31,20 @@ class SamplerState:
 
     @property
     def sigma(self) -> Level:
-        """The noise level of x, one number an item."""
+        """The noise level of x, [batch]."""
         return self.level_at(self.step)
 
     def level_at(self, step: int) -> Level:
-        """The noise level at a step, one number an item."""
+        """The noise level at a step, [batch]."""
         return self.levels[step].expand(len(self.x))
 
     def advance(self, v_hat: Signal) -> None:
-        """Take v_hat, the net's output at (x, sigma)."""
+        """Go on with v_hat, the network's output at (x, sigma)."""
         raise NotImplementedError
 
 
 class DDIM(SamplerState):
-    """The paper's, first order: `diffusion.ddim`, one evaluation at a time."""
+    """The paper's sampler, first order: `diffusion.ddim`, one evaluation at a time."""
 
     def advance(self, v_hat: Signal) -> None:
         x_0_hat, eps_hat = predict_x0_eps(self.x, v_hat, self.sigma)
@@ -53,15 +53,15 @@ class DDIM(SamplerState):
 
 
 class Multistep(SamplerState):
-    """Second order in as many evaluations: two-step Adams-Bashforth on the angle.
+    """Second order with one evaluation per step: two-step Adams-Bashforth on the angle phi.
 
-    The prediction of the step before, turned to the present level, stands a whole step behind; the middle of the coming
-    step is half a step ahead. v_hat is continued to there in a straight line.
+    A straight line through the previous step's prediction (rotated to the present level) and v_hat is continued by half
+    a step, to the middle of the coming step.
     """
 
     def __init__(self, x: Signal, steps: int, start: float = 1.0):
         super().__init__(x, steps, start)
-        self.previous: tuple[Signal, Signal] | None = None  # (x_0_hat, eps_hat) of the step before
+        self.previous: tuple[Signal, Signal] | None = None  # (x_0_hat, eps_hat) of the previous step
 
     def advance(self, v_hat: Signal) -> None:
         v_middle = v_hat
@@ -73,18 +73,18 @@ class Multistep(SamplerState):
 
 
 class Heun(SamplerState):
-    """Heun's method, second order: a DDIM step, an evaluation where it ends, then the step with the mean of both.
+    """Heun's method, second order: a DDIM step, an evaluation at its end, then the step again with the mean of both.
 
-    2 steps - 1 evaluations: the last step is plain, because at sigma = 0 nothing is left of the noise.
+    It takes 2 * steps - 1 evaluations: the last step is DDIM's, because at sigma = 0 no noise is left.
     """
 
     def __init__(self, x: Signal, steps: int, start: float = 1.0):
         super().__init__(x, steps, start)
-        self.begin: tuple[Signal, Signal] | None = None  # x and v_hat where the present step began
+        self.begin: tuple[Signal, Signal] | None = None  # x and v_hat at the beginning of the step
 
     @property
     def sigma(self) -> Level:
-        """The noise level of x: in the second evaluation of a step that of its end."""
+        """The noise level of x; in the second evaluation of a step, the level at its end."""
         return self.level_at(self.step + (self.begin is not None))
 
     def advance(self, v_hat: Signal) -> None:
@@ -93,7 +93,7 @@ class Heun(SamplerState):
             x, v_mean = self.x, v_hat
         else:
             x, v_first = self.begin
-            v_second = v_target(*predict_x0_eps(self.x, v_hat, sigma_next), sigma)  # turned back to the first level
+            v_second = v_target(*predict_x0_eps(self.x, v_hat, sigma_next), sigma)  # rotated back to the first level
             v_mean = (v_first + v_second) / 2
         self.x = add_noise(*predict_x0_eps(x, v_mean, sigma), sigma_next)
         if self.begin is None and self.step + 2 < len(self.levels):
@@ -107,7 +107,7 @@ SAMPLERS: dict[str, type[SamplerState]] = {"ddim": DDIM, "multistep": Multistep,
 
 
 def get_sampler(name: str) -> type[SamplerState]:
-    """The sampler of that name. Raises ValueError that lists the names there are."""
+    """The sampler of that name. Raises ValueError that lists the known names."""
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name]
@@ -115,7 +115,7 @@ def get_sampler(name: str) -> type[SamplerState]:
 
 @torch.no_grad()
 def sample(net: Net, state: SamplerState, progress: str | None = None) -> Signal:
-    """x_0, by as many evaluations of the net as the sampler asks for. `progress` names a bar."""
+    """x_0 of a whole signal: evaluate `net` and advance `state` until it is done. `progress` names a bar."""
     with progress_bar(None, progress, len(state.levels) - 1, show=progress is not None) as bar:
         while not state.done:
             state.advance(net(state.x, state.sigma))
@@ -127,9 +127,8 @@ def sample(net: Net, state: SamplerState, progress: str | None = None) -> Signal
 class Guidance:
     """How strongly v_hat follows the text. The paper's is `scale` alone; the other settings are off by default.
 
-    `low`, `high`: noise levels between which it is guided (Kynkaanniemi et al. 2024); outside of them scale is 1.
-    `rescale`: share in which v_hat gets back the standard deviation it has with the text and without guidance
-    (Lin et al. 2024); `per_channel`: each channel its own, and its mean over time.
+    `low`, `high`: noise levels between which v_hat is guided (Kynkaanniemi et al. 2024); elsewhere the scale is 1.
+    `rescale`, `per_channel`: arguments of `rescaled` (Lin et al. 2024); 0 is off.
     """
 
     scale: float
@@ -139,17 +138,17 @@ class Guidance:
     per_channel: bool = False
 
     def __post_init__(self):
-        """Raises ValueError for levels or a share outside [0, 1]."""
+        """Raises ValueError for levels or `rescale` outside [0, 1], or `low` above `high`."""
         if not (0 <= self.low <= self.high <= 1 and 0 <= self.rescale <= 1):
             said = f"levels {self.low:g} to {self.high:g}, rescale {self.rescale:g}"
             raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")
 
 
 def rescaled(v_hat: Signal, v_cond: Signal, share: float, per_channel: bool = False) -> Signal:
-    """v_hat with `share` of the way gone back to v_cond's standard deviation, each item's own (Lin et al. 2024).
+    """v_hat scaled towards v_cond's standard deviation, item by item; `share` 1 reaches it (Lin et al. 2024).
 
-    `per_channel`: to the mean and standard deviation over time of each channel. The level of the sound lies in the
-    means of z over time, which a negative prompt moves far.
+    `per_channel`: towards the mean and standard deviation over time of each channel, because means of z over time carry
+    the loudness, and a negative prompt moves them far.
     """
     if not per_channel:
         ratio = v_cond.std(dim=(1, 2), keepdim=True) / v_hat.std(dim=(1, 2), keepdim=True)
@@ -162,7 +161,7 @@ def rescaled(v_hat: Signal, v_cond: Signal, share: float, per_channel: bool = Fa
 def v_towards(x_0: Signal, x_sigma: Signal, sigma: Level) -> Signal:
     """The v that leads from x_sigma to this x_0: (alpha x_sigma - x_0) / beta, for sigma > 0.
 
-    Given it at each step, every sampler passes through add_noise(x_0, eps, sigma) with the eps it began with.
+    With it at each step, every sampler passes through add_noise(x_0, eps, sigma), where eps is the noise it began with.
     """
     alpha, beta = alpha_beta(sigma)
     return (alpha * x_sigma - x_0) / beta

@@ -1,18 +1,18 @@
-"""How both stages sample: all settings travel as one object."""
+"""How both stages are sampled: all settings in one object (ours)."""
 
 from dataclasses import dataclass
 
 from mousai.config import Profile
 from mousai.inference.samplers import Guidance
 
-NEGATIVE_RESCALE = 1.0  # of guidance, where there is a negative prompt and nothing else is asked for
+NEGATIVE_RESCALE = 1.0  # default of `Guidance.rescale` where there is a negative prompt
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Steps, sampler and precision of each stage, guidance, negative prompt.
 
-    Samplers are names in `SAMPLERS`. `negative_prompt`: what guidance leads away from, in place of the null embedding.
+    Samplers are names in `SAMPLERS`. `negative_prompt`: a text to guide away from, in place of the null embedding.
     Precision is "float32", "auto" (bfloat16 where the hardware has it) or "fast" (where it is measured to be faster).
     Raises ValueError for a negative prompt at a guidance scale of 1, where it has no influence.
     """
@@ -37,9 +37,10 @@ class Sampling:
 def guidance_for(
     scale: float, negative_prompt: str = "", interval: tuple[float, float] = (0.0, 1.0), rescale: float | None = None
 ) -> Guidance:
-    """Guidance at that scale. With a negative prompt it is rescaled channel by channel, fully unless `rescale` is said.
+    """Guidance at that scale, between the noise levels of `interval`.
 
-    A negative prompt lies farther from the prompt than the null embedding does, and else changes the level by many dB.
+    With a negative prompt it is rescaled per channel, fully unless `rescale` is given, because a negative prompt is
+    farther from the prompt than the null embedding is, and would change the loudness by many dB.
     """
     if rescale is None:
         rescale = NEGATIVE_RESCALE if negative_prompt else 0.0
@@ -55,10 +56,10 @@ def sampling_for(
     negative_prompt: str = "",
     precision: str | None = None,
 ) -> Sampling:
-    """How to sample; what is None is the profile's.
+    """The profile's settings with changes; None keeps the profile's.
 
-    `sampler`: one for both stages, or stage 2's and stage 1's. `guidance`: a scale, as for `guidance_for`, or all of
-    it. `precision`: of both stages. Raises ValueError as `Sampling`.
+    `sampler`: one for both stages, or (stage 2's, stage 1's). `guidance`: a scale, which `guidance_for` completes, or a
+    `Guidance`. `precision`: of both stages. Raises ValueError as `Sampling`.
     """
     defaults = profile.sampling
     if guidance is None:

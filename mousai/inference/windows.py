@@ -1,8 +1,8 @@
-"""Signals longer than the net was trained on: overlapping windows, cross-faded at every step (ours).
+"""Signals longer than the network was trained on: overlapping windows, cross-faded at every step (ours).
 
-Blending the *predictions*, from one global noise, keeps windows in agreement; decoding them apart would leave seams.
-`blended` does so for a whole signal. `sample_in_chunks` gives the same in chunks from the left, each taken through the
-steps as far as the windows over it allow, so that memory does not grow with length.
+All windows share one noise, and their predictions are blended at each step, so that windows agree; sampled separately
+they would leave seams. `blended` does this for a whole signal. `sample_in_chunks` gives the same result in chunks from
+left to right, each advanced as soon as the windows over it allow, so that memory does not grow with length.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,31 +20,31 @@ from mousai.inference.samplers import SamplerState, v_towards
 from mousai.shapes import Level, Signal
 
 Span = tuple[int, int]
-# (x_sigma[..., a:b] of these windows, one after another along the batch, sigma, each window's (a, b)) -> v_hat
+# (x_sigma[..., a:b] of some windows, concatenated along the batch; sigma; each window's (a, b)) -> v_hat of each
 Predict = Callable[[Signal, Level, Sequence[Span]], Signal]
-Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b], asked once each, from left to right
-DRAWN = 2**20  # numbers drawn at a time on the way to the next row
+Noise = Callable[[int, int], Signal]  # (a, b) -> eps[..., a:b]; called once for each chunk, from left to right
+DRAWN = 2**20  # numbers drawn at once while a generator is advanced to the next row
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How a signal is cut: windows of `size`, `hop` apart; up to `together` go through the net at once."""
+    """How a signal is cut: windows of `size`, `hop` apart, of which one network evaluation takes up to `together`."""
 
     size: int
     hop: int
     together: int = 1
 
     def starts(self, length: int) -> list[int]:
-        """Where the windows over [0, length) begin."""
+        """The starts of the windows over [0, length)."""
         return window_starts(length, self.size, self.hop)
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """An inpainting mask with its signal: what is in the `known` spans stays, the rest begins from it at `start`.
+    """An inpainting mask and its signal: `known` spans are kept, the rest is sampled from noise level `start`.
 
-    `x_0`: (a, b) -> that part of it, [1 or batch, channels, b - a]; asked for windows with known spans, and below noise
-    level 1 for all.
+    `x_0`: (a, b) -> [1 or batch, channels, b - a] of the clean signal. It is called for windows with known spans,
+    and below noise level 1 for all, because sampling then begins from it.
     """
 
     x_0: Callable[[int, int], Tensor]
@@ -52,7 +52,7 @@ class Replacement:
     start: float = 1.0
 
     def begin(self, noise: Noise) -> Noise:
-        """Where sampling begins: x_0 with that noise, at level `start`; at 1 the noise alone, to the bit."""
+        """(a, b) -> the signal at level `start`, where sampling begins: x_0 with this noise; at 1 the noise itself."""
         if self.start == 1:
             return noise
 
@@ -63,14 +63,14 @@ class Replacement:
         return noisy
 
     def replacing(self, predict: Predict) -> Predict:
-        """`predict`, but what is known is led to x_0: at each step it is x_0 with the noise of the beginning.
+        """`predict`, but known spans get the v that leads to x_0, so at each step they are x_0 with the initial noise.
 
-        That is replacement (Song et al. 2021; RePaint, Lugmayr et al. 2022), written as a v so that it serves every
-        sampler. Where all of a window is known, the net is not called.
+        This is replacement (Song et al. 2021; RePaint, Lugmayr et al. 2022), written as a v so that it works with every
+        sampler. Where all of a window is known, the network is not evaluated.
         """
 
         def replace(x: Signal, sigma: Level, spans: Sequence[Span]) -> Signal:
-            if len(spans) > 1:  # each window by itself: what is known differs
+            if len(spans) > 1:  # each window by itself, because their known spans differ
                 each = zip(x.chunk(len(spans)), sigma.chunk(len(spans)), spans, strict=True)
                 return torch.cat([replace(x, sigma, [span]) for x, sigma, span in each])
             known = self.mask(*spans[0])
@@ -82,7 +82,7 @@ class Replacement:
         return replace if self.known else predict
 
     def mask(self, a: int, b: int) -> Bool[Tensor, " _"]:
-        """Which of [a, b) is known."""
+        """True at positions of [a, b) that are known."""
         known = torch.zeros(b - a, dtype=torch.bool)
         for start, end in self.known:
             known[max(0, start - a) : max(0, end - a)] = True
@@ -90,20 +90,20 @@ class Replacement:
 
 
 def window_starts(length: int, window: int, hop: int) -> list[int]:
-    """Starts of windows that cover [0, length): `hop` apart, the last one flush with the end."""
+    """Starts of windows that cover [0, length): `hop` apart, except that the last one ends at `length`."""
     if length <= window:
         return [0]
     return [*range(0, length - window, hop), length - window]
 
 
 def cross_fade(n: int) -> Tensor:
-    """A triangle, never 0: where two windows overlap, the nearer middle weighs more."""
+    """Weights [n] of a window in cross-fades: a triangle, nowhere 0."""
     ramp = torch.linspace(0, 1, n + 2, dtype=torch.float64)[1:-1]
     return torch.minimum(ramp, ramp.flip(0))
 
 
 def blended(predict: Predict, length: int, windows: Windows) -> Net:
-    """A net for a whole signal of that length: what `predict` gives for each window, cross-faded where they overlap."""
+    """(x, sigma) -> v_hat of a whole signal of that length, cross-faded from `predict` of each window."""
     starts, size = windows.starts(length), min(length, windows.size)
     fade = cross_fade(size) if len(starts) > 1 else torch.ones(size)
 
@@ -129,10 +129,10 @@ def sample_in_chunks(
     windows: Windows,
     bar: Any = None,
 ) -> Iterator[Signal]:
-    """x_0 of that length, its chunks from left to right, as `sample` gives the whole with the `blended` net.
+    """Chunks of x_0 from left to right, `length` in all: the same as `sample` with the `blended` network gives.
 
-    A chunk is what lies between the starts of two windows; `sampler`: (a, b) -> the state in which [a, b) begins. `bar`
-    is moved on by the steps that windows have behind them.
+    A chunk lies between the starts of two windows. `sampler`: (a, b) -> the `SamplerState` of [a, b). `bar` shows the
+    steps that the windows have made.
     """
     starts, buffers = windows.starts(length), []
     fade = cross_fade(windows.size) if length > windows.size else torch.ones(length)
@@ -151,15 +151,15 @@ def sample_in_chunks(
 def in_windows(
     parts: Iterator[Signal], change: Callable[[Signal, Span], Signal], length: int, windows: Windows
 ) -> Iterator[Signal]:
-    """What `change` makes of each window of a signal that comes in parts, cross-faded where windows overlap.
+    """Apply `change`(window, its span) to each window of a signal that comes in parts, and cross-fade the results.
 
-    Parts come out as soon as no later window reaches them, so that memory does not grow with length.
+    A part is yielded as soon as no later window overlaps it, so that memory does not grow with length.
     """
     starts, size = windows.starts(length), min(length, windows.size)
     fade = cross_fade(size) if len(starts) > 1 else torch.ones(size)
     held = next(parts)  # the signal from `first` on
     first = 0
-    tail, weight = None, torch.zeros(0)  # what windows so far made of it, from `first` on, and the sum of their shares
+    tail, weight = None, torch.zeros(0)  # weighted sum of the windows so far, from `first` on, and of their weights
     for a, following in pairwise([*starts, length]):
         while first + held.shape[-1] < a + size:
             held = torch.cat([held, next(parts)], dim=-1)
@@ -173,7 +173,7 @@ def in_windows(
 
 
 class Chunk:
-    """The signal within [a, b), and the sum of what the windows over it predicted so far of its v_hat."""
+    """The signal in [a, b), and the weighted sum of v_hat from those windows over it that have been evaluated."""
 
     def __init__(self, a: int, b: int, state: SamplerState):
         self.a, self.b, self.state = a, b, state
@@ -181,13 +181,13 @@ class Chunk:
         self.weight = state.x.new_zeros(b - a)
 
     def add(self, v_hat: Signal, fade: Tensor, a: int) -> None:
-        """Add the part of a window that lies in this chunk; the window begins at `a`, before this chunk or with it."""
+        """Add the part of a window's v_hat that lies in this chunk. The window starts at `a`, not after this chunk."""
         part, weight = (tensor[..., self.a - a : self.b - a] for tensor in (v_hat * fade, fade))
         self.total[..., : part.shape[-1]] += part  # a window may end within the chunk
         self.weight[: len(weight)] += weight
 
     def advance(self) -> int:
-        """One step on, when all windows over it are in; returns by how many steps it moved."""
+        """Advance the sampler, once all windows over the chunk are added; return the steps made (Heun: 0 or 1)."""
         before = self.state.step
         self.state.advance(self.total / self.weight)
         self.total.zero_()
@@ -196,8 +196,8 @@ class Chunk:
 
 
 class StepBuffer:
-    """One evaluation of the net, the same for all windows; chunks pass from left to right and wait for what overlaps
-    them.
+    """One of the network evaluations (number i of every window). Chunks pass through from left to right; each waits
+    here until all windows over it are evaluated.
     """
 
     def __init__(self, predict: Predict, fade: Tensor, together: int, bar: Any):
@@ -205,7 +205,7 @@ class StepBuffer:
         self.waiting: list[Chunk] = []
 
     def take(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Some more chunks; returns those that are through."""
+        """Add chunks; return those, from the left, whose windows have all been evaluated."""
         through: list[Chunk] = []
         self.waiting = [*self.waiting, *chunks]
         ready = sum(chunk.a + len(self.fade) <= self.waiting[-1].b for chunk in self.waiting)
@@ -217,7 +217,7 @@ class StepBuffer:
         return through
 
     def evaluate(self, ready: int) -> None:
-        """The windows that begin with the first chunks: every chunk under them adds its part, the first advance."""
+        """Evaluate the windows that begin at the first `ready` chunks, add them to all, and advance these chunks."""
         n, first, sigma = len(self.fade), self.waiting[0].a, self.waiting[0].state.sigma
         x = torch.cat([chunk.state.x for chunk in self.waiting], dim=-1)
         starts = [chunk.a for chunk in self.waiting[:ready]]
@@ -233,11 +233,11 @@ class StepBuffer:
 
 
 def noise_in_chunks(shape: tuple[int, int, int], generator: torch.Generator | Sequence[torch.Generator]) -> Noise:
-    """Standard normal noise [batch, channels, length], the very numbers that one `torch.randn` gives, without holding
-    it: each row has a generator of its own, set to where the row begins.
+    """Parts of the noise [batch, channels, length] that one `torch.randn` would draw, without keeping all of it.
 
-    `generator`, one or one for each item, is left where that one call would leave it. Lengths are multiples of 16, for
-    so the draws are grouped.
+    Each row has a copy of the generator in the state where the row begins. `generator` (one, or one per item) ends in
+    the same state as after one call. Parts must be multiples of 16 long, because torch draws in groups of 16. Raises
+    ValueError where `length` is not.
     """
     batch, channels, length = shape
     if not isinstance(generator, torch.Generator):

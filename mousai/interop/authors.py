@@ -1,8 +1,8 @@
-"""The authors' weights to ours and back, by name; parity of what they compute is in `tests/test_parity.py`.
+"""Convert weights between the authors' names and ours; `tests/core/test_parity.py` checks that both compute the same.
 
-Their classes (`audio-diffusion-pytorch` 0.1.x) register one net three times and one layer twice. A state dict of theirs
-holds every copy, a safetensors file any one of them: one is taken. T5's entries are dropped (ours is frozen and loaded
-apart), and so is the STFT window.
+Their classes (`audio-diffusion-pytorch` 0.1.x) register one network three times and one layer twice. Their state dicts
+hold every copy, a safetensors file only one of them; we take one. Entries of T5 are dropped, because ours is frozen and
+loaded separately, and so is the STFT window.
 """
 
 import re
@@ -23,10 +23,10 @@ from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig
 from mousai.tcld import TCLD
 
 State = dict[str, Tensor]
-Names = dict[str, str]  # ours -> theirs: layers, or whole tensors
+Names = dict[str, str]  # our name -> theirs, of layers or of tensors
 
-START = re.compile(r"((?:\w+\.)*?)(?:(?:diffusion|sampler)\.)?net\.blocks\.")  # what stands before `net`, however deep
-T5 = "net.blocks.2.blocks.0.transformer."  # where text conditioning wraps the levels
+START = re.compile(r"((?:\w+\.)*?)(?:(?:diffusion|sampler)\.)?net\.blocks\.")  # a prefix before `net`, of any depth
+T5 = "net.blocks.2.blocks.0.transformer."  # prefix of T5 inside a network with text conditioning
 
 RESNET = {
     "norm1": "block.blocks.0.blocks.0.0",
@@ -47,12 +47,12 @@ ENCODER_BLOCK = {
 
 
 def under(ours: str, theirs: str, names: Names) -> Names:
-    """The same names, one module further out."""
+    """The names with the prefix `ours` on our side and `theirs` on theirs."""
     return {f"{ours}.{a}": f"{theirs}.{b}" for a, b in names.items()}
 
 
 def group_items(config: UNetConfig, depth: int) -> list[tuple[str, Names]]:
-    """The items of one group in the authors' order: our name and the layers inside."""
+    """(our name, names of the layers inside) of each item of a `Group`, in the authors' order."""
     return [
         ("resnet", RESNET),
         ("modulation", MODULATION),
@@ -63,7 +63,7 @@ def group_items(config: UNetConfig, depth: int) -> list[tuple[str, Names]]:
 
 
 def level_names(config: UNetConfig, depth: int = 0) -> Names:
-    """One depth and all inside it. Theirs is one numbered list: down, items, inner level, items, up."""
+    """A `NetLevel` and all inside it. The authors number its parts: down, items, inner level, items, up."""
     child = (f"block.blocks.{number}" for number in count())
     names = {"skip": "skip.blocks.0.1", "down": f"{next(child)}.block"}
     for side in ("items_down", "items_up"):
@@ -76,13 +76,13 @@ def level_names(config: UNetConfig, depth: int = 0) -> Names:
 
 
 def unet_names(config: UNetConfig, levels: str) -> Names:
-    """The noise level's layers, and the nested levels at `levels`."""
+    """A `UNet`: the layers of the noise level, and the levels, which are at `levels` in the authors' network."""
     names = {"noise_level.proj": "blocks.0.to_out", "noise_level.mlp": "blocks.1.blocks.0.0"}
     return names | {"noise_level.freqs": "blocks.0.weights"} | under("net", levels, level_names(config))
 
 
 def encoder_names(config: EncoderConfig) -> Names:
-    """The magnitude encoder `ME1d`."""
+    """The `MagnitudeEncoder`, the authors' `ME1d`."""
     names = {"to_out": "to_out"} | under("to_in", "to_in.block", ENCODER_BLOCK | {"shortcut": "to_out"})
     for i, blocks in enumerate(config.blocks):
         names[f"downs.{i}.0"] = f"downsamples.{i}.downsample"
@@ -92,7 +92,7 @@ def encoder_names(config: EncoderConfig) -> Names:
 
 
 def tensor_names(config: DMAEConfig | TCLDConfig) -> Names:
-    """Every tensor of our model -> its name in `DiffusionAE` or, with embeddings for text, in `DiffusionModel`."""
+    """Name of every tensor of our model -> its name in their `DiffusionAE` (stage 1) or `DiffusionModel` (stage 2)."""
     if isinstance(config, DMAEConfig):
         layers = {"front.analysis": "net.blocks.0", "front.synthesis": "net.blocks.1"}
         layers |= under("unet", "net.blocks.2", unet_names(config.unet, "blocks.2.net"))
@@ -105,36 +105,35 @@ def tensor_names(config: DMAEConfig | TCLDConfig) -> Names:
 
 
 def blank(config: DMAEConfig | TCLDConfig) -> nn.Module:
-    """Our model with names and shapes but no numbers."""
+    """Our model on torch's meta device: names and shapes without numbers."""
     with torch.device("meta"):
         return DMAE(config) if isinstance(config, DMAEConfig) else TCLD(config, window=1)
 
 
 def dmae_from_authors(state: State, config: DMAEConfig) -> State:
-    """A state dict for `DMAE(config)` from one of `DiffusionAE`'s, with or without an outer prefix and copies.
+    """A state dict for `DMAE(config)` from one of their `DiffusionAE`, with or without an outer prefix and copies.
 
-    Raises ValueError that names missing and unexpected tensors, or what `config` departs from the paper in.
+    Raises ValueError that names missing and unexpected tensors, or the fields by which `config` departs from the paper.
     """
     check_no_departures(config)
     return rename(plain(state), reverse(tensor_names(config)))
 
 
 def dmae_to_authors(state: State, config: DMAEConfig) -> State:
-    """A state dict for `DiffusionAE` from one of `DMAE(config)`'s, every copy in place. Raises as the other way."""
+    """A state dict for their `DiffusionAE`, with all copies, from one of `DMAE(config)`. Raises as above."""
     check_no_departures(config)
     theirs = rename(state, tensor_names(config)) | {"encoder.stft.window": torch.hann_window(config.n_fft)}
     return with_copies(theirs, "net.blocks.2.blocks.1.blocks")
 
 
 def tcld_from_authors(state: State, config: TCLDConfig) -> State:
-    """A state dict for `TCLD(config)` from one of `DiffusionModel`'s, with T5 inside or not. Raises as above."""
+    """A state dict for `TCLD(config)` from one of their `DiffusionModel`, with or without T5. Raises as `rename`."""
     return rename(plain(state), reverse(tensor_names(config))) | {"latent_std": torch.ones(())}
 
 
 def tcld_to_authors(state: State, config: TCLDConfig, t5: State | None = None) -> State:
-    """A state dict for `DiffusionModel`; `t5`, the text encoder's, goes inside for `use_text_conditioning`.
-
-    Raises as above, and ValueError where latents are rescaled.
+    """A state dict for their `DiffusionModel`; `t5`, the text encoder's state, goes inside, as `use_text_conditioning`
+    expects. Raises as `rename`, and ValueError where `latent_std` is not 1, which their model cannot express.
     """
     refuse({"latent_std": "latent_std" in state and float(state["latent_std"]) != 1})
     theirs = rename({k: v for k, v in state.items() if k != "latent_std"}, tensor_names(config))
@@ -145,7 +144,7 @@ def tcld_to_authors(state: State, config: TCLDConfig, t5: State | None = None) -
 
 
 def check_no_departures(config: DMAEConfig) -> None:
-    """Raises ValueError naming the fields by which this profile computes something else than the authors' stage 1."""
+    """Raise ValueError that names the fields by which `config` computes something else than the authors' stage 1."""
     paper = SmallDMAEConfig(config.unet)
     refuse(
         {
@@ -160,14 +159,14 @@ def check_no_departures(config: DMAEConfig) -> None:
 
 
 def refuse(departures: dict[str, bool]) -> None:
-    """Raises ValueError naming the fields that depart."""
+    """Raise ValueError that names the fields that are True in `departures`, if any."""
     if any(departures.values()):
         names = ", ".join(name for name, departs in departures.items() if departs)
         raise ValueError(f"the authors' model has no {names} other than the default: use a100's settings")
 
 
 def plain(state: State) -> State:
-    """One entry a tensor, as in `DiffusionAE` or `DiffusionModel` without T5: no outer prefix, no copies, no window."""
+    """Each tensor once, under its name in `DiffusionAE` or `DiffusionModel`: no prefix, copies, T5 or STFT window."""
     prefix = min((found[1] for name in state if (found := START.match(name))), key=len, default="")
     kept = {once(name.removeprefix(prefix)): tensor for name, tensor in state.items()}
     if any(name.startswith(T5) for name in kept):
@@ -176,18 +175,18 @@ def plain(state: State) -> State:
 
 
 def once(name: str) -> str:
-    """The one name of what theirs registers more than once: the net, and the time MLP's layer."""
+    """The first name of what the authors register more than once: the network, and a layer of the noise level."""
     name = re.sub(r"^(diffusion|sampler)\.net\.", "net.", name)
     return re.sub(r"^(net\.(?:blocks\.2\.)?blocks\.1\.blocks)\.1\.0\.", r"\1.0.0.", name)
 
 
 def reverse(names: Names) -> Names:
-    """Theirs -> ours."""
+    """The same names, theirs -> ours."""
     return {theirs: ours for ours, theirs in names.items()}
 
 
 def rename(state: State, names: Names) -> State:
-    """Each tensor under its new name. Raises ValueError that names the first missing and unexpected ones."""
+    """The tensors under new names; `names`: old -> new. Raises ValueError that names missing and unexpected ones."""
     missing, unexpected = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
     if missing or unexpected:
         raise ValueError(
@@ -198,7 +197,7 @@ def rename(state: State, names: Names) -> State:
 
 
 def with_copies(theirs: State, mlp: str) -> State:
-    """The entries that the authors' classes hold more than once, sharing storage."""
+    """`theirs` with the entries that the authors' classes hold more than once; `mlp`: the MLP's prefix."""
     for kind in ("weight", "bias"):
         theirs[f"{mlp}.1.0.{kind}"] = theirs[f"{mlp}.0.0.{kind}"]
     net = {name.removeprefix("net"): tensor for name, tensor in theirs.items() if name.startswith("net.")}
@@ -206,9 +205,9 @@ def with_copies(theirs: State, mlp: str) -> State:
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a .safetensors file, or of a .bin, .pt, .pth or .ckpt of torch's; code in it is never run.
+    """The tensors of a .safetensors file, or of a .bin, .pt, .pth or .ckpt file of torch, whose code is never run.
 
-    What Lightning wraps in "state_dict" is unwrapped. Raises ValueError where the file is damaged or holds more.
+    Lightning's "state_dict" entry is unwrapped. Raises ValueError where the file is damaged or holds anything else.
     """
     mend = "fetch it again, or save its state_dict() alone where you trust it"
     safe = path.suffix == ".safetensors"
@@ -229,11 +228,11 @@ def read_state(path: Path) -> State:
 def import_weights(
     path: Path, out: Path, profile: Profile, stage: str | None = None, notes: dict | None = None
 ) -> tuple[Path, dict]:
-    """Write what a file of theirs holds as out/dmae.safetensors or out/tcld.safetensors, in its precision, and a card.
+    """Convert a file of the authors' weights to out/dmae.safetensors or out/tcld.safetensors with a card; return both.
 
-    `stage`: "dmae" or "tcld"; by default what the names of the tensors say. `notes`: entries of the card that replace
-    its own. Returns the path and the card. Raises ValueError that names the file and, where one does not fit, the
-    tensor; nothing is written then.
+    The precision stays the file's. `stage`: "dmae" or "tcld"; by default the names of the tensors decide. `notes`:
+    entries that are added to the card or replace its own. Raises ValueError that names the file and the tensor that
+    does not fit; nothing is written then.
     """
     state = plain(read_state(path))
     name = stage or ("dmae" if any(key.startswith("encoder.") for key in state) else "tcld")

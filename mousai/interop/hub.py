@@ -1,6 +1,6 @@
-"""Weights travel: one folder, or one repository of a hub, holds all that `Mousai.from_pretrained` needs.
+"""Share weights: a folder or a Hugging Face repository with all that `Mousai.from_pretrained` needs (ours).
 
-config.json is the profile, every field; dmae and tcld.safetensors with their cards; README.md tells a reader.
+It holds config.json (every field of the profile), dmae.safetensors, tcld.safetensors, their cards, and README.md.
 """
 
 import json
@@ -26,13 +26,13 @@ FILES = ("README.md", "config.json", *(f"{stage}.{ending}" for stage in STAGES f
 
 
 def write_folder(profile: Profile, weights: Path, folder: Path) -> Path:
-    """Copy the weights of both stages, with their cards, to `folder`, beside the profile and a page; returns it.
+    """Copy the weights and cards of both stages from `weights` to `folder`, add config.json and README.md, return it.
 
-    Raises FileNotFoundError where the weights are not whole.
+    Raises FileNotFoundError where a file of weights or a card is missing.
     """
     for name in FILES[2:]:
         if not (weights / name).is_file():
-            raise FileNotFoundError(f"{weights / name}: missing: train with `mousai train`, weights have a card")
+            raise FileNotFoundError(f"{weights / name}: missing: `mousai train` writes weights and their card")
     for name in FILES[2:]:
         with atomic_write(folder / name) as temporary:
             shutil.copyfile(weights / name, temporary)
@@ -44,16 +44,16 @@ def write_folder(profile: Profile, weights: Path, folder: Path) -> Path:
 
 
 def push(folder: Path, repository: str, private: bool = True) -> str:
-    """Upload such a folder; returns its address. Asks the hub, with the token that `hf auth login` has left."""
+    """Upload a folder of `write_folder`; return its address. It needs the token that `hf auth login` stores."""
     hub = HfApi()
     hub.create_repo(repository, private=private, exist_ok=True)
     return str(hub.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=list(FILES)))
 
 
 def fetch(source: str | Path, revision: str | None = None) -> Path:
-    """The folder itself, or where the hub's repository of that name lies in the cache; offline only what is there.
+    """`source` itself if it is a folder, else the cached folder of the Hugging Face repository of that name.
 
-    Raises FileNotFoundError that says what there is not.
+    What is missing in the cache is downloaded. Raises FileNotFoundError where there is neither.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -65,7 +65,7 @@ def fetch(source: str | Path, revision: str | None = None) -> Path:
 
 
 def read_profile(folder: Path) -> Profile:
-    """The profile of config.json. Raises FileNotFoundError, or ValueError that names the field at fault."""
+    """The profile in config.json. Raises FileNotFoundError, or ValueError that names the wrong field."""
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing: `Mousai.save_pretrained` writes it")
@@ -76,7 +76,7 @@ def read_profile(folder: Path) -> Profile:
 
 
 def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:
-    """Both nets, filled. Raises ValueError where the files do not fit, before memory is taken for them."""
+    """Both networks with their weights. Raises ValueError where files do not fit, before memory is used for them."""
     try:
         with torch.device("meta"):
             empty = {"tcld": new_tcld(profile), "dmae": new_dmae(profile.dmae)}
@@ -93,9 +93,9 @@ def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:
 
 
 def built(kind: Any, value: Any, name: str) -> Any:
-    """`value`, as JSON gave it, as a `kind`: dataclass, tuple, number or text. ValueError names the field at fault."""
+    """Convert a value from JSON to `kind`: dataclass, tuple, number or text. Raises ValueError that names the field."""
     if is_dataclass(kind):
-        if isinstance(value, dict):  # of the paper's kind, or of a small profile's
+        if isinstance(value, dict):  # the class itself or the small profiles' subclass: the one whose fields fit best
             kinds = (kind, *kind.__subclasses__())  # type: ignore[attr-defined]
             kind = min(kinds, key=lambda each: len({field.name for field in fields(each)} ^ value.keys()))
         wrong = sorted(value.keys() ^ {field.name for field in fields(kind)}) if isinstance(value, dict) else value
@@ -115,7 +115,7 @@ def built(kind: Any, value: Any, name: str) -> Any:
 
 
 def page(profile: Profile, cards: dict[str, dict]) -> str:
-    """What a visitor of the repository reads: how to use it, how it was made, whose it is; from the cards alone."""
+    """The text of README.md: how to use the weights, how they were trained, and their licences, all from the cards."""
     licences = [card.get("licence", "unknown") for card in cards.values()]
     known = "other" if any(licence != "unknown" for licence in licences) else "unknown"
     about = ModelCardData(

@@ -1,7 +1,7 @@
 """The authors' published stage 1, archinetai/dmae1d-ATC64-v2 on the Hugging Face hub: the paper's own DMAE.
 
-Only its file of tensors is fetched. The repository's code is never run: the architecture is ours, the tensors are
-renamed, and every name and shape is checked. The hub's names (`model.net...`) are inferred, so any prefix is accepted.
+Only its file of tensors is fetched. The repository's code is never run: the tensors are renamed for our `DMAE`, and
+every name and shape is checked. The prefix of the names there (`model.net...`) is a guess, so any prefix is accepted.
 """
 
 import sys
@@ -15,16 +15,16 @@ from mousai.interop.authors import import_weights
 
 REPOSITORY = "archinetai/dmae1d-ATC64-v2"
 REVISION = "3ffeea68d4c069777055fce9ac77bbb67eec1d68"
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # the first one there is
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # of files of tensors, in order of preference
 UNREACHABLE = (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError)
 
 
 def fetch_dmae(out: Path, profile: Profile) -> tuple[Path, dict]:
     """Download the published weights and write them as out/dmae.safetensors with a card; return both.
 
-    `profile`: the one of the paper's size, `a100`. A download that was cut off goes on; what is in the hub's cache is
-    not fetched again, and offline only that is used. Raises FileNotFoundError where neither is there, and ValueError
-    that names the file and the first tensor at fault.
+    `profile`: the one of the paper's size, `a100`. A download that was cut off is continued. Files in Hugging Face's
+    cache are not fetched again; offline only they are used. Raises FileNotFoundError where the weights are in neither
+    place, and ValueError that names the file and the first tensor that does not fit.
     """
     path = weights_file()
     notes = {
@@ -37,7 +37,7 @@ def fetch_dmae(out: Path, profile: Profile) -> tuple[Path, dict]:
 
 
 def weights_file() -> Path:
-    """The repository's file of tensors in the hub's cache, fetched where it is missing; its size is said before."""
+    """The repository's file of tensors in the cache, downloaded where it is missing, after its size is printed."""
     try:
         files = HfApi().model_info(REPOSITORY, revision=REVISION, files_metadata=True).siblings or []
     except (OfflineModeIsEnabled, *UNREACHABLE) as error:
@@ -52,7 +52,7 @@ def weights_file() -> Path:
 
 
 def cached_file(reason: Exception) -> Path:
-    """The same from the cache alone. Raises FileNotFoundError that says why the hub was not asked."""
+    """The file of tensors in the cache, without network. Raises FileNotFoundError that says why none was used."""
     try:
         folder = Path(snapshot_download(REPOSITORY, revision=REVISION, local_files_only=True))
         path = folder / tensor_file(sorted(path.name for path in folder.iterdir()))
@@ -64,9 +64,9 @@ def cached_file(reason: Exception) -> Path:
 
 
 def tensor_file(names: list[str]) -> str:
-    """The name of the file of tensors among a repository's. Raises FileNotFoundError where there is none."""
+    """The file of tensors among the files `names` of a repository. Raises FileNotFoundError where there is none."""
     for ending in ENDINGS:
         for name in names:
             if name.endswith(ending):
                 return name
-    raise FileNotFoundError(f"{REPOSITORY}: no file of tensors there, which end in {', '.join(ENDINGS)}")
+    raise FileNotFoundError(f"{REPOSITORY}: no file of tensors there, that is, none that ends in {', '.join(ENDINGS)}")

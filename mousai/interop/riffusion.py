@@ -1,7 +1,7 @@
-"""What is Riffusion's own: the form of its pictures, its settings, and how a picture becomes sound.
+"""Riffusion, a baseline: the size of its pictures, its settings, and how mel amplitudes become sound.
 
-Riffusion draws mel spectrograms as pictures, 5.1 s each, with Stable Diffusion 1.5. The settings of picture and sound
-are its defaults [M].
+Riffusion draws mel spectrograms of 5.1 s as pictures, with Stable Diffusion 1.5. The settings here are its defaults,
+from recollection ([M] in `mousai.config`).
 """
 
 from jaxtyping import Float
@@ -13,13 +13,13 @@ WINDOW = 4410  # samples, 100 ms
 N_FFT = 17_640  # samples, padded to 400 ms
 RATE = 44_100  # Hz
 CLIP_SECONDS = SIZE * HOP / RATE  # 5.12 s
-STEPS = 50
-GUIDANCE = 7.0
+STEPS = 50  # of its sampler
+GUIDANCE = 7.0  # scale
 ITERATIONS = 32  # of Griffin-Lim
 
 
 class Sound(nn.Module):
-    """Mel amplitudes [n, 512, frames] to a waveform [n, samples]: least squares back to frequencies, Griffin-Lim."""
+    """Mel amplitudes [n, 512, frames] -> mono waveform [n, samples]: least squares to frequencies, then Griffin-Lim."""
 
     def __init__(self):
         super().__init__()

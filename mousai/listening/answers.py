@@ -1,4 +1,4 @@
-"""The listening test around its page: clips in, page and key out; answers in, people's rows for the report out."""
+"""The listening test around its page: write page and key; then check the answers and write the listeners' results."""
 
 import json
 import os
@@ -26,12 +26,12 @@ OTHER = "holds another study, and without its key no answer to it can be read: c
 
 
 def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device: str = "") -> str:
-    """Write out/listen.html, for the listeners, and out/key.json, not for them; returns a line that says so.
+    """Write out/listen.html, for the listeners, and out/key.json, which they must not see; return a line that says so.
 
     Raises ValueError where `out` holds the key of another study, or a clip cannot be used.
     """
     report = Report(PEOPLE, profile, out, seed, device)
-    sets = systems(replace(report.work, profile=profile))  # the clips of the notebooks: `seed` only draws among them
+    sets = systems(replace(report.work, profile=profile))  # the notebooks' clips; `seed` only draws among them
     clips = listening.choose(sets, per_genre, seed, profile.sample_rate)
     page, key = listening.study(clips, profile.name, seed, profile.sample_rate)
     if (out / "key.json").exists() and read_key(out)["study"] != key["study"]:
@@ -46,7 +46,7 @@ def hold(profile: Profile, out: Path, per_genre: int = 3, seed: int = 0, device:
 
 
 def read_key(folder: Path) -> dict:
-    """The key of the study in that folder. Raises FileNotFoundError or ValueError where it is missing or changed."""
+    """The key of the study in that folder. Raises FileNotFoundError where it is missing, ValueError where changed."""
     path = folder / "key.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: give the page's folder as --out")
@@ -61,9 +61,11 @@ def read_key(folder: Path) -> dict:
 
 
 def collect(files: list[Path], folder: Path, out: Path | None = None) -> str:
-    """Check every file, then write out/results/listening.json; returns a line that counts listeners and clips.
+    """Check every file of answers, then write out/results/listening.json; return a line that counts listeners and
+    clips.
 
-    `out` is the report's folder, by default the one of the study's profile. Nothing is written where a file is bad.
+    folder: the study's. out: the report's folder, by default that of the study's profile. Raises ValueError at the
+    first file that does not fit the study; nothing is written then.
     """
     key = read_key(folder)
     answers = listening.answers(files, key)
@@ -77,7 +79,7 @@ def collect(files: list[Path], folder: Path, out: Path | None = None) -> str:
 
 
 def results(answers: list[Answer], key: dict, out: Path) -> Report:
-    """Genre choices, ratings and the listeners' agreement, as a notebook would report them."""
+    """The report of genre choices, ratings and agreement, in the form that a notebook writes."""
     report = Report(PEOPLE, key["profile"], out, key["seed"])
     by_model = {model: [a for a in answers if key["clips"][a.clip]["model"] == model] for model in models(key)}
     matrices = {model: genres(report, model, own, key) for model, own in by_model.items() if own}
@@ -93,23 +95,23 @@ def results(answers: list[Answer], key: dict, out: Path) -> Report:
 
 
 def models(key: dict) -> list[str]:
-    """The models of the study, ours and real music first, as in the other columns of Figure 5."""
+    """The models (systems) of the study, ours and real music first, as for the other classifiers of Figure 5."""
     found = {clip["model"] for clip in key["clips"].values()}
     return [model for model in ("ours", "real") if model in found] + sorted(found - {"ours", "real"})
 
 
 def suffix(model: str) -> str:
-    """The model's part of a metric's name: ours has none, as in what notebooks 07 and 10 list as not run."""
+    """The model's part of a metric's name: "" for ours, as in the names that notebooks 07 and 10 list as not run."""
     return "" if model == "ours" else f".{model}"
 
 
 def facts(own: list[Answer], key: dict, field: str) -> list[str]:
-    """What the key says of each answer's clip: its genre, its title."""
+    """The key's `field`, such as "genre" or "title", for the clip of each answer."""
     return [key["clips"][answer.clip][field] for answer in own]
 
 
 def context(model: str, own: list[Answer], key: dict) -> dict:
-    """How a model's clips were made, and how many of them how many people listened to."""
+    """The context of a model's metrics: how its clips were made, and how many listeners and clips there were."""
     listeners = {answer.listener for answer in own}
     clips = {answer.clip for answer in own}
     counts = {"listeners": len(listeners), "clips": len(clips), "study": key["study"]}
@@ -117,9 +119,9 @@ def context(model: str, own: list[Answer], key: dict) -> dict:
 
 
 def mean(values: Sequence[float] | np.ndarray, own: list[Answer], key: dict) -> dict:
-    """value, low, high and n of a mean over answers: all answers about one tune are drawn together.
+    """{value, low, high, n} of a mean over answers; all answers about one tune are resampled together.
 
-    One tune alone says nothing of others: low and high are then None.
+    Low and high are None where there is only one tune.
     """
     titles = facts(own, key, "title")
     value, low, high = bootstrap(values, key["seed"], titles)
@@ -128,7 +130,7 @@ def mean(values: Sequence[float] | np.ndarray, own: list[Answer], key: dict) -> 
 
 
 def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
-    """Report the share of answers that name the genre asked for; returns the confusion matrix."""
+    """Report the share of answers that name the prompted genre; return the confusion matrix."""
     asked = facts(own, key, "genre")
     chosen = [answer.genre for answer in own]
     name = f"genre_accuracy{suffix(model)}.people"
@@ -139,7 +141,7 @@ def genres(report: Report, model: str, own: list[Answer], key: dict) -> Matrix:
 
 
 def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
-    """Report the mean of each of the four ratings."""
+    """Report the mean of each of the four ratings of one model."""
     for rating in RATINGS:
         name = f"ratings.{rating}{suffix(model)}"
         made = context(model, own, key)
@@ -147,7 +149,9 @@ def ratings(report: Report, model: str, own: list[Answer], key: dict) -> None:
 
 
 def agreement(report: Report, answers: list[Answer], known: list[str]) -> None:
-    """Cohen's kappa of the genres two listeners chose for the clips that both heard, averaged over all pairs."""
+    """Report the listeners' agreement: Cohen's kappa of the genres that two of them chose for the clips that both
+    heard, averaged over all pairs.
+    """
     name = "genre.listener_agreement.people"
     by_listener = {}
     for answer in answers:

@@ -1,7 +1,7 @@
-"""A listening test on one page: clips of ours, of baselines and of real music, blind, shuffled and equally loud.
+"""A blind listening test on one HTML page: clips of ours, of baselines and of real music, shuffled and equally loud.
 
-People choose one of the genres (Figure 5), then rate four qualities from 1 to 5 (Table 5). The page says nothing of
-where a clip comes from; that stands in the key, which stays with whoever asks. `answers` reads what they send back.
+Listeners choose one of the genres (Figure 5), then rate four qualities from 1 to 5 (Table 5). The page does not say
+where a clip comes from; the key does, which stays with the experimenter. `answers` reads what listeners send back.
 """
 
 import base64
@@ -20,12 +20,12 @@ from mousai.data.records import Sound
 from mousai.evaluation.samples import ClipSet
 from mousai.report.page import render
 
-SECONDS = 10.0
-FADE = 0.05
-RMS, PEAK = 0.1, 0.9  # the common level, and what no clip may pass: room for what MP3 adds to a peak
+SECONDS = 10.0  # of a clip, at most
+FADE = 0.05  # seconds
+RMS, PEAK = 0.1, 0.9  # the common level, and the largest peak, which leaves room for what MP3 adds to it
 # 192 kbit/s. MP3, because Chromium, Firefox and every Safari play it; older Safaris do not play Ogg Vorbis.
 MP3 = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.4}
-# The paper's names; its words for them are unknown, these are ours.
+# The paper's names of the ratings. How it worded the questions is unknown; these are ours.
 RATINGS = {
     "fidelity": "How good is the sound, apart from the music?",
     "melody": "Is there a tune worth following?",
@@ -35,7 +35,7 @@ RATINGS = {
 
 
 class Clip(NamedTuple):
-    """One clip of the test: which model made it, what was asked for, and its sound [2, time], float."""
+    """One clip of the test: its model, prompted genre, tune, prompt, and sound [2, time], float32."""
 
     model: str
     genre: str
@@ -45,7 +45,7 @@ class Clip(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one listener said of one clip: the genre chosen and the four ratings, each from 1 to 5."""
+    """One listener's answer about one clip: the genre chosen and the four ratings, each from 1 to 5."""
 
     listener: str
     clip: str
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
 
 
 def choose(sets: dict[str, ClipSet], per_genre: int, seed: int, rate: int = 48_000) -> list[Clip]:
-    """`per_genre` clips of each model and genre, or all where there are fewer: by chance, tunes used least first."""
+    """`per_genre` clips of each model and genre, or all where there are fewer: at random, least used tunes first."""
     rng = np.random.default_rng(seed)
     used = Counter()
     chosen = []
@@ -84,7 +84,7 @@ def excerpt(w: Tensor, rate: int = 48_000) -> Sound:
 
 
 def levelled(waves: list[Sound]) -> list[Sound]:
-    """All at the same RMS: 0.1, or less for all of them where else a peak would pass 0.9."""
+    """The waveforms at the same RMS: 0.1, or less for all of them where otherwise a peak would exceed 0.9."""
     rms = [float(np.sqrt((w**2).mean())) for w in waves]
     level = min([RMS, *(PEAK * size / float(np.abs(w).max()) for w, size in zip(waves, rms, strict=True))])
     return [w * (level / size) for w, size in zip(waves, rms, strict=True)]
@@ -98,10 +98,10 @@ def mp3(w: Sound, rate: int = 48_000) -> bytes:
 
 
 def study(chosen: list[Clip], profile: str, seed: int, rate: int = 48_000) -> tuple[str, dict]:
-    """(page, key): the HTML for the listeners, and which clip is what, to be kept from them.
+    """(page, key): the HTML for the listeners, and what each clip is, which they must not see.
 
-    A clip's id is a hash of the seed and its sound, the study's id one of the key. Clips stand in the order of their
-    ids. Raises ValueError where there is no clip, or where two sound exactly the same.
+    A clip's id is a hash of the seed and its sound, the study's id a hash of the key. Clips are in the order of their
+    ids. Raises ValueError where there is no clip, or where two clips are exactly equal.
     """
     if not chosen:
         raise ValueError("no clip to listen to: the test split has none of the genres of the train split")
@@ -120,7 +120,7 @@ def study(chosen: list[Clip], profile: str, seed: int, rate: int = 48_000) -> tu
 
 
 def genres_of(key: dict) -> list[str]:
-    """The genres that a study's clips were made for, in alphabetical order: what its listeners choose from."""
+    """The prompted genres of a study's clips, in alphabetical order, from which its listeners choose."""
     return sorted({clip["genre"] for clip in key["clips"].values()})
 
 
@@ -131,17 +131,17 @@ def digest(key: dict) -> str:
 
 
 def page(name: str, genres: list[str], sounds: dict[str, bytes]) -> str:
-    """The whole page: the template with the clips inside, nothing else to load."""
+    """The HTML page, with the clips inside; it loads nothing else. name: the study's id. sounds: clip id -> MP3."""
     clips = {clip: base64.b64encode(sound).decode() for clip, sound in sounds.items()}
     study = {"study": name, "genres": genres, "ratings": RATINGS, "clips": clips}
     return render("listening.html", study=json.dumps(study))
 
 
-# What comes back.
+# Below: reading the answers that listeners send back.
 
 
 def answers(files: list[Path], key: dict) -> list[Answer]:
-    """Every answer in those files. Raises ValueError, which names the file, at the first that does not fit the key."""
+    """Every answer in those files. Raises ValueError, which names the file, for the first that does not fit the key."""
     given = []
     seen = {}
     for path in files:
@@ -154,7 +154,7 @@ def answers(files: list[Path], key: dict) -> list[Answer]:
 
 
 def read(path: Path, key: dict) -> tuple[str, dict]:
-    """(listener, what was said of each clip) of one file."""
+    """(listener, clip id -> answer, not checked yet) of one file. Raises ValueError where it is not of this study."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # also where it is no UTF-8
@@ -174,7 +174,7 @@ def read(path: Path, key: dict) -> tuple[str, dict]:
 
 
 def checked(path: Path, listener: str, clip: str, said: object, key: dict) -> Answer:
-    """One answer. Raises ValueError where the clip or the genre is unknown, or a rating is none from 1 to 5."""
+    """One answer, checked. Raises ValueError where clip or genre are unknown, or a rating is not from 1 to 5."""
     where = f"{path}: clip {clip!r}"
     said = said if isinstance(said, dict) else {}
     if clip not in key["clips"]:

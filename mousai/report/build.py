@@ -1,6 +1,6 @@
-"""Redraw a report from its results, in seconds and identically: tables, figures, summary.json and README.md.
+"""Draw a report from its results, in seconds and reproducibly: tables, figures, summary.json and README.md.
 
-Nothing is measured here: numbers come from results/*.json, the paper's from paper.json.
+Nothing is measured here: our numbers come from results/*.json, the paper's from paper.json.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from mousai.report.results import SUMMARY, Results
 from mousai.report.table3 import table3
 from mousai.report.verdicts import Row
 
-# The order of the report: its sections and who fills them.
+# The sections of the report in order, each with the function that returns its rows.
 SECTIONS = {
     "claims": claims.rows,
     "table1": tables.table1,
@@ -35,9 +35,9 @@ OWN_COLUMNS = {"claims": claims.COLUMNS, "thresholds": thresholds.COLUMNS}
 
 
 def build(out: str | Path, profile: str) -> Path:
-    """Redraw everything under `out` from out/results; return the README's path.
+    """Draw everything under `out` again from out/results; return the README's path.
 
-    Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
+    Raises FileNotFoundError where there are no results, ValueError where they are damaged or of another profile.
     """
     out = Path(out)
     results = Results.existing(out, profile)
@@ -52,7 +52,10 @@ def build(out: str | Path, profile: str) -> Path:
 
 
 def front_page(out: Path, profile: str, page: Path) -> None:
-    """Redraw the rows that ran between the two marks of docs/reproduction.md."""
+    """Replace the tables between the two marks of `page`, docs/reproduction.md, by those of the report in `out`.
+
+    Raises ValueError where the page has no such marks.
+    """
     results = Results.read(out, profile)
     head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, mark, tail = rest.partition(END)
@@ -63,19 +66,19 @@ def front_page(out: Path, profile: str, page: Path) -> None:
 
 
 def numbered(key: str) -> str:
-    """ "table1" -> "table_1"; "claims" stays."""
+    """ "table1" -> "table_1"; a key without a number, as "claims", stays as it is."""
     return f"{key[:-1]}_{key[-1]}" if key[-1].isdigit() else key
 
 
 def write_table(rows: list[Row], stem: Path, columns: list[str]) -> None:
-    """The same rows as CSV and as Markdown."""
+    """Write the rows as CSV and as Markdown, to `stem` with both endings."""
     frame = pd.DataFrame(rows).set_axis(columns, axis=1)
     write_text(frame.to_csv(index=False, lineterminator="\n"), stem.with_suffix(".csv"))
     write_text(frame.to_markdown(index=False) + "\n", stem.with_suffix(".md"))
 
 
 def draw(key: str, results: Results, out: Path) -> None:
-    """Draw figures/figure_N.png, or take an old one away where there is nothing to draw."""
+    """Draw figures/figure_N.png, or remove an old one where there is nothing to draw."""
     path = out / "figures" / f"{numbered(key)}.png"
     data = results.data(key)
     if data is None:
@@ -85,14 +88,14 @@ def draw(key: str, results: Results, out: Path) -> None:
 
 
 def summary(results: Results) -> dict[str, dict]:
-    """The flat index of every metric: {id: {value, low, high, n, units, file}}; and of the claims."""
+    """The content of summary.json: every metric's id -> {value, low, high, n, units, file}; the claims; the minutes."""
     keys = ("value", "low", "high", "n", "units", "units_of", "file", "quartiles")
     index = {name: {key: metric[key] for key in keys if key in metric} for name, metric in results.metrics().items()}
     return index | claims.summary(results) | {"report.minutes": minutes(results)}
 
 
 def minutes(results: Results) -> dict:
-    """What all notebooks of the report took together, and on which processors."""
+    """Minutes that all notebooks of the report took together, how many there are, and their processors."""
     runs = [result["provenance"] for name, result in results.notebooks.items() if name in UPSTREAM]
     processors = sorted({run.get("processor", "") for run in runs})
     return {"value": round(sum(run["seconds"] for run in runs) / 60, 1), "n": len(runs), "processors": processors}

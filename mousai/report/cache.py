@@ -1,8 +1,8 @@
-"""When is a notebook's result still good? When nothing that it depends on, and nothing that it wrote, has changed.
+"""When is a notebook's result still valid? When nothing that it depends on, and nothing that it wrote, has changed.
 
-It depends on its code cells and parameters, on the modules of this package that they import, directly or through
-others, on the files beside these that they name, on its data and weights, on what the notebooks before it wrote, and
-on the versions of the libraries that any of this imports. Prose, comments and docstrings change nothing.
+It depends on its code cells and parameters, on the modules of this package that they import, directly or indirectly,
+on files beside those modules that they name, on data and weights, on the results of the notebooks it depends on, and
+on the versions of the libraries that any of this imports. Prose, comments and docstrings do not count.
 """
 
 import ast
@@ -30,7 +30,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Code:
-    """What counts of a piece of Python: a hash of its syntax, the names it imports, and its strings."""
+    """What matters of a piece of Python source: a hash of its syntax tree, the names it imports, and its strings."""
 
     digest: str
     imports: frozenset[str]
@@ -38,7 +38,10 @@ class Code:
 
 
 def key(notebook: Path, parameters: dict, upstream: tuple[str, ...], out: Path, package: Path = PACKAGE) -> str:
-    """A sha256 that changes where the result of `notebook` may: over everything that it depends on."""
+    """A sha256 over everything that the result of `notebook` depends on.
+
+    upstream: names of the notebooks whose results in `out` it depends on.
+    """
     cells = code_cells(notebook)
     files, libraries = dependencies(cells, package)
     profile = str(parameters["profile"])
@@ -61,7 +64,7 @@ def code_cells(notebook: Path) -> list[str]:
 
 
 def defaults(notebook: Path) -> dict[str, Any]:
-    """The notebook's parameters, as its tagged cell sets them."""
+    """The notebook's parameters and their defaults, from the cell that is tagged "parameters"."""
     cells = nbformat.read(notebook, as_version=4).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assigned = [node for node in ast.parse("\n".join(tagged)).body if isinstance(node, ast.Assign)]
@@ -70,7 +73,7 @@ def defaults(notebook: Path) -> dict[str, Any]:
 
 @cache
 def read(source: str) -> Code:
-    """What counts of this source; a cell's magics, lines that begin with % or !, are left out of the imports."""
+    """What matters of this source. A cell's magics, lines that begin with % or !, are hashed but not parsed."""
     tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.MULTILINE))
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
@@ -88,9 +91,9 @@ def read(source: str) -> Code:
 
 
 def dependencies(cells: list[str], package: Path) -> tuple[dict[str, str], set[str]]:
-    """(hashes of the package's files that the cells need, by relative path; names of the other modules they import).
+    """(relative path -> hash, of the package's files that the cells need; names of the other modules they import).
 
-    A module that is run by its name, as `python -m` does, is named by a string and needed too.
+    A module that is named in a string, as for `python -m`, counts as needed.
     """
     modules: dict[Path, Code] = {}
     others: set[str] = set()
@@ -121,7 +124,7 @@ def located(name: str, package: Path) -> Iterator[Path]:
 
 
 def named_files(module: Path, code: Code) -> Iterator[Path]:
-    """Files beside a module that a string in it names, as "paper.json", and those in a folder that one names."""
+    """Files beside a module that a string in it names, such as "paper.json", and all files of a folder it names."""
     for text in code.strings:
         place = module.parent / text
         if not re.fullmatch(r"\w[\w.-]*", text) or text == "weights" or (place / "__init__.py").exists():
@@ -133,7 +136,7 @@ def named_files(module: Path, code: Code) -> Iterator[Path]:
 
 
 def own_weights(package: Path, profile: str) -> Iterator[Path]:
-    """Weights of that profile and their cards, without their page."""
+    """The weights that ship with this profile and their cards, without the README."""
     yield from (path for path in (package / "weights" / profile).glob("*") if path.suffix != ".md")
 
 
@@ -143,7 +146,7 @@ def hashes(package: Path, paths: Iterable[Path]) -> dict[str, str]:
 
 
 def data_key(profile: str) -> str:
-    """What changes with the data set in use; "" where it is not there yet."""
+    """The key of the data set in use, which changes with its content; "" where there is none yet."""
     try:
         return workspace(get_profile(profile), os.environ).data.key
     except FileNotFoundError:
@@ -151,19 +154,19 @@ def data_key(profile: str) -> str:
 
 
 def versions(names: Iterable[str]) -> list[str]:
-    """ "torch==2.14.1" for each of the top-level modules that a distribution brings, and Python's own version."""
+    """Python's version, then "torch==2.14.1" for each distribution that provides one of these top-level modules."""
     found = {owner for name in names for owner in distributions().get(name, [])}
     return [f"python=={sys.version.split()[0]}", *sorted(f"{owner}=={version(owner)}" for owner in found)]
 
 
 @cache
 def distributions() -> Mapping[str, list[str]]:
-    """Top-level module -> the installed distributions that bring it; takes a second to look up."""
+    """Top-level module -> the installed distributions that provide it; cached, because it takes a second."""
     return packages_distributions()
 
 
 def result_hash(path: Path) -> str:
-    """sha256 of what a notebook found, without where and how long it ran; "" where there is no result."""
+    """sha256 of a notebook's result without its provenance (where and how long it ran); "" where there is none."""
     if not path.exists():
         return ""
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -172,9 +175,9 @@ def result_hash(path: Path) -> str:
 
 
 def written(out: Path, name: str) -> dict[str, str]:
-    """sha256 of all a notebook left under `out`, by relative path: result, executed copy, figures, sounds.
+    """Relative path -> sha256 of everything that a notebook wrote under `out`: result, executed copy, figures, sounds.
 
-    Raises FileNotFoundError where one of them is not there.
+    Raises FileNotFoundError where one of them is missing.
     """
     result = out / "results" / f"{name}.json"
     files = [f"results/{name}.json", f"notebooks/{name}.ipynb"]
@@ -183,7 +186,7 @@ def written(out: Path, name: str) -> dict[str, str]:
 
 
 def made_by_itself(out: Path, name: str, key: str) -> bool:
-    """Whether the notebook was run by papermill alone, with this key, and what it wrote is as it left it."""
+    """Whether a run outside of `mousai reproduce` wrote this result, with this key, and its files are unchanged."""
     try:
         result = json.loads((out / "results" / f"{name}.json").read_text(encoding="utf-8"))
         return result["provenance"]["key"] == key and unchanged(out, result["artefacts"])
@@ -192,5 +195,5 @@ def made_by_itself(out: Path, name: str, key: str) -> bool:
 
 
 def unchanged(out: Path, files: dict[str, str]) -> bool:
-    """Whether every file is there and hashes to what was recorded."""
+    """Whether every file exists and has the recorded sha256. files: relative path -> sha256."""
     return all((out / file).is_file() and sha256(out / file) == digest for file, digest in files.items())

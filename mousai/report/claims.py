@@ -1,7 +1,7 @@
-"""Did the paper's claims hold? Each: how it was tested here, without which part, the outcome, and how sure that is.
+"""Do the paper's claims hold? For each: how it is tested here, without which part, the outcome, and how sure that is.
 
-A claim holds where each of its conditions does, with the whole 95 % interval; it fails where one fails. Outcomes come
-from the results alone. The paper's words and their certainty marks are in paper.json.
+A claim holds where each of its conditions holds with the whole 95 % interval; it fails where one condition fails.
+Outcomes come from the results alone. The paper's words and their certainty marks are in paper.json.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mousai.report.results import Results, paper
 from mousai.report.thresholds import NETWORK, Threshold, counted, decide
 from mousai.report.verdicts import NOT_REACHED, NOT_RUN, UNDECIDED, Row
 
-HOLDS, FAILS, NOT_TESTED = "holds", "fails", "not tested"  # beside UNDECIDED
+HOLDS, FAILS, NOT_TESTED = "holds", "fails", "not tested"  # the other outcome is UNDECIDED
 COLUMNS = ["claim", "tested here by", "without the part it credits", "outcome", "how sure"]
 NONE, LOW, MEDIUM, HIGH = "none", "low", "medium", "high"
 CONFIDENCE = {
@@ -24,9 +24,11 @@ NOTHING_CREDITED = "no part is credited"
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. `stand_in`: the conditions are weaker than its words. `needs`: why it can't be tested here at all.
+    """One claim of the paper.
 
-    `full_size`: only the `a100` profile tests it, and `needs` says why.
+    name: its key in paper.json. test: how it is tested here. without: the row without the part that the claim credits.
+    stand_in: the conditions are weaker than the claim's words. needs: why it can't be tested. full_size: only the
+    `a100` profile can test it, and `needs` says why.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a claim; `how_sure` is the confidence, and the numbers or the reason."""
+    """The outcome of a claim, its confidence, and in `how_sure` the numbers or the reason behind them."""
 
     outcome: str
     confidence: str
@@ -93,7 +95,7 @@ CLAIMS = (
 
 
 def outcome(claim: Claim, results: Results) -> Outcome:
-    """Holds, fails, undecided or not tested, from the results."""
+    """The outcome of one claim by the results: holds, fails, undecided or not tested."""
     if claim.needs and not (claim.full_size and results.profile == "a100"):
         return Outcome(NOT_TESTED, NONE, claim.needs)
     metrics = results.metrics()
@@ -108,7 +110,7 @@ def outcome(claim: Claim, results: Results) -> Outcome:
 
 
 def confidence(claim: Claim, metrics: dict[str, dict], profile: str) -> str:
-    """By the rules of `CONFIDENCE`."""
+    """The confidence in a tested claim, by the rules of `CONFIDENCE`."""
     for condition in claim.conditions:
         metric = metrics[condition.metric]
         enough = metric.get("units", 0) >= ENOUGH[metric.get("units_of", "tunes")]
@@ -118,7 +120,7 @@ def confidence(claim: Claim, metrics: dict[str, dict], profile: str) -> str:
 
 
 def outcomes(results: Results) -> dict[str, Outcome]:
-    """Claim's name -> what came of it, in the order of the claims."""
+    """Claim's name -> its outcome, in the order of `CLAIMS`."""
     return {claim.name: outcome(claim, results) for claim in CLAIMS}
 
 
@@ -135,7 +137,7 @@ def rows(results: Results) -> list[Row]:
 
 
 def summary(results: Results) -> dict[str, dict]:
-    """`claims.<name>` -> outcome and confidence, for summary.json."""
+    """ "claims.<name>" -> outcome and confidence, for summary.json."""
     return {
         f"claims.{name}": {"outcome": found.outcome, "confidence": found.confidence}
         for name, found in outcomes(results).items()

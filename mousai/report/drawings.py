@@ -1,4 +1,4 @@
-"""Drawings that notebooks share, too long for a cell: each returns its figure, or fills the axes that it is given."""
+"""Figures that notebooks share and that are too long for a cell: each returns its figure, or fills the given axes."""
 
 from collections.abc import Mapping, Sequence
 from math import log2, prod
@@ -24,22 +24,24 @@ GREY = "0.35"
 def unet_shapes(config: UNetConfig, length: int) -> list[tuple[int, int]]:
     """(channels, steps) inside each depth, for a signal of `length` steps.
 
-    Raises ValueError where the length does not divide by the stride.
+    Raises ValueError where the length is not a multiple of the U-Net's stride.
     """
     to_stride(length, config.stride, paper_exact=True)
     return [(width, length // prod(config.factors[: i + 1])) for i, width in enumerate(config.channels)]
 
 
 def items_at(config: UNetConfig, depth: int) -> str:
-    """What stands at a depth on either side, by the letters of `ITEMS`: "2 × RMSC" is two groups of four."""
+    """The items at a depth, on the way down as on the way up: "2 × RMSC" is two groups of four (letters: `ITEMS`)."""
     inject = config.injects(depth)
     attention = "S" * config.attentions[depth] + "C" * config.cross_attentions[depth]
     return f"{config.items[depth]} × RM{'I' * inject}{attention}"
 
 
 def draw_unet(ax: Axes, config: UNetConfig, length: int, title: str) -> None:
-    """From x_sigma down on the left, to v_hat up on the right; dashed are the skips, which add. A box says channels ×
-    steps and its items, and is as wide as the logarithm of its steps; green has self-attention, orange z, blue neither.
+    """Draw the U-Net: from x_sigma down on the left, up to v_hat on the right; dashed lines are the skips, which add.
+
+    A box names channels × steps and its items; its width grows with the logarithm of the steps. Green boxes have
+    self-attention, orange ones take in z, blue ones neither.
     """
     rows = [((config.in_channels, length), ("x_sigma", "v_hat"), GREY)]
     for depth, shape in enumerate(unet_shapes(config, length)):
@@ -60,13 +62,13 @@ def draw_unet(ax: Axes, config: UNetConfig, length: int, title: str) -> None:
 
 
 def box(ax: Axes, x: float, y: float, wide: float, said: str, color: str) -> None:
-    """A box around its centre, two lines of text in it."""
+    """Draw a box around its centre (x, y) with two lines of text in it."""
     ax.add_patch(Rectangle((x - wide / 2, y - 0.32), wide, 0.64, facecolor=color, edgecolor=color, alpha=0.3))
     ax.text(x, y, said, ha="center", va="center", fontsize=8)
 
 
 def down_and_up(ax: Axes, x: float, y: float, factor: int) -> None:
-    """To the row below on the left, back from it on the right, and what time is divided and multiplied by."""
+    """Draw the arrows to the row below, on the left, and back, on the right, with the factor of the time steps."""
     above, below = (x, y - 0.32), (x - 0.35, y - 0.68)
     arrow(ax, (-above[0], above[1]), (-below[0], below[1]))
     arrow(ax, below, above)
@@ -75,14 +77,14 @@ def down_and_up(ax: Axes, x: float, y: float, factor: int) -> None:
 
 
 def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], line: str = "-") -> None:
-    """A thin grey arrow."""
+    """Draw a thin grey arrow."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": GREY, "ls": line, "shrinkA": 0, "shrinkB": 0})
 
 
 def draw_runs(ax: Axes, runs: Sequence[dict], name: str) -> None:
-    """What `mousai.checkpoint.read_runs` gives, one run after the other: mean loss, and the band from 10 to 90 %.
+    """Draw the runs of `mousai.checkpoint.read_runs` one after the other: mean loss, and its 10 to 90 % band.
 
-    A card's curve is a mean over equal parts of its steps; each is drawn at its middle.
+    A run's curve holds means over equal parts of its steps; each is drawn at the middle of its part.
     """
     before = 0
     for number, run in enumerate(runs, 1):
@@ -95,7 +97,7 @@ def draw_runs(ax: Axes, runs: Sequence[dict], name: str) -> None:
 
 
 def draw_log_mels(waves: Mapping[str, Tensor], sample_rate: int = 48_000) -> Figure:
-    """Log-mel spectrograms of sounds [2, time] of one length, side by side, in one colour scale."""
+    """Log-mel spectrograms of waveforms [2, time] of equal length, side by side with the same colour scale."""
     seconds = next(iter(waves.values())).shape[-1] / sample_rate
     pictures = {title: log_mel(w[None], sample_rate)[0] for title, w in waves.items()}
     return draw_pictures(pictures, seconds, (0, 80), "mel band", (-3, 2))
@@ -109,9 +111,9 @@ def draw_pictures(
     shades: tuple[float, float],
     unit: str = "log10 magnitude",
 ) -> Figure:
-    """Pictures [row, time] side by side under their titles, in one colour scale, whose bar says the `unit`.
+    """Pictures [row, time] side by side under their titles, with the same colour scale, labelled with `unit`.
 
-    rows: what the lowest and the highest row stand for; shades: the values at both ends of the colour scale.
+    rows: values of the lowest and the highest row; label: their axis. shades: values at both ends of the colour scale.
     """
     fig, axes = plt.subplots(1, len(pictures), figsize=(11, 2.8), sharey=True, layout="constrained", squeeze=False)
     for ax, (title, picture) in zip(axes[0], pictures.items(), strict=True):
@@ -125,7 +127,7 @@ def draw_pictures(
 
 
 def draw_changes(changes: Tensor) -> Figure:
-    """What `channel_changes` finds [channel, mel band], in seaborn's "vlag": red is louder, blue quieter."""
+    """The result of `channel_changes` [channel, mel band] as a picture: red is louder, blue is quieter."""
     limit = float(changes.abs().max())
     fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
     picture = ax.imshow(changes, "vlag", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
@@ -136,9 +138,9 @@ def draw_changes(changes: Tensor) -> Figure:
 
 
 def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds: float) -> Figure:
-    """What `attention_weights` finds for one clip of that length; 1 is the weight of even attention.
+    """The result of `attention_weights` for one clip of `seconds`; 1 is the weight of uniform attention.
 
-    Above, for each depth the last self-attention: query time upwards, key time across, a mean over heads. Below, a row
+    Above, the last self-attention of each depth: query time upwards, key time across, a mean over heads. Below, a row
     for each depth: the mean weight of each token in its last cross-attention.
     """
     over_time = {depth_of(name): even(part) for name, part in weights.items() if "self" in name}
@@ -163,5 +165,5 @@ def draw_attention(weights: Mapping[str, Tensor], tokens: Sequence[str], seconds
 
 
 def even(weights: Tensor) -> np.ndarray:
-    """[1, heads, queries, keys] -> mean over heads [queries, keys], times the number of keys."""
+    """[1, heads, queries, keys] -> mean over heads [queries, keys], times the number of keys: 1 is uniform."""
     return (weights[0].mean(dim=0) * weights.shape[-1]).cpu().numpy()

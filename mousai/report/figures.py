@@ -1,4 +1,4 @@
-"""Figures 5 and 6 redrawn from the results, the same bytes for the same numbers."""
+"""Draw Figures 5 and 6 from the results; the same numbers give the same bytes."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00")  # the first of seaborn's
 
 
 def save(fig: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all; no date and no version inside."""
+    """Write a PNG, complete or not at all, without date and version in it."""
     with atomic_write(path) as temporary:
         fig.savefig(temporary, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
 def figure5(data: dict, path: Path) -> None:
-    """One matrix a classifier (across) and model (down): rows the prompted genre, columns the chosen one, counts."""
+    """Draw a matrix of counts for each classifier (across) and system (down): rows prompted, columns chosen genre."""
     matrices = data["matrices"]
     rows = max((len(models) for models in matrices.values()), default=1)
     fig = Figure(figsize=(4.2 * len(matrices), 4 * rows), layout="constrained")
@@ -31,7 +31,7 @@ def figure5(data: dict, path: Path) -> None:
 
 
 def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> None:
-    """A single matrix: colour is the share of its row, the number the count."""
+    """Draw one matrix: the colour is the share of the row, the number is the count."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     seaborn.heatmap(share, annot=counts, fmt="g", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=ax)
     ax.set_xticklabels(genres, rotation=45)
@@ -40,7 +40,7 @@ def confusion(ax: Axes, counts: np.ndarray, genres: list[str], title: str) -> No
 
 
 def figure6(data: dict, path: Path) -> None:
-    """Amplitude and variation of each segment with 95 % intervals, generated beside real, one panel a measure."""
+    """Draw amplitude and variation of each segment with 95 % intervals, generated and real, one panel a measure."""
     measures = data["measures"]
     titles = {"amplitude": "mean amplitude (rms)", "variation": "standard deviation from clip to clip"}
     fig = Figure(figsize=(4.6 * len(measures), 3.4), layout="constrained")
@@ -48,14 +48,19 @@ def figure6(data: dict, path: Path) -> None:
         ax = fig.add_subplot(1, len(measures), place + 1)
         for index, (kind, values) in enumerate(kinds.items()):
             segments(ax, data["segments"], values, kind, index)
-        ax.set(title=titles[measure], xlabel="segment k of 4", ylabel="full scale = 1", ylim=(0, None))
+        ax.set(
+            title=titles[measure],
+            xlabel=f"segment k of {len(data['segments'])}",
+            ylabel="full scale = 1",
+            ylim=(0, None),
+        )
         ax.set_xticks(data["segments"])
         ax.legend(frameon=False)
     save(fig, path)
 
 
 def segments(ax: Axes, places: list[int], values: dict, kind: str, index: int) -> None:
-    """One line of Figure 6 with its 95 % intervals over tunes."""
+    """Draw one line of Figure 6 with its 95 % intervals over tunes; `index` sets its colour and a small shift."""
     value, low, high = (np.asarray(values[key], float) for key in ("value", "low", "high"))
     x = np.asarray(places) + 0.05 * (index - 0.5)
     ax.errorbar(x, value, [value - low, high - value], marker="o", capsize=3, color=PALETTE[index], label=kind)

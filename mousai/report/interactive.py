@@ -1,4 +1,4 @@
-"""Sliders that a reader moves; a batch run shows one of their values."""
+"""Sliders for a reader in Jupyter; a batch run shows the figure for one of the values."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +13,11 @@ from mousai.report.record import Report
 def slider(
     report: Report, name: str, draw: Callable[[float], Figure], values: Sequence[float], shown: float, label: str
 ) -> interactive | None:
-    """`draw(value)` for the value chosen of `values`, `shown` to begin with: the last expression of a cell.
+    """A slider that shows `draw(value)` for the chosen one of `values`, at first `shown`; the last expression of a
+    cell.
 
-    The figure of `shown` is saved as figures/<name>.png. A batch run shows that one and gives None: a widget would be
-    left in the executed copy with nobody behind it. Raises ValueError where `shown` is none of the values.
+    The figure of `shown` is saved as figures/<name>.png. A batch run shows only that figure and returns None, because a
+    widget in an executed copy does nothing. Raises ValueError where `shown` is none of the values.
     """
     if shown not in values:
         raise ValueError(f"slider {name!r}: {shown:g} is not among its values: begin with one of them")

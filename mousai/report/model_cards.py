@@ -1,6 +1,6 @@
-"""The page beside the shipped weights: what each file is, how it was trained and what it reaches.
+"""The model card beside the shipped weights: what each file is, how it was trained and how good it is.
 
-Facts come from the cards (`<name>.json`) that training wrote, what is reached from the report's results.
+How it was trained comes from the cards (`<name>.json`) that training wrote, how good it is from the report's results.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ MODELS = {
 
 
 def write_cards(results: Results, folder: Path) -> Path | None:
-    """folder/README.md for the weights that lie there; returns its path, or None where there are none."""
+    """Write folder/README.md for the weights in `folder`; return its path, or None where there are no weights."""
     shipped = {name: folder / f"{name}.safetensors" for name in MODELS if (folder / f"{name}.safetensors").is_file()}
     if not shipped:
         return None
@@ -36,14 +36,14 @@ def write_cards(results: Results, folder: Path) -> Path | None:
 
 
 def file_row(name: str, path: Path) -> list[str]:
-    """What a file is, how many parameters, how many MB, and its hash."""
+    """A row of the table of files: name, what it is, parameters, MB, sha256."""
     card = read_card(path)
     size = f"{path.stat().st_size / 1e6:.1f}"
     return [f"`{path.name}`", MODELS[name], f"{card['parameters']:,}", size, f"`{card['sha256']}`"]
 
 
 def model(name: str, path: Path) -> dict[str, Any]:
-    """How one file came about: every run behind it, then the last validation."""
+    """The template's values for one file: every training run behind it, and the last validation."""
     runs = read_runs(path)
     card = runs[-1]
     return {
@@ -59,7 +59,7 @@ def model(name: str, path: Path) -> dict[str, Any]:
 
 
 def run_row(number: int, name: str, run: dict) -> list:
-    """One run: steps, hours, seed, data, loss, command."""
+    """A row of the table of runs: number, steps, hours, seed, data, loss, command."""
     hours = run.get("hours", run.get("seconds", 0) / 3600)
     loss = run.get("final_loss", run.get("loss", ""))
     command = run.get("command", f"mousai train {name}")
@@ -67,5 +67,5 @@ def run_row(number: int, name: str, run: dict) -> list:
 
 
 def validation_row(row: dict[str, float]) -> list[str]:
-    """Loss on the valid split at one noise level, with its own condition and with its neighbour's."""
+    """A row of the validation: noise level, loss on the valid split, and loss with another item's condition."""
     return [f"{row['sigma']:g}", f"{row['loss']:.4f}", f"{row['shuffled']:.4f}"]

@@ -1,8 +1,8 @@
-"""The notebooks in reading order, and which others' results each one's numbers depend on."""
+"""The notebooks in reading order, the results each one depends on, and what each one needs before it begins."""
 
 DATA = "00_text2music"  # about the music that models are trained and measured on
 
-# A notebook runs again when one of these changed what it wrote. Data and weights count for all of them anyway.
+# A notebook runs again when the result of one of these has changed. Changed data or weights make all of them run again.
 UPSTREAM: dict[str, tuple[str, ...]] = {
     DATA: (),
     "01_v_diffusion": (),
@@ -26,8 +26,8 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "12_small_models": (DATA,),
 }
 
-# What each needs before it begins: weights, text encoder, data set, test split, genres to
-# compare, pieces of as many segments.
+# What each notebook needs, as `standalone.check` tests it. "dmae", "tcld": weights. "text": the text encoder. "data": a
+# data set. "test": a test split. "genres": two genres to compare. "segments": test pieces with equally many segments.
 MUSIC = ("data", "test")
 BOTH = ("dmae", "tcld", "text", *MUSIC)
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -47,9 +47,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def select(names: list[str], only: str = "", start: str = "") -> list[str]:
-    """The notebooks asked for, in their order: `only` "06,07" or all, from `start` "04" on.
+    """The chosen notebooks, in the order of `names`: those of `only`, such as "06,07", or all, from `start`, "04", on.
 
-    Raises ValueError that names the number that is no notebook.
+    Raises ValueError for a number that is no notebook, or where none is left.
     """
     numbers = {name.split("_")[0]: name for name in names}
     wanted = [part.strip() for part in only.split(",")] if only else list(numbers)

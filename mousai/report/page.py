@@ -1,6 +1,6 @@
-"""The pages that are drawn from results: a report, and its rows on the repository's first page.
+"""The pages that are drawn from results: a report's README.md, and the tables of docs/reproduction.md.
 
-The text lies in templates/ (jinja2); here is what fills it.
+Their text is in templates/ (jinja2); the functions here compute the values that fill it.
 """
 
 import re
@@ -21,13 +21,13 @@ Sections = dict[str, list[Row]]  # "table1" .. "figure6", "claims", "thresholds"
 
 
 def table(rows: list[list], columns: list[str]) -> str:
-    """A Markdown table; a vertical bar within a cell is escaped."""
+    """A Markdown table of the first cells of each row, as many as there are columns; vertical bars are escaped."""
     cells = [[str(cell).replace("|", "\\|") for cell in row[: len(columns)]] for row in rows]
     return pd.DataFrame(cells, columns=pd.Index(columns)).to_markdown(index=False, disable_numparse=True)
 
 
 def link(file: str) -> str:
-    """A Markdown link to a file of the report, named by its last part."""
+    """A Markdown link to a file of the report, shown as the file's name."""
     return f"[{file.split('/')[-1]}]({file})"
 
 
@@ -42,12 +42,12 @@ ENVIRONMENT.filters.update({"table": table, "link": link})
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that templates/`template` and these values give. Raises jinja2's UndefinedError where one is missing."""
+    """templates/`template`, filled with these values. Raises jinja2's UndefinedError where one is missing."""
     return ENVIRONMENT.get_template(template).render(values)
 
 
 def report_page(results: Results, sections: Sections) -> str:
-    """The whole page as Markdown; the same results give the same page."""
+    """The whole report as Markdown; the same results give the same page."""
     compared = {key: rows for key, rows in sections.items() if key not in ("claims", "thresholds")}
     count = Counter(row.verdict for rows in compared.values() for row in rows)
     page = render(
@@ -67,14 +67,14 @@ def report_page(results: Results, sections: Sections) -> str:
 
 
 def section(key: str, rows: list[Row], results: Results) -> dict[str, Any]:
-    """One table or figure: its title, its picture where there is one, the rows, the paper's note."""
+    """The template's values for one table or figure: title, picture ("" where there is none), rows, note."""
     drawn = key.startswith("figure") and results.data(key) is not None
     picture = f"figures/{key[:-1]}_{key[-1]}.png" if drawn else ""
     return {"title": paper()[key]["title"], "picture": picture, "rows": cells(rows), "note": paper()[key].get("note")}
 
 
 def cells(rows: list[Row]) -> list[list[str]]:
-    """What a table shows of each row, the verdict in bold."""
+    """The cells of each row, the verdict in bold."""
     return [[row.item, row.paper, row.ours, f"**{row.verdict}**", row.rule] for row in rows]
 
 
@@ -84,7 +84,7 @@ def thresholds_of(sections: Sections) -> dict[str, Any]:
 
 
 def claims_of(sections: Sections) -> dict[str, Any]:
-    """Title, columns, rows and words for the confidence of the paper's claims."""
+    """Title, columns and rows of the paper's claims, and what each level of confidence means."""
     title = paper()["claims"]["title"]
     return {
         "title": title,
@@ -95,13 +95,13 @@ def claims_of(sections: Sections) -> dict[str, Any]:
 
 
 def claims_table(results: Results) -> str:
-    """For README: claim | outcome | how sure, a Markdown table."""
+    """A Markdown table for the repository's README: claim | outcome | how sure."""
     rows = [[row.item, f"**{row.verdict}**", row.rule] for row in claims.rows(results)]
     return table(rows, ["claim", "outcome", "how sure"])
 
 
 def excerpt(sections: Sections) -> str:
-    """For the repository's first page: the rows that ran of what the paper measured, and every threshold."""
+    """The tables for docs/reproduction.md: the claims, what of the paper's numbers was measured, every threshold."""
     measured = ("table3", "table4", "table5", "figure5", "figure6")
     rows = [
         [re.split("[:,]", paper()[key]["title"])[0], *row]
@@ -112,7 +112,7 @@ def excerpt(sections: Sections) -> str:
 
 
 def numbers(results: Results) -> list[list]:
-    """Every metric with its 95 % interval, n and units; how it was taken stands in its file."""
+    """A row for every metric: id, value with 95 % interval, n and units, and a link to its result file."""
     return [
         [
             f"`{name}`",
@@ -125,14 +125,14 @@ def numbers(results: Results) -> list[list]:
 
 
 def not_run(results: Results) -> list[list[str]]:
-    """What the notebooks could not measure, and the notebooks that have no result."""
+    """Rows (what, notebook, why) of what the notebooks could not measure, and of the notebooks without a result."""
     rows = [[f"`{item}`", notebook, why] for notebook, item, why in results.not_run()]
     absent = [name for name in UPSTREAM if name not in results.notebooks]
     return rows + [[name, name, "no result here: it failed or was not run"] for name in absent]
 
 
 def sounds(results: Results) -> dict[str, list[str]]:
-    """The clips of each notebook."""
+    """Notebook -> its sound files; notebooks without any are left out."""
     clips = {
         name: [file for file in result["artefacts"] if file.startswith("audio/")]
         for name, result in results.notebooks.items()
@@ -141,7 +141,7 @@ def sounds(results: Results) -> dict[str, list[str]]:
 
 
 def runs(results: Results) -> list[list]:
-    """Where and how long each notebook ran, with its executed copy."""
+    """A row for each notebook: its executed copy, seed, seconds, peak memory in GB, machine, versions."""
     rows = []
     for name, result in results.notebooks.items():
         run = result["provenance"]
@@ -149,14 +149,14 @@ def runs(results: Results) -> list[list]:
         where = ", ".join(part for part in (run["device"], f"{run['threads']} threads", run["machine"], chip) if part)
         versions = f"Python {run['versions']['python']}, torch {run['versions']['torch']}"
         versions += f", commit {run['commit']}" if run.get("commit") else ""
-        copied = name in UPSTREAM and "key" not in run  # one that papermill ran alone has its copy elsewhere
+        copied = name in UPSTREAM and "key" not in run  # a run outside of `mousai reproduce` has its copy elsewhere
         copy = link(f"notebooks/{name}.ipynb") if copied else name
         rows.append([copy, result["seed"], f"{run['seconds']:g}", f"{run['peak_memory_gb']:g}", where, versions])
     return rows
 
 
 def with_contents(page: str) -> str:
-    """The page with links to its sections before the first of them; an anchor is what the web makes of a heading."""
+    """The page with links to its sections before the first of them; anchors are formed as GitHub does it."""
     titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
     anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
     links = [f"[{title}](#{anchor})" for title, anchor in zip(titles, anchors, strict=True)]

@@ -1,6 +1,6 @@
-"""A panel to play with, for notebook 11: a prompt and sliders, Generate, a player with a spectrogram, Save.
+"""The interactive panel of notebook 11: a prompt and sliders, Generate, a player with a spectrogram, Save.
 
-What the buttons do are plain functions, so that a batch run, where nobody presses, calls them by itself.
+What the buttons do are plain functions, so that a batch run, where nobody presses a button, can call them.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from mousai.inference.pipeline import Mousai
 from mousai.report.drawings import draw_log_mels
 
 PROMPT = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
-LONGEST = 120.0  # seconds that the slider offers
+LONGEST = 120.0  # seconds; the upper end of the slider
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to generate: the fields of the panel."""
+    """What to generate: the values of the panel's fields."""
 
     prompt: str
     seconds: float
@@ -34,7 +34,7 @@ class Settings:
 
 
 def default_settings(profile: Profile) -> Settings:
-    """The profile's own settings, and as much sound as stage 2 generates at a time, to a tenth of a second."""
+    """The profile's settings, and the length that stage 2 generates at a time, rounded to a tenth of a second."""
     own = profile.sampling
     seconds = profile.tcld.crop / profile.sample_rate
     return Settings(PROMPT, round(seconds, 1), profile.seed, own.guidance, own.tcld_steps, own.dmae_steps)
@@ -49,16 +49,16 @@ def generate_clip(model: Mousai, settings: Settings, progress: bool = False) -> 
 
 
 def player(w: Stereo, sample_rate: int = 48_000) -> Audio:
-    """A player of the whole sound, as loud as it is, in a page that stays small: Ogg Vorbis, by way of runs/play."""
+    """A player of the whole sound, not normalised; Ogg Vorbis in runs/play, so that the notebook stays small."""
     path = runs_dir() / "play" / "last.ogg"
     write_audio(w, path, sample_rate)
     return Audio(filename=str(path), embed=True)
 
 
 def save(w: Stereo, name: str, sample_rate: int = 48_000) -> str:
-    """Write w to runs/play/<name>, WAV, FLAC or OGG by its ending, and say so in a line.
+    """Write w to runs/play/<name>, as WAV, FLAC or OGG by its ending; return a line that says so.
 
-    Raises ValueError for another ending, or a name that is no file name.
+    Raises ValueError for another ending, or for a name that is not a plain file name.
     """
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no file name: what is saved lies in {runs_dir() / 'play'}, give it a plain name")
@@ -68,7 +68,7 @@ def save(w: Stereo, name: str, sample_rate: int = 48_000) -> str:
 
 
 class Panel:
-    """The widgets; `box` is what a cell shows. Only for a reader's own run: without a front end nobody sees them."""
+    """The widgets; `box` is what a cell shows. It needs a reader in Jupyter, because a batch run shows no widgets."""
 
     def __init__(self, model: Mousai):
         self.model = model
@@ -93,7 +93,7 @@ class Panel:
         self.box = widgets.VBox([*self.fields.values(), widgets.HBox(row), self.message, self.output])
 
     def button(self, name: str, action: Callable[[], str]) -> widgets.Button:
-        """A button that cannot be pressed again before it has done; what it says, or what went wrong, is one line."""
+        """A button, disabled while its action runs. `message` then shows what the action returns, or its error."""
         button = widgets.Button(description=name)
 
         def pressed(_: widgets.Button) -> None:
@@ -110,7 +110,7 @@ class Panel:
         return button
 
     def generate(self) -> str:
-        """Bars while it works, then player and picture in the place of the last ones."""
+        """Generate with progress bars, then show player and spectrogram in place of the last ones; return a line."""
         settings = Settings(**{name: field.value for name, field in self.fields.items()})
         self.w = generate_clip(self.model, settings, progress=True)
         clear_output()
@@ -120,7 +120,7 @@ class Panel:
         return f"{self.w.shape[-1] / self.rate:.1f} s from seed {settings.seed}"
 
     def save(self) -> str:
-        """Raises ValueError where nothing was generated yet."""
+        """Save the last sound; return a line. Raises ValueError where nothing was generated yet."""
         if self.w is None:
             raise ValueError("nothing to save yet: press Generate first")
         return save(self.w, self.name.value, self.rate)

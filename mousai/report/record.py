@@ -1,12 +1,12 @@
-"""What a notebook writes: its numbers, its figures, its sounds, each with where it came from.
+"""What a notebook writes: numbers, figures and sounds, each with its provenance.
 
     report = Report("06_clap_score", profile, out, seed, device)
-    report.check()                     # what the notebook needs is here, or one line says how to get it
+    report.check()                     # raises, with the mend, where something that the notebook needs is missing
     report.metric("text_score.in_domain.real", 0.61, low=0.58, high=0.64, n=120)
     report.figure(fig, "scores")
     report.done()                      # the last cell: without it the notebook did not succeed
 
-Nothing here compares or draws tables: `mousai.report.build` does, from the files written here.
+Comparisons and tables are made by `mousai.report.build`, from the files written here.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ VERSIONS = ("torch", "torchaudio", "transformers", "accelerate", "numpy", "libro
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write JSON, whole or not at all. Raises ValueError on NaN and infinity."""
+    """Write JSON, complete or not at all. Raises ValueError for NaN and infinity."""
     write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
@@ -65,10 +65,10 @@ def plain(value: Any) -> Any:
 class Report:
     """Collects one notebook's results under `out`: results/, figures/, audio/. Nothing counts before `done()`.
 
-    The parameters are taken as papermill passes them. `out` "" is the report of the profile, said in a line; for a
-    reader in JupyterLab a scratch folder under `runs/lessons`. `seed` is that of the profile too, from which all that
-    is generated starts, and numpy's global generator; `swept`: other values of the profile's fields, as
-    `standalone.swept` takes them. Raises ValueError for a parameter that does not fit.
+    Parameters come as papermill passes them. out: "" is the profile's report folder, which is printed, or for a reader
+    in JupyterLab a scratch folder under `runs/lessons`. seed: it also becomes the profile's seed, from which everything
+    is generated, and seeds numpy's global generator. swept: other values of the profile's fields, as in
+    `standalone.swept`. Raises ValueError for an invalid parameter.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Report:
         self.profile = replace(usual, seed=self.seed)
         wanted = standalone.text("device", device)
         self.device = str(choose_device(wanted or None))
-        self.work = workspace(self.profile, os.environ, self.device)  # a notebook is called as a command is
+        self.work = workspace(self.profile, os.environ, self.device)  # a notebook reads the environment like a command
         place = out if isinstance(out, Path) else standalone.text("out", out)
         self.live = not str(place) and "JPY_SESSION_NAME" in os.environ  # a reader in Jupyter can move sliders
         self.key = ""
@@ -102,15 +102,15 @@ class Report:
             self.key = standalone.run_key(notebook, self.out, UPSTREAM.get(notebook, ()), known)
             print(f"results go to {os.path.relpath(self.out)}")
         self.started = time.perf_counter()
-        np.random.seed(self.seed % 2**32)  # seaborn's jitter: a second run is to draw the same
+        np.random.seed(self.seed % 2**32)  # for seaborn's jitter, so that a second run draws the same
         self.metrics: dict[str, dict] = {}
         self.tables: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
         self.artefacts: list[Path] = []
 
     def check(self) -> None:
-        """Raises FileNotFoundError or ValueError, with the command that mends, where something is missing that the
-        notebook needs. Nothing is rendered, trained or fetched.
+        """Raises FileNotFoundError or ValueError, with the command to run, where something that the notebook needs is
+        missing. Nothing is rendered, trained or fetched.
         """
         standalone.check(self.work, NEEDS.get(self.notebook, ()))
 
@@ -123,9 +123,9 @@ class Report:
         n: int = 1,
         **context: Any,
     ) -> None:
-        """One number with its 95 % interval [low, high] and the count `n` it was taken over.
+        """Record one number with its 95 % interval [low, high] and `n`, how many items it was measured on.
 
-        `context` is kept as it is: steps, guidance, model sha256, window. Raises ValueError if it is not finite.
+        `context` is stored as it is: steps, guidance, model sha256, window. Raises ValueError for nan or infinity.
         """
         numbers = {"value": plain(value), "low": plain(low), "high": plain(high)}
         for key, number in numbers.items():
@@ -134,25 +134,25 @@ class Report:
         self.metrics[name] = numbers | {"n": int(n)} | plain(context)
 
     def data(self, key: str, content: Any) -> None:
-        """What a table or figure of the paper is redrawn from: "table1", "table4", "figure5" and so on."""
+        """Record what a table or figure of the paper is drawn from; `key`: "table1", "table4", "figure5" and so on."""
         self.tables[key] = plain(content)
 
     def not_run(self, name: str, why: str) -> None:
-        """Say that `name` was not measured here, and why in one line."""
+        """Record that `name` was not measured here, and why. Raises ValueError where `why` is empty."""
         if not why.strip():
             raise ValueError(f"not_run({name!r}): an empty reason: say in one line why it was not run")
         self.missing[name] = why
 
     def figure(self, fig: Figure, name: str) -> None:
-        """Save figures/<number>_<name>.png, the same bytes for the same figure; the notebook shows it as usual."""
+        """Save figures/<number>_<name>.png; the same figure gives the same bytes. The notebook shows it itself."""
         path = self.path("figures", name, ".png")
         fig.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
         self.artefacts.append(path)
 
     def audio(self, w: torch.Tensor | np.ndarray, name: str, seconds: float = 5.0) -> Audio:
-        """Write audio/<number>_<name>.ogg, the first `seconds` of w [channels, time] at 48 kHz, and return a player.
+        """Write audio/<number>_<name>.ogg, the first `seconds` of w [channels, time] at 48 kHz; return a player.
 
-        Loudness is left as it is: samples beyond -1 and 1 are clipped, and a line says how many.
+        The level is not changed: samples beyond -1 and 1 are clipped, and how many is printed.
         """
         rate = self.profile.sample_rate
         wave = torch.as_tensor(w).detach().cpu().float()[..., : round(seconds * rate)]
@@ -164,13 +164,13 @@ class Report:
         return Audio(filename=str(path), embed=True)
 
     def done(self) -> None:
-        """Write results/<notebook>.json: the sign that the whole notebook ran."""
+        """Write results/<notebook>.json, by which others know that the whole notebook ran."""
         write_json(self.content(), self.out / "results" / f"{self.notebook}.json")
         counts = f"{len(self.metrics)} numbers, {len(self.artefacts)} files, {len(self.missing)} not run"
         print(f"{self.notebook}: {counts}")
 
     def content(self) -> dict[str, Any]:
-        """What `done()` writes, as it stands now."""
+        """What `done()` would write now."""
         return {
             "format": FORMAT,
             "notebook": self.notebook,
@@ -184,7 +184,7 @@ class Report:
         }
 
     def path(self, folder: str, name: str, ending: str) -> Path:
-        """Where an artefact goes, the notebook's number in front so that two notebooks never share a name."""
+        """The path of an artefact. Its name begins with the notebook's number, so that no two notebooks share one."""
         number = self.notebook.split("_")[0]
         name = name if name.startswith(f"{number}_") else f"{number}_{name}"
         path = self.out / folder / f"{name}{ending}"
@@ -192,7 +192,7 @@ class Report:
         return path
 
     def provenance(self) -> dict[str, Any]:
-        """What a number depends on besides the code: versions, device, threads, weights, seconds, memory."""
+        """How the numbers came about: versions, machine, device, threads, commit, weights, seconds, memory."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         return {
             "versions": {"python": platform.python_version()} | {name: installed(name) for name in VERSIONS},
@@ -212,7 +212,7 @@ class Report:
 
 
 def processor() -> str:
-    """The CPU's name, as far as the system tells it."""
+    """The CPU's name, or its architecture where the system does not name it."""
     with suppress(OSError):
         names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if names:
@@ -221,13 +221,13 @@ def processor() -> str:
 
 
 def gpu(device: str) -> str:
-    """Name of the GPU that was used and the CUDA it was used with, or empty."""
+    """Name of the GPU in use and its CUDA version; "" where the device is not a CUDA one."""
     used = device.startswith("cuda")
     return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if used else ""
 
 
 def commit() -> str:
-    """The checkout's commit, with "-dirty" where files differ from it; empty where there is no checkout or no git."""
+    """The checkout's commit, with "-dirty" where files differ from it; "" where there is no checkout or no git."""
     root = Path(__file__).resolve().parents[2]
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     if (root / ".git").exists():
@@ -250,6 +250,6 @@ def profile_sha256(profile: Profile) -> str:
 
 
 def weights_sha256(profile: Profile) -> dict[str, str]:
-    """sha256 of every weight file that ships with the profile, by name; empty where none does."""
+    """Name -> sha256 of every weights file of the profile; empty where there is none."""
     folder = weights_path(profile, "dmae").parent
     return {path.stem: sha256(path) for path in sorted(folder.glob("*.safetensors"))}

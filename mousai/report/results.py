@@ -1,4 +1,4 @@
-"""The results of one report folder, read back: what tables and figures are redrawn from."""
+"""Read the results of one report folder, from which tables and figures are drawn."""
 
 import json
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 PAPER = Path(__file__).with_name("paper.json")
-FORMAT = 3  # of results/*.json; it changes with the names of metrics and of what is stored
+FORMAT = 3  # of results/*.json: increase it when names of metrics or of what is stored change
 SUMMARY = "summary.json"  # the index of all metrics, drawn from the results beside it
 
-# Which notebook writes what a table or figure is drawn from.
+# Table or figure -> the notebook that writes its data.
 WRITERS = {
     "table1": "00_text2music",
     "table3": "09_time_and_memory",
@@ -20,7 +20,7 @@ WRITERS = {
     "figure6": "08_long_term_amplitude",
     "attention": "08_long_term_amplitude",
 }
-PEOPLE = "listening"  # the result that `mousai listen --collect` writes; there is none where nobody was asked
+PEOPLE = "listening"  # name of the result that `mousai listen --collect` writes; missing where nobody was asked
 
 
 @cache
@@ -31,33 +31,33 @@ def paper() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Results:
-    """All results/*.json of a report folder; `notebooks` maps a notebook's name to what it wrote."""
+    """All results/*.json of a report folder. notebooks: name of a notebook -> the content of its result."""
 
     profile: str
     notebooks: dict[str, dict]
 
     @classmethod
     def read(cls, out: Path, profile: str) -> "Results":
-        """Read them. Raises ValueError where one is broken, of another profile, or of another version."""
+        """Read the results in `out`. Raises ValueError where one is damaged, of another profile, or another version."""
         paths = [path for path in sorted((out / "results").glob("*.json")) if path.name != SUMMARY]
         return cls(profile, {path.stem: read_result(path, profile) for path in paths})
 
     @classmethod
     def existing(cls, out: Path, profile: str) -> "Results":
-        """As `read`; FileNotFoundError, with the command that makes them, where there are none."""
+        """As `read`, but raises FileNotFoundError, with the command to run, where there are none."""
         results = cls.read(out, profile)
         if not results.notebooks:
             raise FileNotFoundError(f"{out}: no results here: run `mousai reproduce --profile {profile}` first")
         return results
 
     def data(self, key: str) -> Any | None:
-        """What the notebook in charge of `key` stored, with what people chose beside it, or None."""
+        """What the notebook in charge of `key` (see `WRITERS`) stored, joined with the listeners' answers, or None."""
         stored = self.notebooks.get(WRITERS[key], {}).get("data", {}).get(key)
         people = self.notebooks.get(PEOPLE, {}).get("data", {}).get(key)
         return stored if people is None else joined(stored or {}, people)
 
     def why_missing(self, key: str) -> str:
-        """The reason, in one line, why there is nothing under `key`."""
+        """One line that says why there is no data for `key`."""
         name = WRITERS[key]
         if name not in self.notebooks:
             return f"notebook {name} has no result here: it failed or was not run"
@@ -65,7 +65,7 @@ class Results:
         return next((why for item, why in reasons.items() if key in item), f"notebook {name} wrote no {key}")
 
     def metrics(self) -> dict[str, dict]:
-        """Every metric by its id, with the file it came from, in the order of the ids."""
+        """Id -> metric, with the file it came from, in the order of the ids."""
         flat = {
             name: metric | {"file": f"results/{notebook}.json"}
             for notebook, result in self.notebooks.items()
@@ -74,7 +74,7 @@ class Results:
         return dict(sorted(flat.items()))
 
     def not_run(self) -> list[tuple[str, str, str]]:
-        """(notebook, what, why) of everything that no result holds: people may have brought what a notebook lacks."""
+        """(notebook, what, why) of everything that was not measured, and that no other result holds."""
         measured = self.metrics()
         return [
             (notebook, item, why)
@@ -84,29 +84,29 @@ class Results:
         ]
 
     def reasons(self) -> dict[str, str]:
-        """Metric -> why no result holds it, where a notebook said so."""
+        """Metric -> why no result holds it, as far as a notebook recorded that."""
         return {item: why for _, item, why in self.not_run()}
 
 
 def joined(stored: dict, people: dict) -> dict:
-    """Both, joined one level down, so that people stand among the classifiers of Figure 5."""
+    """Both dictionaries, merged one level deep, so that listeners are one of the classifiers of Figure 5."""
     below = {key: {**stored[key], **value} for key, value in people.items() if isinstance(stored.get(key), dict)}
     return stored | people | below
 
 
 def check_own(out: Path, profile: str) -> None:
-    """Raises ValueError where the folder holds another profile's results: a run would take them away."""
+    """Raises ValueError where the folder holds another profile's results, because a run would overwrite them."""
     for path in sorted((out / "results").glob("*.json")):
         try:
             other = json.loads(path.read_text(encoding="utf-8"))["profile"]
         except (ValueError, KeyError, TypeError):
-            continue  # the summary, or what is broken and made anew
+            continue  # the summary, or a damaged result, which a run makes again
         if other != profile:
             raise ValueError(f"{out}: holds results of profile {other!r}, not {profile!r}: choose another --out")
 
 
 def read_result(path: Path, profile: str) -> dict:
-    """One notebook's result. Raises ValueError where the file is broken, of another profile, or of another version."""
+    """One notebook's result. Raises ValueError where the file is damaged, of another profile, or of another version."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         found = result["profile"]

@@ -1,4 +1,4 @@
-"""A notebook that is run by itself, by papermill or in Jupyter: its parameters, what it needs, what it is known by."""
+"""A notebook that is run outside of `mousai reproduce`, by papermill or in Jupyter: parameters, needs, cache key."""
 
 import re
 from dataclasses import replace
@@ -18,12 +18,12 @@ from mousai.small.stages import weights_path
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-HIGHEST = 2**63 - 1  # of a seed
-INJECTED = "# Parameters\n"  # how papermill begins the cell with the values it was given
+HIGHEST = 2**63 - 1  # the largest seed that torch takes
+INJECTED = "# Parameters\n"  # the beginning of the cell that papermill adds with the values it was given
 
 
 def report_folder(work: Workspace) -> Path:
-    """Where results go that nobody gave a place: reports/<profile>; of own music or weights a report of its own."""
+    """The default report folder: reports/<profile>, with the names of the user's own data and weights added to it."""
     own = [work.root.name] if work.own_data else []
     weights = user_weights()
     own += [weights.name] if weights else []
@@ -31,14 +31,14 @@ def report_folder(work: Workspace) -> Path:
 
 
 def text(name: str, value: Any) -> str:
-    """A parameter that is text; None is none. Raises ValueError that names the parameter."""
+    """A parameter that is text; None becomes "". Raises ValueError, which names the parameter."""
     if value is None or isinstance(value, str):
         return value or ""
     raise ValueError(f"parameter {name} is {value!r}: say text, or leave it out")
 
 
 def number(name: str, value: Any) -> float:
-    """A parameter that is a number, also written as "1e-4". Raises ValueError that names the parameter."""
+    """A parameter that is a number, or text such as "1e-4". Raises ValueError, which names the parameter."""
     try:
         if not isinstance(value, bool):
             return float(value)
@@ -48,9 +48,11 @@ def number(name: str, value: Any) -> float:
 
 
 def whole(name: str, value: Any) -> int:
-    """A parameter that is a whole number from 0 on, also written as 1e3. Raises ValueError that names the parameter."""
+    """A parameter that is a whole number from 0 on, or text such as "1e3". Raises ValueError, which names the
+    parameter.
+    """
     if type(value) is int or (isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value)):
-        found = int(value)  # exact, where a float is not
+        found = int(value)  # exact, because a float does not hold large integers
     else:
         found = number(name, value)
     if not 0 <= found <= HIGHEST or found != int(found):
@@ -59,7 +61,7 @@ def whole(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A parameter that is true or false, in any spelling. Raises ValueError that names the parameter."""
+    """A parameter that is true or false, in any usual spelling. Raises ValueError, which names the parameter."""
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "none": False}
     if str(value).lower() not in known:
         raise ValueError(f"parameter {name} is {value!r}: say true or false")
@@ -67,9 +69,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def swept(profile: Profile, wanted: dict[str, Any]) -> Profile:
-    """The profile with other values of fields of its sampling and evaluation; 0, -1 and "" leave what it says.
+    """The profile with other values of fields of its sampling and evaluation; wanted: field -> value.
 
-    Raises ValueError that names the parameter.
+    "" for the sampler, -1 for the guidance and 0 for any other field keep the profile's value. Raises ValueError, which
+    names the parameter.
     """
     given: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -88,9 +91,9 @@ def swept(profile: Profile, wanted: dict[str, Any]) -> Profile:
 
 
 def check(work: Workspace, names: tuple[str, ...]) -> None:
-    """Look whether what a notebook needs is here; the names are those of `NEEDS`.
+    """Check that what a notebook needs is here; the names are those of `NEEDS`.
 
-    Raises FileNotFoundError or ValueError with the command that mends.
+    Raises FileNotFoundError or ValueError, with the command to run.
     """
     profile = work.profile
     for name in names:
@@ -127,7 +130,7 @@ def check_weights(profile: Profile, name: str) -> None:
 
 
 def check_text_encoder(profile: Profile) -> None:
-    """Raises FileNotFoundError where the text encoder has to be fetched first."""
+    """Raises FileNotFoundError, with the command to run, where the text encoder has to be fetched first."""
     name = profile.tcld.text.encoder
     if name != "minilm" and not Path(name).is_dir() and not try_to_load_from_cache(name, "config.json"):
         make = "`mousai reproduce --profile a100 --rehearse` makes it"
@@ -136,9 +139,9 @@ def check_text_encoder(profile: Profile) -> None:
 
 
 def run_key(notebook: str, out: Path, upstream: tuple[str, ...], known: dict[str, Any]) -> str:
-    """What `mousai reproduce` knows this run by; "" outside of a kernel, and for a notebook of somebody else.
+    """The cache key (`cache.key`) of this run; "" outside of a Jupyter kernel, and for a notebook that is not ours.
 
-    It depends on the notebook's parameters: those `known`, the others as this kernel has them.
+    It depends on the notebook's parameters: the values `known`, the others as this kernel's variables have them.
     """
     shell = get_ipython()
     path = NOTEBOOKS / f"{notebook}.ipynb"
@@ -149,7 +152,7 @@ def run_key(notebook: str, out: Path, upstream: tuple[str, ...], known: dict[str
 
 
 def ran_whole(notebook: str) -> bool:
-    """Whether this kernel has run the notebook's cells, each once, in order, and no others."""
+    """Whether this kernel has run the notebook's code cells, each once, in order, and nothing else."""
     shell = get_ipython()
     history = shell.history_manager.input_hist_raw[1:] if shell is not None and shell.history_manager else []
     ran = [source.rstrip("\n") for source in history if not source.startswith(INJECTED)]

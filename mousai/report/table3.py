@@ -1,4 +1,4 @@
-"""The rows of Table 3, time and memory: each number of ours with its quartiles, its runs, and what was run."""
+"""The rows of Table 3, time and memory: each number of ours with quartiles, number of runs, and settings."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from mousai.report.verdicts import NOT_COMPARABLE, NOT_RUN, Row, direction, figu
 def table3(results: Results) -> list[Row]:
     """Time and memory for about 43 s of music: ours, the paper's size, Riffusion, and the ratio of the last two.
 
-    The paper's machine is unknown, so no time or memory compares; the ratio is of two systems on one machine.
+    The paper's machine is unknown, so that times and memory cannot be compared; the ratio is of two systems on one
+    machine. In the `a100` profile ours is of the paper's size.
     """
     said = paper()["table3"]
     stored = results.data("table3")
@@ -30,12 +31,15 @@ def table3(results: Results) -> list[Row]:
 
 
 def system(stored: dict | None, name: str) -> dict:
-    """That system's row of the stored Table 3, empty where it is not there."""
+    """The row of system `name` in the stored Table 3, empty where there is none."""
     return next((row for row in (stored or {}).get("rows", []) if row["system"] == name), {})
 
 
 def measured(item: str, said: float, ours: dict, key: str, unit: str, why: str) -> Row:
-    """One number of a system beside the paper's: the median, for times with quartiles, and how many runs it is of."""
+    """A row with one number of a system and the paper's: the median, for times its quartiles, and the number of runs.
+
+    key: of the number in `ours`. why: the reason where it was not run.
+    """
     row = number(item, said, "B", ours.get(key), unit, why)
     if row.verdict == NOT_RUN:
         return row
@@ -50,7 +54,7 @@ def measured(item: str, said: float, ours: dict, key: str, unit: str, why: str) 
 
 
 def how(row: dict) -> str:
-    """What the machine did for that row: threads, precision, steps, evaluations of each network (NFE)."""
+    """The settings of a row in words: device, threads, precision, steps, evaluations of each network (NFE)."""
     if not row:
         return ""
     calls = ", ".join(f"{part} {n}" for part, n in row.get("calls", {}).items())
@@ -60,7 +64,7 @@ def how(row: dict) -> str:
 
 
 def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
-    """Riffusion's time over Moûsai's, for as much music, both on this machine."""
+    """The row with Riffusion's time over Moûsai's for equally much music, both on this machine."""
     item = "Riffusion's time over Moûsai's, per second of music"
     ratio = said["Riffusion"] / said["Moûsai"]
     if not (ours and riffusion):

@@ -1,7 +1,7 @@
-"""The project's own thresholds: what is to be reached before the small model is called good. The paper has none.
+"""The project's own thresholds, which must be reached before the small model is called good. The paper has none.
 
-Each is typed once, here, with its reason and the day it was set; what stands beside it comes from the results alone.
-The whole 95 % interval decides, where there is one: a limit inside it is undecided.
+Each limit stands here, with its reason and the day it was set; the numbers compared with it come from the results.
+Where there is a 95 % interval, the whole interval decides: where the limit lies inside it, the verdict is undecided.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,11 @@ FIRST, BENCH, SECOND = "2026-11-25", "2026-11-28", "2026-11-30"  # the days on w
 
 @dataclass(frozen=True)
 class Threshold:
-    """A metric, or its ratio to `over`, held against `limit`; `size` takes the sign away first. `why`: its reason."""
+    """A limit on a metric, or on its ratio to the metric `over`.
+
+    item: what it is about, in words. metric, over: ids. sign: one of `SIGNS`. size: compare the absolute value. why:
+    the reason for the limit.
+    """
 
     item: str
     metric: str
@@ -35,7 +39,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict, the numbers it is about, and the metric ids with n, or the reason why there are none."""
+    """A verdict, the numbers it rests on, and the metrics' ids with n, or the reason where nothing was measured."""
 
     verdict: str
     shown: str
@@ -108,22 +112,23 @@ THRESHOLDS = (
 
 
 def rows(results: Results) -> list[Row]:
-    """One row a threshold: item | threshold | ours | verdict | metric and n, or the reason; why the limit."""
+    """One row for each threshold: item | threshold | ours | verdict | metric and n, or the reason; why this limit."""
     metrics = results.metrics()
     reasons = results.reasons()
     return [row(threshold, metrics, reasons) for threshold in THRESHOLDS]
 
 
 def row(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, str]) -> Row:
-    """The verdict on one threshold, with its reason."""
+    """The row of one threshold."""
     found = decide(threshold, metrics, reasons)
     return Row(threshold.item, str(threshold), found.shown, found.verdict, f"{found.rule}; {threshold.why}")
 
 
 def decide(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, str]) -> Decision:
-    """Reached or not where the whole interval is on one side, else undecided; the value alone where there is none.
+    """Reached, or not, where the whole interval is on one side of the limit, else undecided.
 
-    A ratio's interval is the widest that the two intervals allow. A ratio to what is not above 0 is not run.
+    Without an interval the value decides. A ratio's interval is the widest that the two intervals allow; where the
+    divisor is not above 0, the threshold counts as not run. reasons: metric -> why it was not measured.
     """
     names = [name for name in (threshold.metric, threshold.over) if name]
     missing = next((name for name in names if name not in metrics), None)
@@ -152,7 +157,7 @@ def decide(threshold: Threshold, metrics: dict[str, dict], reasons: dict[str, st
 
 
 def widest(above: tuple[float, float], below: tuple[float, float]) -> tuple[float, float]:
-    """The widest interval of a quotient of two numbers; without an upper end where the divisor may be 0."""
+    """The widest interval of a quotient of two numbers, from both intervals; infinite where the divisor may be 0."""
     if below[0] <= 0:
         return min(0.0, above[0] / below[1]), inf
     ends = [a / b for a in above for b in below]
@@ -160,7 +165,7 @@ def widest(above: tuple[float, float], below: tuple[float, float]) -> tuple[floa
 
 
 def counted(metric: dict) -> str:
-    """ "n = 160, 40 tunes": the clips, and the independent units among them where they were counted."""
+    """ "n = 160, 40 tunes": how many items, and how many independent units among them where these were counted."""
     return f"n = {metric['n']}" + (
         f", {metric['units']} {metric.get('units_of', 'tunes')}" if "units" in metric else ""
     )

@@ -1,4 +1,4 @@
-"""Paper | ours | verdict: the verdicts and the rules that give them, in code and in words; and those on a threshold."""
+"""The verdicts on our numbers beside the paper's, and the rules that give them, in code and in words."""
 
 from dataclasses import dataclass
 from math import isclose
@@ -21,7 +21,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what, the paper's word on it, ours, the verdict, and the rule or the reason."""
+    """One line of a table: what, the paper's number, ours, the verdict, and its rule or reason."""
 
     item: str
     paper: str
@@ -31,7 +31,7 @@ class Row:
 
 
 def not_run(item: str, paper: str, why: str) -> Row:
-    """A line without a number of ours; `why` is never empty."""
+    """A line without a number of ours, because it was not measured; `why` is never empty."""
     return Row(item, paper, "not run", NOT_RUN, why)
 
 
@@ -41,7 +41,11 @@ def quoted(item: str, paper: str, why: str) -> Row:
 
 
 def number(item: str, paper: float, mark: str, ours: float | None, unit: str = "", rule: str = "within 10 %") -> Row:
-    """Two measurements of one quantity: same within 10 % of the paper's, else different."""
+    """Two measurements of one quantity: "same" where ours is within 10 % of the paper's, else "different".
+
+    mark: how certain the paper's number is ([A], [B] and so on, as in `mousai.config`). Where `ours` is None, the line
+    is "not run", and `rule` is the reason.
+    """
     said = f"{figure(paper)}{unit} [{mark}]"
     if ours is None:
         return not_run(item, said, rule)
@@ -50,17 +54,17 @@ def number(item: str, paper: float, mark: str, ours: float | None, unit: str = "
 
 
 def direction(item: str, paper: str, ours: str, holds: bool, rule: str) -> Row:
-    """The paper's own comparison or shape: same direction where it holds in ours, else different."""
+    """The paper's own comparison or shape: "same direction" where it holds in our numbers, else "different"."""
     return Row(item, paper, ours, DIRECTION if holds else DIFFERENT, rule)
 
 
 def proxy(item: str, paper: str, ours: str, holds: bool, rule: str) -> Row:
-    """A related question, and in words whether its rule holds."""
+    """A related question, measured in place of the paper's; whether its rule holds is said in words."""
     return Row(item, paper, f"{'holds' if holds else 'does not hold'}: {ours}", PROXY, rule)
 
 
 def figure(value: float) -> str:
-    """A number as people write it: three significant digits below 1,000, whole numbers with commas above."""
+    """A number for people: three significant digits below 1,000, above it a whole number with commas."""
     return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
 
 

@@ -1,8 +1,9 @@
-"""Run one notebook with papermill; it has succeeded only where its last cell wrote its result.
+"""Run one notebook with papermill. It has succeeded only where its last cell wrote its result.
 
-What papermill leaves open: an unknown parameter only warns, so it is refused here; output is written in place, so it
-goes to another name and is renamed; `sys.exit(0)` in a cell passes silently and a killed kernel's copy says
-"completed", so success is results/<notebook>.json, written in this run, and cells that all ran without an error.
+This adds what papermill lacks. An unknown parameter only makes papermill warn; here it is refused. Papermill writes its
+output in place; here it goes to a temporary name first. `sys.exit(0)` in a cell passes silently, and the copy of a
+killed kernel says "completed"; here success means that results/<notebook>.json was written in this run, and that no
+cell shows an error.
 """
 
 import json
@@ -28,11 +29,11 @@ def execute(
     on_pulse: Callable[[Pulse], None] = lambda pulse: None,
     limit: float | None = None,
 ) -> None:
-    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `on_pulse` gets a
-    `Pulse` every few seconds.
+    """Run `notebook` with `parameters`; its executed copy goes to out/notebooks. `on_pulse` gets a `Pulse` every few
+    seconds.
 
-    Raises ValueError where a parameter is unknown to it, `Ended` with a few lines that say what failed, died or took
-    longer than `limit` seconds.
+    Raises ValueError for a parameter that the notebook does not have; `Ended`, with a few lines that say why, where it
+    failed, its kernel died, or it took longer than `limit` seconds.
     """
     check_parameters(notebook, parameters)
     forget(out, notebook.stem)
@@ -47,7 +48,7 @@ def execute(
         if problem:
             raise Ended("failed", problem)
         write_text(nbformat.writes(clean(ran)) + "\n", out / "notebooks" / notebook.name)
-    except BaseException:  # also an interruption: half a result is none
+    except BaseException:  # also at an interruption, because half a result must not be kept
         forget(out, notebook.stem)
         raise
 
@@ -63,7 +64,7 @@ def check_parameters(notebook: Path, parameters: dict) -> None:
 
 
 def run_cells(notebook: Path, copy: Path, parameters: dict, watch: Watch) -> NotebookNode:
-    """The executed notebook. Raises `Ended` where a cell failed or the kernel is no more."""
+    """The executed notebook. Raises `Ended` where a cell failed or the kernel died."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -84,7 +85,7 @@ def run_cells(notebook: Path, copy: Path, parameters: dict, watch: Watch) -> Not
 
 
 def first_lines(error) -> str:
-    """Cell, error and the line of the cell it came from: what a reader needs before opening anything."""
+    """A papermill error in two lines at most: the cell's number, the error, and the line of the cell it came from."""
     where = re.findall(r"^-+> *\d+ (.*)$", re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback)), re.MULTILINE)
     line = f"\n  at: {where[0].strip()}" if where else ""
     what = str(error.evalue).strip().splitlines() or [""]
@@ -92,17 +93,17 @@ def first_lines(error) -> str:
 
 
 def missing(ran: NotebookNode, result: Path) -> str:
-    """Why a notebook that papermill calls completed is not, or ""."""
+    """Why a notebook that papermill calls completed has not succeeded, or "". result: the path of its results file."""
     for index, cell in enumerate(ran.cells, 1):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                return f"cell {index}: {output.ename}: {output.evalue}: a notebook runs to its last cell"
+                return f"cell {index}: {output.ename}: {output.evalue}: no cell of a notebook may fail"
     if not result.exists():
         return f"{result.name} was not written: is report.done() the last cell?"
     try:
         artefacts = dict(json.loads(result.read_text(encoding="utf-8"))["artefacts"])
     except (ValueError, KeyError, TypeError):
-        return f"{result.name} is not whole: did something else write to it?"
+        return f"{result.name} is damaged: did something else write to it?"
     for file, digest in artefacts.items():
         if not (result.parent.parent / file).is_file():
             return f"{file} is missing: {result.name} names it"
@@ -112,7 +113,7 @@ def missing(ran: NotebookNode, result: Path) -> str:
 
 
 def forget(out: Path, name: str) -> None:
-    """Remove what an earlier run of this notebook left, so that nothing old is taken for new."""
+    """Remove what an earlier run of this notebook wrote under `out`, so that nothing old is taken for new."""
     files = [f"results/{name}.json", f"notebooks/{name}.ipynb"]
     with suppress(OSError, ValueError, KeyError, TypeError):
         files += json.loads((out / files[0]).read_text(encoding="utf-8"))["artefacts"]
@@ -121,7 +122,7 @@ def forget(out: Path, name: str) -> None:
 
 
 def clean(ran: NotebookNode) -> NotebookNode:
-    """Without papermill's times and this machine's paths."""
+    """The executed notebook without papermill's times and this machine's paths; it is changed in place."""
     ran.metadata.pop("papermill", None)
     for cell in ran.cells:
         for key in ("papermill", "execution"):
@@ -133,7 +134,7 @@ def clean(ran: NotebookNode) -> NotebookNode:
 
 
 def without_paths(text: str) -> str:
-    """Paths of this machine, as warnings print them, made relative."""
+    """The text with this machine's paths, as warnings print them, made relative."""
     text = re.sub(r"\S*/ipykernel_\d+/\d+\.py", "cell", text)
     places = {sys.prefix: ".venv", str(Path(__file__).resolve().parents[2]): "."}
     for place, name in sorted(places.items(), key=lambda item: -len(item[0])):

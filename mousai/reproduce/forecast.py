@@ -1,4 +1,4 @@
-"""How long notebooks may take here, before any has run here: what they took for the report, at this machine's speed."""
+"""Estimate how long notebooks take on this machine from how long they took for the report, before any has run here."""
 
 import json
 from collections.abc import Iterable
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from mousai.bench.efficiency import machine_peak
 
-TIMED = "09_time_and_memory"  # whose bench, where it was run, says how fast the report's machine is
+TIMED = "09_time_and_memory"  # the notebook whose bench, where it was run, holds the speed of the report's machine
 
 
 def from_report(out: Path, names: Iterable[str]) -> dict[str, float]:
-    """Seconds of each notebook by the results in `out`, times that machine's speed over this one's; 0 where unknown.
+    """Estimated seconds of each notebook: those of the results in `out`, scaled by the speed of both machines; 0 where
+    there is no result.
 
-    This machine's speed is measured, in about two seconds. Without a bench in the report the seconds are as they were.
+    This machine's speed is measured, which takes about two seconds. Without a bench in the report nothing is scaled.
     """
     took = {name: content(out, name).get("provenance", {}).get("seconds", 0.0) for name in names}
     peak = content(out, TIMED).get("data", {}).get("bench", {}).get("peak_gflop_s")
@@ -21,7 +22,7 @@ def from_report(out: Path, names: Iterable[str]) -> dict[str, float]:
 
 
 def content(out: Path, name: str) -> dict:
-    """A result as it stands in its file, also of an older version; empty where there is none that can be read."""
+    """A notebook's result, also one of an older format; empty where there is none that can be read."""
     try:
         found = json.loads((out / "results" / f"{name}.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -30,7 +31,7 @@ def content(out: Path, name: str) -> dict:
 
 
 def in_words(seconds: Iterable[float]) -> str:
-    """ "about 12 minutes", and how many are not known."""
+    """ "about 12 minutes, 3 not timed yet": the sum, and how many of the numbers are 0, which is unknown."""
     seconds = list(seconds)
     minutes = max(1, round(sum(seconds) / 60))
     known = f"about {minutes} minute{'s' * (minutes > 1)}" if any(seconds) else ""

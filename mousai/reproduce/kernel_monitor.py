@@ -1,4 +1,4 @@
-"""The process that a notebook runs in, seen from outside: which cell, how long, how much memory, and how it ended."""
+"""Monitor the kernel that a notebook runs in: which cell, how long, how much memory, and how it ended."""
 
 import json
 import os
@@ -17,13 +17,13 @@ import psutil
 
 from mousai.files import user_data_root, user_weights, write_text
 
-TICK = 5.0  # seconds between two looks
-COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # of what Linux killed for want of memory
+TICK = 5.0  # seconds between two measurements
+COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))  # of processes killed for lack of memory
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """The state of a running notebook: cell i of n, seconds so far, memory of the kernel and all that it started."""
+    """The state of a running notebook: cell i of n, seconds so far, memory in GB of the kernel and its children."""
 
     cell: int
     cells: int
@@ -32,7 +32,7 @@ class Pulse:
 
 
 class Ended(RuntimeError):
-    """A notebook that did not end well: `status` is failed, killed or timeout, the text says why in a few lines."""
+    """A notebook failed. status: "failed", "killed" or "timeout". The text says why in a few lines."""
 
     def __init__(self, status: str, why: str):
         super().__init__(why)
@@ -40,7 +40,7 @@ class Ended(RuntimeError):
 
 
 class Watch:
-    """Looks at the kernel every `TICK` s from a thread, calls `on_pulse`, kills the kernel after `limit` seconds."""
+    """A thread that looks at the kernel every `TICK` s and calls `on_pulse`; it kills the kernel after `limit` s."""
 
     def __init__(self, notebook: Path, on_pulse: Callable[[Pulse], None], limit: float | None = None):
         self.cells = len(nbformat.read(notebook, as_version=4).cells)
@@ -63,7 +63,7 @@ class Watch:
         self.thread.join()
 
     def cell_started(self, cell: object, cell_index: int) -> None:
-        """For papermill, which adds one cell, the parameters; so the count runs from 1."""
+        """Called by papermill, which adds a cell of parameters; so `cell_index` counts the notebook's cells from 1."""
         self.cell = max(1, cell_index)
 
     def watch(self) -> None:
@@ -73,7 +73,7 @@ class Watch:
             seconds = time.monotonic() - self.started
             memory = resident_gb(processes)
             self.peak_gb = max(self.peak_gb, memory)
-            with suppress(OSError, ValueError):  # a closed output; the limit holds all the same
+            with suppress(OSError, ValueError):  # where the output is closed, the limit must still hold
                 self.on_pulse(Pulse(self.cell, self.cells, seconds, memory))
             if self.limit is not None and seconds > self.limit and processes:
                 self.late = True
@@ -82,17 +82,17 @@ class Watch:
                         process.kill()
 
     def death(self, said: str) -> Ended:
-        """Why the kernel ended; `said` is what its client reports."""
+        """Why the kernel died: time limit, lack of memory, or else `said`, what the kernel's client reported."""
         if self.late:
             return Ended("timeout", f"not done after {self.limit:.0f} s: give it longer with --timeout")
         if memory_kills() > self.killed_before:
             seen = f"last seen with {self.peak_gb:.1f} of {psutil.virtual_memory().total / 1e9:.1f} GB"
-            return Ended("killed", f"the machine ran out of memory, {seen}: close what else runs, or take more memory")
+            return Ended("killed", f"the machine ran out of memory, {seen}: close other programs, or add memory")
         return Ended("killed", f"the kernel died: {said}")
 
 
 def kernel_processes() -> list[psutil.Process]:
-    """The kernels that this process has started, and all that they have started."""
+    """The kernels that this process has started, and all their child processes."""
     kernels = []
     with suppress(psutil.Error):
         for child in psutil.Process().children():
@@ -102,7 +102,7 @@ def kernel_processes() -> list[psutil.Process]:
 
 
 def resident_gb(processes: list[psutil.Process]) -> float:
-    """Their resident memory in GB; a process that has just ended counts nothing."""
+    """Their resident memory in GB (1e9 bytes); a process that has just ended counts as 0."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):
@@ -111,7 +111,7 @@ def resident_gb(processes: list[psutil.Process]) -> float:
 
 
 def memory_kills() -> int:
-    """How many processes Linux has killed because memory was full; 0 where it cannot be known."""
+    """A counter that grows when Linux kills a process for lack of memory; 0 where there is no such counter."""
     total = 0
     for counter in COUNTERS:
         with suppress(OSError, ValueError):
@@ -121,9 +121,10 @@ def memory_kills() -> int:
 
 @contextmanager
 def own_kernel(folder: Path, offline: str) -> Iterator[None]:
-    """The kernel is this very interpreter, whatever kernels are installed, with no start-up files of the user's.
+    """For the block, the kernel "python3" is this interpreter, whatever kernels are installed, without the user's
+    start-up files.
 
-    Every profile but a100 is kept from asking a hub for anything.
+    folder: for the kernel's files. offline: name of the profile; only a100 may access the Hugging Face hub.
     """
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
@@ -133,7 +134,7 @@ def own_kernel(folder: Path, offline: str) -> Iterator[None]:
     write_text(json.dumps(spec), folder / "kernels" / "python3" / "kernel.json")
     changes = {"JUPYTER_PATH": str(folder), "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "IPYTHONDIR": str(folder)}
     for name, own in (("MOUSAI_DATA", user_data_root()), ("MOUSAI_WEIGHTS", user_weights())):
-        changes |= {name: str(own)} if own else {}  # absolute: a kernel runs in the notebooks' folder
+        changes |= {name: str(own)} if own else {}  # absolute, because a kernel runs in the notebooks' folder
     if offline != "a100":
         changes["HF_HUB_OFFLINE"] = "1"
     with patch.dict(os.environ, changes):

@@ -1,10 +1,10 @@
-"""The preflight of the a100 profile: its networks and lengths, a step of each, tiny data, no network, on any machine.
+"""The preflight (--rehearse) of the a100 profile: its networks and lengths, one step of each, on any machine, offline.
 
-What a100 would fetch is replaced by something of the same shape with random weights, in a Hugging Face cache of the
-preflight's own; what it would train for a week is trained for a step. All of it lies in `rehearsal/` below
+What a100 would fetch is replaced by a stand-in of the same shape with random weights, in a separate Hugging Face cache;
+what it would train for a week is trained for one step, on little data. All of it lies in `rehearsal/` below
 `runs_dir()`, where no real run looks.
 
-python -m mousai.reproduce.preflight t5       makes one of `MAKERS`, its name as JSON on the last line
+python -m mousai.reproduce.preflight t5       makes one of `MAKERS` and prints its name as JSON on the last line
 """
 
 import json
@@ -20,16 +20,15 @@ from mousai.files import runs_dir, write_text
 from mousai.small.profiles import A100_REHEARSAL, REHEARSAL
 
 NOTE = f"{REHEARSAL}: one step of everything, random text encoder; no number or sound here means anything"
-WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Electronic and Hip Hop"]
+WORDS = ["Metal, 1883, Ryan's Mammoth Collection, 2 of 4", "Pop, 1 of 4", "Electronic and Hip Hop"]  # for tokenizers
 
 
 def apart() -> None:
-    """From here on this process, and all that it starts, writes to `rehearsal/` below `runs_dir()`, finds models there
-    alone, and asks nobody. The user's own data set and weights are left out. To be called before anything of Hugging
-    Face's loads.
+    """Make this process, and all that it starts, write to `rehearsal/` below `runs_dir()`, find models only there, and
+    stay offline. The user's own data set and weights are ignored. Call it before a library of Hugging Face loads.
     """
     if os.environ.get("HF_HUB_CACHE") == str(runs_dir() / "hub"):
-        return  # it is already
+        return  # it was called before
     place = runs_dir().resolve() / "rehearsal"
     os.environ |= {"MOUSAI_HOME": str(place), "HF_HUB_CACHE": str(place / "hub"), "HF_HUB_OFFLINE": "1"}
     os.environ.pop("MOUSAI_DATA", None)
@@ -37,7 +36,8 @@ def apart() -> None:
 
 
 def prepare() -> None:
-    """Make what is missing, each in a process of its own, so that its memory is free again. The data must be there.
+    """Make every stand-in that is missing, each in a process of its own, so that its memory is freed. The data set must
+    exist.
 
     Raises ChildProcessError where one fails.
     """
@@ -53,7 +53,7 @@ def prepare() -> None:
 
 
 def made(name: str) -> bool:
-    """Whether it is there, whole, and of the profile as it is now."""
+    """Whether the stand-in `name`, one of `MAKERS`, is complete; weights also of the profile's present settings."""
     from mousai.checkpoint import read_card
     from mousai.evaluation.laion import LAION
     from mousai.small.stages import weights_path
@@ -65,13 +65,15 @@ def made(name: str) -> bool:
 
 
 def repository(name: str) -> Path:
-    """Where this process's Hugging Face cache keeps that repository."""
+    """The folder of that repository in this process's Hugging Face cache."""
     return Path(os.environ["HF_HUB_CACHE"]) / f"models--{name.replace('/', '--')}"
 
 
 @contextmanager
 def stand_in(name: str) -> Iterator[Path]:
-    """A folder to be filled, the one version there is of that repository; without its name in refs nobody finds it."""
+    """A folder of the cache to fill with that repository's files. It is registered in refs at the end of the block, so
+    that an interrupted one is not found.
+    """
     place = repository(name) / "snapshots" / REHEARSAL
     place.mkdir(parents=True, exist_ok=True)
     yield place
@@ -79,7 +81,7 @@ def stand_in(name: str) -> Iterator[Path]:
 
 
 def make_t5() -> None:
-    """T5-base's encoder with random weights, and a tokenizer of its class that knows the words of our captions."""
+    """T5-base's encoder with random weights, and a tokenizer of its class, trained on our captions."""
     import torch
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
@@ -98,7 +100,7 @@ def make_t5() -> None:
 
 
 def make_laion() -> None:
-    """LAION-CLAP's checkpoint with random weights, and the three tokenizers that its package asks for when imported."""
+    """LAION-CLAP's checkpoint with random weights, and the three tokenizers that its package loads when imported."""
     from transformers import BartTokenizer, BertTokenizer, RobertaConfig, RobertaModel, RobertaTokenizer
 
     for name, kind, listed in (
@@ -120,7 +122,7 @@ def make_laion() -> None:
 
 
 def make_checkpoint() -> None:
-    """A file as the music checkpoint's: names with "module.", a buffer that newer versions no longer have."""
+    """A file like the music checkpoint: names begin with "module.", and one buffer is unknown to newer versions."""
     import laion_clap  # needs the tokenizers
     import torch
 
@@ -138,7 +140,7 @@ def make_checkpoint() -> None:
 
 
 def make_dmae() -> None:
-    """Stage 1 after a step, shipped as `mousai train dmae --ship` does it."""
+    """Stage 1 after one step, exported as by `mousai train dmae --ship`."""
     from mousai.data.dataset import workspace
     from mousai.training.export import export_weights
     from mousai.training.setup import train_dmae
@@ -148,7 +150,7 @@ def make_dmae() -> None:
 
 
 def make_tcld() -> None:
-    """Stage 2 after a step."""
+    """Stage 2 after one step, exported as by `mousai train tcld --ship`."""
     from mousai.data.dataset import workspace
     from mousai.small.stages import load_dmae
     from mousai.training.export import export_weights

@@ -1,4 +1,4 @@
-"""What a run shows while it works: in a terminal a live table, in a log plain lines."""
+"""What `mousai reproduce` shows while it runs: a live table in a terminal, plain lines in a log."""
 
 import sys
 
@@ -12,7 +12,7 @@ COLUMNS = ("notebook", "status", "cell", "elapsed", "left", "memory")
 
 
 class ProgressDisplay:
-    """A row a notebook. `usual`: seconds that each took last time, or 0 where that is unknown."""
+    """A row for each notebook. usual: seconds that each one is expected to take, 0 where that is unknown."""
 
     def __init__(self, usual: dict[str, float], terminal: bool | None = None):
         self.usual = usual
@@ -30,12 +30,12 @@ class ProgressDisplay:
             self.live.stop()
 
     def started(self, name: str) -> None:
-        """The notebook's turn has come."""
+        """Show that the notebook starts."""
         self.rows[name][0] = "running"
         self.line(f"{name} starts")
 
     def progress(self, name: str, pulse: Pulse) -> None:
-        """Where it is, how long it may still take, how much memory it holds."""
+        """Show the cell, the seconds so far and still expected, and the memory."""
         left = self.usual[name] - pulse.seconds
         place = f"{pulse.cell} of {pulse.cells}"
         memory = f"{pulse.memory_gb:.1f} GB"
@@ -44,21 +44,21 @@ class ProgressDisplay:
         self.line(f"  {name}: cell {place}, {pulse.seconds:.0f} s{more}, {memory}")
 
     def ended(self, name: str, status: str, seconds: float | None, why: str) -> None:
-        """How it ended; `why` is for those that did not end well."""
+        """Show how the notebook ended. `why` is the reason where it failed or was skipped, else ""."""
         _, cell, _, _, memory = self.rows[name]
         self.rows[name] = [status, cell, clock(seconds or 0), "", memory]
         took = "" if seconds is None else f" {seconds:.0f} s"
         self.line(f"{name} {status}{took}" + (f": {why}" if why else ""), always=bool(why))
 
     def line(self, text: str, always: bool = False) -> None:
-        """A line of the log; in a terminal, above the table, only what the table does not say."""
+        """Print a line of the log. In a terminal only lines with `always` are printed, above the table."""
         if self.live is None:
             print(text, flush=True)
         elif always:
             self.live.console.print(text, markup=False, highlight=False)
 
     def table(self) -> Table:
-        """As it stands now; the last line adds up what is left."""
+        """The table as it is now; its caption adds up the expected time of the waiting notebooks."""
         left = sum(self.usual[name] for name, row in self.rows.items() if row[0] == "waiting")
         table = Table(*COLUMNS, box=None, caption=f"{clock(left)} of waiting notebooks" if left else None)
         for name, row in self.rows.items():
@@ -67,5 +67,5 @@ class ProgressDisplay:
 
 
 def clock(seconds: float) -> str:
-    """ "7:05", or "" for nothing."""
+    """ "7:05", in minutes and seconds; "" for 0 or less."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if seconds > 0 else ""

@@ -1,4 +1,4 @@
-"""All notebooks in order, each only where something changed, then the report: what `mousai reproduce` does."""
+"""`mousai reproduce`: run the notebooks in order, each only where its result is no longer valid; draw the report."""
 
 import hashlib
 import os
@@ -31,19 +31,19 @@ from mousai.reproduce.progress_display import ProgressDisplay
 from mousai.reproduce.run_log import RunLog
 from mousai.small.profiles import get_profile
 
-GPU_GB = 24  # which `make rehearse` is held to
-BYTES = 4  # a sample of 16-bit stereo, at most: FLAC makes it smaller
-STOPPED = "one before it failed: --keep-going runs what does not need that one"
+GPU_GB = 24  # GPU memory that an a100 run needs, and the limit that `make rehearse` is held to
+BYTES = 4  # largest size of a sample of 16-bit stereo; FLAC makes it smaller
+STOPPED = "an earlier notebook failed: --keep-going runs those that do not depend on it"
 
 
 @dataclass(frozen=True)
 class Request:
     """What to run.
 
-    only, start: notebooks by number, "06,07" and "04". force: also those whose result is still good. out: the report's
-    folder, reports/<profile> by default. paper_size: notebook 09 measures the paper's sizes too (13 GB). dry_run: only
-    say what would run. keep_going: after a failure skip only what needs the failed one. timeout: minutes a notebook
-    may take.
+    only, start: notebooks by number, such as "06,07" and "04". force: run also those whose result is still valid. out:
+    the report's folder, reports/<profile> by default. paper_size: notebook 09 also measures the paper's sizes (13 GB).
+    dry_run: only print what would run. keep_going: after a failure skip only what depends on the failed notebook.
+    timeout: minutes that a notebook may take. notebooks: their folder. upstream: as `UPSTREAM`.
     """
 
     profile: str = "cpu"
@@ -74,9 +74,9 @@ class Task:
 
 
 def reproduce(request: Request) -> int:
-    """Run what is asked for, draw the report; 0 where no notebook failed, else 1.
+    """Run the requested notebooks and draw the report; return the exit code, 0 where no notebook failed, else 1.
 
-    Raises ValueError or FileNotFoundError, with a mend, before anything runs or is written.
+    Raises ValueError or FileNotFoundError, with the mend, before a notebook runs or a result is written.
     """
     if get_profile(request.profile).rehearsal:
         preflight.apart()
@@ -85,7 +85,7 @@ def reproduce(request: Request) -> int:
     out = Path(request.out).resolve() if str(request.out) else standalone.report_folder(work)
     run = Run(request, tasks_of(request, out), out)
     check_own(out, request.profile)
-    if not work.profile.rehearsal:  # which makes all that it needs
+    if not work.profile.rehearsal:  # a preflight makes all that it needs itself
         check_needs(work, run.tasks)
         for line in limits(work):
             print(line, flush=True)
@@ -107,9 +107,9 @@ def reproduce(request: Request) -> int:
 
 
 def check_needs(work: Workspace, tasks: list[Task]) -> None:
-    """Raises FileNotFoundError or ValueError, which name the notebook and the mend, where one needs what is not here.
+    """Raises FileNotFoundError or ValueError, with the notebook and the mend, where something that it needs is missing.
 
-    The embedded data set is made later.
+    The embedded data set is not checked, because it is made later.
     """
     made = () if work.own_data else ("data", "test", "genres", "segments")
     for task in tasks:
@@ -120,7 +120,7 @@ def check_needs(work: Workspace, tasks: list[Task]) -> None:
 
 
 def limits(work: Workspace) -> list[str]:
-    """What a run of the paper's size will leave out here, or where it may fail for want of memory: said before it."""
+    """Lines to print before an a100 run: what it will leave out here, and whether GPU memory may be too small."""
     if work.profile.name != "a100":
         return []
     lines = [f"not run: {why}" for why in (laion_missing(), riffusion_missing()) if why]
@@ -132,7 +132,7 @@ def limits(work: Workspace) -> list[str]:
 
 
 def tasks_of(request: Request, out: Path) -> list[Task]:
-    """The notebooks that are asked for, in order. Raises ValueError or FileNotFoundError for what does not fit."""
+    """The requested notebooks, in order. Raises ValueError or FileNotFoundError where the request cannot be met."""
     profile = get_profile(request.profile)
     settings = {"profile": profile.name, "seed": profile.seed, "out": os.path.relpath(out, request.notebooks)}
     optional = {"device": request.device, "paper_size": request.paper_size}
@@ -152,7 +152,7 @@ def tasks_of(request: Request, out: Path) -> list[Task]:
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder. Raises ValueError where there is one already."""
+    """Lock the folder for this run. Raises ValueError where another run holds it."""
     place = runs_dir() / "locks" / f"{hashlib.sha256(str(out).encode()).hexdigest()[:12]}.lock"
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -163,9 +163,9 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def prepare_data(work: Workspace, tasks: list[Task]) -> None:
-    """Render the embedded music where a notebook needs it and it is missing; for a preflight all that it needs.
+    """Render the embedded music where a notebook needs it and it is missing; for a preflight also make the stand-ins.
 
-    Raises ValueError where it would not fit on the disk.
+    Raises ValueError where the music would not fit on the disk.
     """
     if not any("data" in NEEDS.get(task.name, ()) for task in tasks):
         return
@@ -179,7 +179,7 @@ def prepare_data(work: Workspace, tasks: list[Task]) -> None:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raises ValueError where the disk that `folder` is to lie on has fewer bytes left."""
+    """Raises ValueError where the disk of `folder`, which may not exist yet, has less than `needed` bytes free."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = disk_usage(there).free
     if free < needed:
@@ -188,7 +188,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 class Run:
-    """One run: its tasks, where it writes, and what earlier runs left in the log of this profile."""
+    """One run: its tasks, the folder it writes to, and the profile's log of earlier runs."""
 
     def __init__(self, request: Request, tasks: list[Task], out: Path):
         self.request = request
@@ -197,7 +197,7 @@ class Run:
         self.log = RunLog(runs_dir() / "run_logs" / f"{request.profile}.jsonl")
 
     def due(self) -> list[str]:
-        """The notebooks that would run, themselves or because what they depend on would."""
+        """The notebooks that would run: their result is not valid, or one that they depend on would run."""
         due: list[str] = []
         for task in self.tasks:
             if self.request.force or not set(due).isdisjoint(task.upstream) or not self.still_good(task)[1]:
@@ -205,7 +205,7 @@ class Run:
         return due
 
     def preview(self) -> None:
-        """Print of each notebook whether it would run."""
+        """Print for each notebook whether it would run."""
         due = self.due()
         for task in self.tasks:
             print(f"{task.name} {'would run' if task.name in due else 'is still good'}", flush=True)
@@ -218,13 +218,13 @@ class Run:
         print(f"{self.request.profile}: {what}{took}; then the report", flush=True)
 
     def usual_seconds(self) -> dict[str, float]:
-        """What each took when it last ended well here, else what the report says, else 0."""
+        """Seconds that each notebook took when it last succeeded here, else by the report, else 0."""
         before = {task.name: self.log.last(notebook=task.name, status="ok") for task in self.tasks}
         stated = from_report(self.out, [name for name, entry in before.items() if entry is None])
         return {name: entry["seconds"] if entry else stated[name] for name, entry in before.items()}
 
     def all(self, display: ProgressDisplay) -> set[str]:
-        """Run the tasks in order; returns the names of those that failed, or need one that did."""
+        """Run the tasks in order; return the names of those that failed, or depend on one that did."""
         failed: set[str] = set()
         for task in self.tasks:
             cause = next((other for other in task.upstream if other in failed), None)
@@ -232,14 +232,14 @@ class Run:
                 execute.forget(self.out, task.name)
                 self.note(display, task, "skipped", why=f"{cause} failed")
                 failed.add(task.name)
-            elif failed and not self.request.keep_going:  # what it wrote earlier may still be good
+            elif failed and not self.request.keep_going:  # what it wrote earlier may still be valid
                 self.note(display, task, "skipped", why=STOPPED)
             elif not self.one(display, task):
                 failed.add(task.name)
         return failed
 
     def one(self, display: ProgressDisplay, task: Task) -> bool:
-        """Run one notebook unless its result is still good; whether it is good now."""
+        """Run one notebook unless its result is still valid; return whether it is valid now."""
         key, kept = self.still_good(task)
         if kept and not self.request.force:
             self.note(display, task, "cached")
@@ -259,7 +259,7 @@ class Run:
         return True
 
     def still_good(self, task: Task) -> tuple[str, bool]:
-        """The notebook's key, and whether a run with it, ours or papermill's alone, left what it wrote as it is now."""
+        """(the notebook's key, whether its result is valid: a run with this key wrote it, and no file has changed)."""
         key = cache.key(task.notebook, task.parameters, task.upstream, self.out)
         old = self.log.last(notebook=task.name, out=str(self.out), status="ok", key=key)
         logged = bool(old and cache.unchanged(self.out, old["files"]))
@@ -274,7 +274,7 @@ class Run:
         why: str = "",
         **more: object,
     ) -> None:
-        """Show "04_dmae_training ok 143 s", and log it."""
+        """Show how a notebook ended, as "04_dmae_training ok 143 s", and log it."""
         display.ended(task.name, status, seconds, why)
         more |= {"error": why} if why else {}
         self.log.add(notebook=task.name, out=str(self.out), status=status, seconds=round(seconds or 0, 1), **more)

@@ -1,6 +1,6 @@
-"""Is a report what its results say, and are its results what this code and these weights give? `mousai verify`.
+"""`mousai verify`: is a report what its results give, and are its results what this code and these weights give?
 
-Every line says one thing that differs; none means that nothing differs.
+Every line names one thing that differs; no lines mean that nothing differs.
 """
 
 import json
@@ -24,16 +24,17 @@ from mousai.reproduce import execute
 from mousai.reproduce.kernel_monitor import Ended
 from mousai.small.profiles import get_profile
 
-CLOSE = 1e-5
-LEVELS = 4  # of 255; 2 were seen between two processors, in a thousandth of a picture
-CHEAP = ("01_v_diffusion", "02_ddim", "03_unet_1d")  # seconds each, and they need no data set
+CLOSE = 1e-5  # tolerance for numbers, relative and absolute
+LEVELS = 4  # tolerance for colours, of 255; two processors differed by 2, in a thousandth of the pixels
+CHEAP = ("01_v_diffusion", "02_ddim", "03_unet_1d")  # notebooks that take seconds and need nothing trained
 
 
 def verify(out: Path, profile: str, again: Sequence[str] = CHEAP, notebooks: Path = NOTEBOOKS) -> list[str]:
-    """What differs, a line each: artefacts, weights and settings against their hashes, tables and figures redrawn, the
-    executed notebooks' code against ours, and the notebooks `again` run once more. Nothing under `out` is changed.
+    """One line for each thing that differs; nothing under `out` is changed.
 
-    Raises FileNotFoundError where there are no results, ValueError where they are broken or of another profile.
+    Compared are artefacts, weights and settings with their hashes, tables and figures with newly drawn ones, the code
+    of the executed notebooks with that of `notebooks`, and the results of the notebooks `again` with those of a second
+    run. Raises FileNotFoundError where there are no results, ValueError where they are damaged or of another profile.
     """
     results = Results.existing(out, profile)
     lines = []
@@ -46,7 +47,7 @@ def verify(out: Path, profile: str, again: Sequence[str] = CHEAP, notebooks: Pat
 
 
 def differences(out: Path, name: str, result: dict, notebooks: Path) -> Iterator[str]:
-    """Its files, what it was made with, and its code, against what is here."""
+    """What differs of one notebook: its artefacts, the weights and settings it was made with, and its code."""
     for file, digest in result["artefacts"].items():
         if not (out / file).is_file():
             yield f"{file}: missing; {name} made it"
@@ -61,13 +62,13 @@ def differences(out: Path, name: str, result: dict, notebooks: Path) -> Iterator
         yield f"{name}: made with other settings of the profile {profile.name} than those here"
     copy = out / "notebooks" / f"{name}.ipynb"
     original = notebooks / f"{name}.ipynb"
-    kept = copy.is_file() or not made.get("key")  # one that papermill ran alone has its copy elsewhere
+    kept = copy.is_file() or not made.get("key")  # a run outside of `mousai reproduce` has its copy elsewhere
     if original.is_file() and kept and (not copy.is_file() or not set(code_cells(original)) <= set(code_cells(copy))):
         yield f"notebooks/{name}.ipynb: not a run of the notebook that is here"
 
 
 def redrawn(out: Path, profile: str) -> Iterator[str]:
-    """Tables, figures, summary and page that the results alone draw otherwise than they lie there."""
+    """Tables, figures, summary and page that differ from what the results give when drawn again."""
     with TemporaryDirectory(prefix="mousai-") as folder:
         place = Path(folder)
         shutil.copytree(out / "results", place / "results")
@@ -79,13 +80,13 @@ def redrawn(out: Path, profile: str) -> Iterator[str]:
         for path in sorted([*drawn, place / "README.md"]):
             name = path.relative_to(place).as_posix()
             if not (out / name).is_file() or sha256(out / name) != sha256(path):
-                yield f"{name}: the results draw another one"
+                yield f"{name}: differs from the one drawn again from the results"
 
 
 def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterator[str]:
-    """What a notebook finds now and did not find then: numbers by name, then figures.
+    """What differs when a notebook is run again: numbers by name, then figures.
 
-    Sounds are left out: coded, they differ in every byte where one sample rounds otherwise.
+    Sounds are left out, because in a coded file one differently rounded sample changes every byte.
     """
     before = results.notebooks.get(name)
     if before is None:
@@ -102,11 +103,11 @@ def run_again(out: Path, name: str, results: Results, notebooks: Path) -> Iterat
             for key in sorted(before[part].keys() | now[part].keys()):
                 equal = same(before[part].get(key), now[part].get(key)) or same_picture(out / key, Path(folder) / key)
                 if not key.startswith("audio/") and not equal:
-                    yield f"{name}, run again: {key} is another one"
+                    yield f"{name}, run again: {key} differs"
 
 
 def same_picture(a: Path, b: Path) -> bool:
-    """Whether no colour of two pictures differs by more than `LEVELS`: another processor rounds otherwise."""
+    """Whether no colour of two pictures differs by more than `LEVELS`, because processors round differently."""
     if a.suffix != ".png" or not (a.is_file() and b.is_file()):
         return False
     ours = imread(a)
@@ -115,7 +116,7 @@ def same_picture(a: Path, b: Path) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal, numbers to `CLOSE`: another number of threads or another processor adds up in another order."""
+    """Whether both are equal, numbers to `CLOSE`, because threads and processors add up in different orders."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):

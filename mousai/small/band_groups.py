@@ -1,7 +1,7 @@
-"""One 1-D U-Net for all bands: groups of neighbouring bands are its batch items (ours).
+"""One 1-D U-Net for all frequency bands: its batch items are groups of neighbouring bands (ours).
 
-With bands as channels each band learns its own rotation from frame to frame by itself, and the network learned nothing
-in hours; shared, all bands teach one network (docs/small_stage_1.md).
+With all bands as channels, each band has to learn on its own how its phase turns from frame to frame, and the network
+learned nothing in hours. When groups share one network, all bands train it (docs/small_stage_1.md).
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ from mousai.small.head import Hidden, StepsToFrames
 from mousai.small.octaves import Bands
 from mousai.small.whitening import Octave
 
-Groups = Float[Tensor, "batch _ _ _"]  # groups, numbers, frames
+Groups = Float[Tensor, "batch _ _ _"]  # [batch, groups, numbers per group, frames]
 
 
 class BandGroups(nn.Module):
-    """Cuts an octave's bands into groups of `size`, with `halo` more on each side, mid and side together.
+    """Cuts an octave's bands into groups of `size`, with `halo` more bands on each side; mid and side go together.
 
-    What reaches the U-Net by inject is made here too: log g of the group's bands, `context` numbers from z, and
-    `features` learned numbers that say which group it is. `octaves` as for `MagnitudeHead`; bands divide by `size`.
+    It also makes what the U-Net gets by inject: log g of the group's bands, `context` numbers from z, and `features`
+    learned numbers that say which group it is. `inside`: channels of `MagnitudeHead.hidden`. `octaves` as for
+    `MagnitudeHead`; each number of bands divides by `size`.
     """
 
     def __init__(
@@ -36,18 +37,18 @@ class BandGroups(nn.Module):
         self.to_context = nn.ModuleList(StepsToFrames(inside, context, rate) for _, rate in octaves)
 
     def split(self, octave: Octave) -> Groups:
-        """[batch, 2 x bands, frames] -> [batch, groups, 2 x (size + 2 halo), frames]; silence beyond the octave."""
+        """[batch, 2 x bands, frames] -> [batch, groups, 2 x (size + 2 halo), frames]; zeros beyond the octave."""
         padded = F.pad(octave.unflatten(1, (2, -1)), (0, 0, self.halo, self.halo))
         windows = padded.unfold(2, self.size + 2 * self.halo, self.size)  # [batch, 2, groups, frames, window]
         return windows.permute(0, 2, 1, 4, 3).flatten(2, 3)
 
     def join(self, groups: Groups) -> Octave:
-        """The groups' own bands side by side again, their halos dropped."""
+        """The inverse of `split`: the groups' own bands side by side, without their halos."""
         own = groups.unflatten(2, (2, -1))[:, :, :, self.halo : self.halo + self.size]
         return own.transpose(1, 2).flatten(1, 3)
 
     def latents(self, log_g: Bands, h: Hidden) -> list[Groups]:
-        """What each group is given by inject, octave by octave."""
+        """What each group gets by inject, octave by octave; `h` is what `MagnitudeHead.hidden` made of z."""
         found, first = [], 0
         for octave, count, layer in zip(log_g, self.counts, self.to_context, strict=True):
             sizes = self.split((octave + 2) / 2)
@@ -59,11 +60,11 @@ class BandGroups(nn.Module):
 
 
 def network_input(groups: Groups) -> Groups:
-    """The noisy bands of unit size, and their log energies: a band's variance shows in its neighbours' energies."""
+    """The noisy bands and their log energies, because a band's variance shows in its neighbours' energies."""
     return torch.cat([groups, (torch.log(groups.square() + 0.03) + 1) / 2], dim=2)
 
 
 def network_answer(change: Groups, groups: Groups) -> Groups:
-    """v_hat = added + factor x: least squares found what is to be learned in products of a band and energies."""
+    """v_hat = added + factor * x, because by least squares v depends on products of a band and energies."""
     added, factor = change.chunk(2, dim=2)
     return added + factor * groups

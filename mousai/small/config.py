@@ -1,4 +1,4 @@
-"""Where the small profiles depart from the paper, each field with its reason; the defaults are the paper's."""
+"""Where the small profiles depart from the paper. The defaults are the paper's; notebook 12 prints these comments."""
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -8,61 +8,61 @@ from mousai.config import DMAEConfig, EncoderConfig, UNetConfig
 
 @dataclass(frozen=True)
 class SmallUNetConfig(UNetConfig):
-    """The U-Net with what a small one needs."""
+    """The U-Net, with a field for small profiles."""
 
-    skip_start: float | None = None  # initial skip scale; the authors leave it to chance, about 0
+    skip_start: float | None = None  # initial scale of each level's output; the authors' is random, about 0
 
 
 @dataclass(frozen=True)
 class SmallEncoderConfig(EncoderConfig):
-    """The magnitude encoder with what a small one needs."""
+    """The magnitude encoder, with fields for small profiles."""
 
-    log_floor: float | None = None  # encode log(m + floor), so that quiet highs count; the paper's is linear
-    pca_start: bool = False  # a linear path beside the net, which starts as the magnitude's PCA
+    log_floor: float | None = None  # encode log(m + floor), so that quiet high frequencies count; the paper: m
+    pca_start: bool = False  # a linear path beside the network, which starts as a PCA of the log magnitude
 
 
 @dataclass(frozen=True)
 class SmallDMAEConfig(DMAEConfig):
-    """Stage 1 with what a small one needs."""
+    """Stage 1, with fields for small profiles."""
 
     unet: UNetConfig
     encoder: EncoderConfig = field(default_factory=SmallEncoderConfig)
     wave_scale: float = 1.0  # brings the diffused signal's variance near the noise's
-    preemphasis: float = 0.0  # y[n] = x[n] - p x[n-1], so that squared error counts the highs
-    octaves: tuple[tuple[int, int], ...] | None = None  # (bands, width) of each: of unit size by the head's variance
-    octave_units: int = 2048  # of which a width counts how many; the widths of all bands make so many
+    preemphasis: float = 0.0  # y[n] = x[n] - p x[n-1], so that squared error counts high frequencies
+    octaves: tuple[tuple[int, int], ...] | None = None  # (bands, width) of each; a band is diffused over its size
+    octave_units: int = 2048  # units in half the sample rate; widths count in them
     group_bands: int = 16  # bands in a group; one U-Net is shared by all groups
-    halo_bands: int = 8  # more that it sees on each side
+    halo_bands: int = 8  # more bands on each side of a group, in the input alone
     group_features: int = 16  # learned numbers that say which group it is
-    context_channels: int = 48  # numbers a frame that z brings by inject
-    groups_drawn: int = 4  # of an octave's groups, those in a training step: else the highs take nine tenths of it
-    head_width: int = 64  # of the magnitude head, the small net that predicts from z
-    magnitude_weight: float = 0.5  # of the head's second loss, the squared error of the log magnitude
-    encoder_pretrain_steps: int = 0  # encoder and head learn in these steps alone, the U-Net after them
-    magnitude_contrast: float = 1.0  # stretches the predicted log about its mean in time, because a mean is too even
+    context_channels: int = 48  # numbers per frame that are made of z for inject
+    groups_drawn: int = 4  # groups of each octave in a step; with all, the highest octave takes nine tenths of it
+    head_width: int = 64  # of the magnitude head, the small network that predicts magnitudes from z
+    magnitude_weight: float = 0.5  # weight of the head's second loss, the squared error of the log magnitude
+    encoder_pretrain_steps: int = 0  # first steps, which train only encoder and head; later ones only the U-Net
+    magnitude_contrast: float = 1.0  # stretches the predicted log magnitude about its mean in time: it is too even
     refinement_steps: int = 0  # steps of Griffin-Lim refinement after sampling, towards the magnitude predicted from z
-    phase_share: float = 0.0  # stereo phase coupling: of the other channel in each one's phase
+    phase_share: float = 0.0  # stereo phase coupling: share of the other channel mixed into each one's phase
 
     @property
     def stride(self) -> int:
-        """Samples of the least length that U-Net, bands and encoder can take; others are multiples of it."""
+        """Samples: lengths of waveforms that U-Net, bands and encoder take are multiples of this."""
         if self.octaves is None:
             return super().stride
         return max(self.octave_units * max(2, self.unet.stride), self.latent_stride)
 
     @property
     def group_inputs(self) -> int:
-        """The U-Net's `in_channels` on groups: mid and side of every band it sees, and their log energies."""
+        """The U-Net's `in_channels` on groups: mid and side of every band in the input, and their log energies."""
         return 4 * (self.group_bands + 2 * self.halo_bands)
 
     @property
     def group_injected(self) -> int:
-        """The U-Net's `inject_channels` on groups: log g of every band it sees, z's numbers, the group's own."""
+        """The U-Net's `inject_channels` on groups: log g of every band in the input, z's numbers, the group's own."""
         return 2 * (self.group_bands + 2 * self.halo_bands) + self.context_channels + self.group_features
 
     @property
     def octave_rates(self) -> list[tuple[int, Fraction]]:
-        """(bands, frames a latent step) of each octave."""
+        """(bands, frames per latent step) of each octave."""
         return [(bands, Fraction(width * self.latent_stride, self.octave_units)) for bands, width in self.octaves or ()]
 
 
@@ -72,7 +72,7 @@ def has_magnitude_head(config: DMAEConfig) -> bool:
 
 
 def has_pca_start(config: DMAEConfig) -> bool:
-    """Whether encoder and head begin as an inverse pair, the magnitude's PCA."""
+    """Whether encoder and head begin as the PCA of the log magnitude and its inverse."""
     return has_magnitude_head(config) and getattr(config.encoder, "pca_start", False)
 
 
@@ -82,5 +82,5 @@ def pretrain_steps(config: DMAEConfig) -> int:
 
 
 def with_pretraining(config: DMAEConfig, steps: int) -> DMAEConfig:
-    """The same with so many steps of pre-training, where it has any."""
+    """The configuration with `steps` steps of encoder pre-training; the paper's is returned as it is."""
     return replace(config, encoder_pretrain_steps=steps) if isinstance(config, SmallDMAEConfig) else config

@@ -1,4 +1,4 @@
-"""Stage 1 as a few million parameters learn it: `DMAE` with the departures of `SmallDMAEConfig` (ours)."""
+"""Stage 1 for a few million parameters: `DMAE` with the departures of `SmallDMAEConfig` (ours)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from mousai.small.whitening import band_size, negative_log_likelihood
 from mousai.spectrogram import magnitude
 from mousai.unet import NetLevel, UNet
 
-MAGNITUDE_FLOOR = 1e-3  # of the magnitudes predicted from z, as in the log-mel spectrogram
+MAGNITUDE_FLOOR = 1e-3  # added before the log of predicted magnitudes, as in the log-mel spectrogram
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a step needs of z, computed once for all steps of a run."""
+    """What sampling needs of z, computed once for all steps."""
 
-    log_g: Bands  # by the magnitude head
-    injected: list[Groups]  # into the U-Net, octave by octave
+    log_g: Bands  # log standard deviation of each band, by the magnitude head
+    injected: list[Groups]  # what the U-Net gets by inject, octave by octave
 
     @staticmethod
     def join(parts: "list[Condition]") -> "Condition":
-        """Those of several windows, one after another along the batch."""
+        """The conditions of several windows, concatenated along the batch."""
         log_g = [torch.cat(octave) for octave in zip(*(part.log_g for part in parts), strict=True)]
         injected = [torch.cat(octave) for octave in zip(*(part.injected for part in parts), strict=True)]
         return Condition(log_g, injected)
@@ -43,8 +43,9 @@ class Condition:
 class SmallDMAE(DMAE):
     """Stage 1 of the small profiles.
 
-    What is diffused is `to_signal(w, z)`. With `octaves` it is bands of unit size, by what the magnitude head predicts
-    from z, and the U-Net works on groups of them; else it is the waveform, pre-emphasised and scaled, in patches.
+    What is diffused is `to_signal(w, z)`: the waveform, pre-emphasised and scaled. With `octaves` its bands are also
+    divided by the sizes that the magnitude head predicts from z, and the U-Net works on groups of bands; without, the
+    U-Net works on patches, as in the paper.
     """
 
     config: SmallDMAEConfig
@@ -53,7 +54,7 @@ class SmallDMAE(DMAE):
     groups: Any
 
     def __init__(self, config: SmallDMAEConfig):
-        nn.Module.__init__(self)  # not DMAE's: the parts and the order of their random numbers are others
+        nn.Module.__init__(self)  # not DMAE's, because the parts, and so their random weights, differ
         self.config = config
         self.front = self.head = self.groups = None
         if config.octaves is None:
@@ -80,11 +81,11 @@ class SmallDMAE(DMAE):
 
     @property
     def sharing(self) -> int:
-        """How many groups of bands share the U-Net in one evaluation; on patches it has all to itself."""
+        """How many groups of bands are items of the U-Net's batch in one evaluation; 1 on patches."""
         return 1 if self.groups is None else sum(self.groups.counts)
 
     def net(self, x: Wave, sigma: Level, z: Latent, condition: Condition | None = None) -> Wave:
-        """v_hat of the diffused signal x. `condition`: of the same z, where it comes again and again."""
+        """v_hat of the diffused signal x. `condition`: `self.condition(z)`, if it is computed already."""
         if self.head is None:
             return super().net(x, sigma, z)
         condition = condition or self.condition(z)
@@ -94,13 +95,13 @@ class SmallDMAE(DMAE):
         return self.octaves.synthesise(v_hat)
 
     def network(self, groups: Groups, sigma: Level, injected: Groups) -> Groups:
-        """v_hat of groups of noisy bands: [batch, groups, numbers, frames] to the same."""
+        """v_hat of groups of noisy bands, [batch, groups, numbers, frames] like the input."""
         x = network_input(groups).flatten(0, 1)
         change = self.unet(x, sigma.repeat_interleave(groups.shape[1]), latent=injected.flatten(0, 1)) - x
         return network_answer(change.to(groups).unflatten(0, groups.shape[:2]), groups)
 
     def condition(self, z: Latent, injected: Latent | None = None) -> Condition | None:
-        """What `net` needs of z; None on patches. `injected`: another z for the network, the head keeping this one."""
+        """What `net` needs of z; None on patches. `injected`: another latent than z for inject alone."""
         if self.head is None:
             return None
         with torch.autocast(z.device.type, enabled=False):
@@ -109,7 +110,7 @@ class SmallDMAE(DMAE):
             return Condition(log_g, self.groups.latents(log_g, h if injected is None else self.head.hidden(injected)))
 
     def to_signal(self, w: Wave, z: Latent) -> Wave:
-        """What is diffused: w, pre-emphasised and scaled, and its bands brought to unit size by what z predicts."""
+        """What is diffused: w pre-emphasised and scaled, and its bands divided by their sizes as z predicts them."""
         return self.whitened(self.emphasised(w), self.condition(z))
 
     def emphasised(self, w: Wave) -> Wave:
@@ -119,7 +120,7 @@ class SmallDMAE(DMAE):
         return self.config.wave_scale * w
 
     def to_wave(self, x: Wave, before: Float[Tensor, "batch 2 _"] | None = None) -> Wave:
-        """The exact inverse of `emphasised`, never clipped; a later part needs the wave `before` it."""
+        """The exact inverse of `emphasised`, never clipped. A later part of a waveform needs the part `before` it."""
         w = x / self.config.wave_scale
         p = self.config.preemphasis
         if not p:
@@ -130,22 +131,23 @@ class SmallDMAE(DMAE):
             return lfilter(w, w.new_tensor([1.0, -p]), w.new_tensor([1.0, 0.0]), clamp=False)
 
     def whitened(self, x: Wave, condition: Condition | None) -> Wave:
-        """Each band over its predicted size; x itself on patches."""
+        """x with each band divided by its predicted size; x itself on patches."""
         return x if condition is None else self.resized(x, [1 / band_size(log_g) for log_g in condition.log_g])
 
     def coloured(self, x: Wave, condition: Condition | None) -> Wave:
-        """`whitened` undone."""
+        """The inverse of `whitened`."""
         return x if condition is None else self.resized(x, [band_size(log_g) for log_g in condition.log_g])
 
     def resized(self, x: Wave, factors: Bands) -> Wave:
-        """x with each number of its bands multiplied."""
+        """x with its bands multiplied by `factors`, number by number."""
         octaves = zip(self.octaves.analyse(x), factors, strict=True)
         return self.octaves.synthesise([octave * factor for octave, factor in octaves])
 
     def forward(self, w: Wave, generator: torch.Generator, step: int = 10**9) -> Float[Tensor, ""]:
         """Training loss on crops w [batch, 2, crop].
 
-        On bands: before `encoder_pretrain_steps` that of encoder and head; then they are fixed, and it is the U-Net's.
+        On bands, steps before `encoder_pretrain_steps` give the loss of encoder and head; later ones give that of the
+        U-Net, and leave encoder and head fixed.
         """
         if self.head is None:
             x_0 = self.emphasised(w)
@@ -158,9 +160,9 @@ class SmallDMAE(DMAE):
         return self.network_loss(w, generator)
 
     def network_loss(self, w: Wave, generator: torch.Generator) -> Float[Tensor, ""]:
-        """(v_hat - v)^2, averaged octave by octave: 1 says that the network does nothing.
+        """Mean (v_hat - v)^2, each octave with equal weight. A network that does nothing has 1.
 
-        Of an octave's groups `groups_drawn` are taken, drawn anew each step.
+        Of each octave, `groups_drawn` groups are drawn at random.
         """
         with torch.no_grad():
             h = self.head.hidden(self.encode_crop(w))
@@ -179,9 +181,9 @@ class SmallDMAE(DMAE):
         return torch.stack(losses).mean()
 
     def head_loss(self, w: Wave) -> Float[Tensor, ""]:
-        """What z predicts of each band's variance (likelihood) and of the log magnitude (squared error).
+        """How well z predicts each band's variance (negative log likelihood) and the log magnitude (squared error).
 
-        Both weigh a frequency by the mel scale's density there, since most bins lie where no melody is.
+        Both weigh frequencies by the mel scale's density, because most bins are above all melodies.
         """
         m_w = magnitude(w, self.config.n_fft, self.config.hop)
         x_0 = self.emphasised(w)
@@ -192,7 +194,7 @@ class SmallDMAE(DMAE):
             for (band, other), log_g, frequencies in zip(
                 octaves, self.head.log_g(h), self.octaves.frequencies(), strict=True
             ):
-                # band and quadrature have the same variance: their mean shows it with less scatter
+                # band and quadrature have the same variance; the mean of their squares estimates it with less scatter
                 loss = negative_log_likelihood((band.square() + other.square()) / 2, log_g)
                 weight = mel_density(frequencies).to(w).repeat(2)[:, None]
                 total = total + (weight * loss).sum()
@@ -203,7 +205,7 @@ class SmallDMAE(DMAE):
 
     @torch.no_grad()
     def decode(self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None) -> Wave:
-        """As `DMAE.decode`, then back to a waveform, refined."""
+        """As `DMAE.decode`; the sampled signal is turned back into a waveform and refined."""
         z, length = self.padded(z, length)
         condition = self.condition(z)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)
@@ -212,21 +214,24 @@ class SmallDMAE(DMAE):
 
     @torch.no_grad()
     def refine(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:
-        """The parts of a wave, refined towards the magnitude that z predicts, `refinement_steps` times."""
+        """The parts of a waveform, refined towards the magnitude that z predicts, in `refinement_steps` steps."""
         if not self.config.refinement_steps:
             yield from waves
             return
         yield from refined(waves, self.magnitude_reader(z), z.shape[-1] * self.config.latent_stride, self.config)
 
     def read_magnitude(self, z: Latent) -> Magnitude:
-        """m_w as z predicts it, with the profile's contrast over the whole time of z.
+        """m_w as the magnitude head predicts it from z, stretched by `magnitude_contrast`.
 
         Raises ValueError where there is no magnitude head.
         """
         return self.magnitude_reader(z)(0, z.shape[-1] * self.config.latent_stride // self.config.hop)
 
     def magnitude_reader(self, z: Latent) -> Callable[[int, int], Magnitude]:
-        """(a, b) -> frames [a, b) of `read_magnitude`, which for minutes of music would take gigabytes."""
+        """(a, b) -> frames [a, b) of `read_magnitude`: all frames of minutes of music would take gigabytes.
+
+        Raises ValueError where there is no magnitude head.
+        """
         head, frames = self.head, self.config.latent_stride // self.config.hop
         if head is None:
             raise ValueError("this stage 1 has no magnitude head: set `octaves`")
@@ -244,7 +249,7 @@ class SmallDMAE(DMAE):
 
 
 def check_groups(config: SmallDMAEConfig) -> None:
-    """Raises ValueError where the U-Net's widths, or the octaves' bands, are not those that groups need."""
+    """Raise ValueError where the U-Net's channels, or the octaves' bands, are not those that groups need."""
     needed = {"in_channels": config.group_inputs, "inject_channels": config.group_injected, "inject_depth": 0}
     for name, value in needed.items():
         if getattr(config.unet, name) != value:
@@ -257,14 +262,14 @@ def check_groups(config: SmallDMAEConfig) -> None:
 
 
 def quadrature(x: Wave) -> Wave:
-    """The same with every frequency a quarter of its period later (Hilbert transform, around the ends)."""
+    """x with every frequency delayed by a quarter of its period (Hilbert transform, x taken as periodic)."""
     spectrum = -1j * torch.fft.rfft(x)
     spectrum[..., 0] = 0
     return torch.fft.irfft(spectrum, n=x.shape[-1])
 
 
 def start_skips(unet: UNet) -> None:
-    """The skips begin at the scale that a `SmallUNetConfig` names."""
+    """Set the initial scale of each level's output to `SmallUNetConfig.skip_start`, where there is one."""
     if not isinstance(unet.config, SmallUNetConfig) or unet.config.skip_start is None:
         return
     for module in unet.modules():
@@ -274,6 +279,6 @@ def start_skips(unet: UNet) -> None:
 
 @torch.no_grad()
 def start_quietly(unet: UNet) -> None:
-    """The last convolution begins at a tenth, so that the first steps don't have to unlearn noise."""
+    """Scale the last convolution to a tenth, so that the first steps need not unlearn its random output."""
     unet.net.up.weight.mul_(0.1)
     unet.net.up.bias.zero_()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The small stage 1's encoder: log magnitudes, and a linear path that starts as their PCA (ours)."""
+"""The encoder of the small stage 1: of log magnitudes, with a linear path that starts as their PCA (ours)."""
 
 from math import prod
 
@@ -36,20 +36,20 @@ class SmallEncoder(MagnitudeEncoder):
 
 
 def log_magnitude(m_w: Magnitude, floor: float) -> Magnitude:
-    """log(m_w + floor), brought to about zero mean and unit size. Silence stays finite."""
+    """log(m_w + floor), shifted and scaled to about zero mean and unit variance. Silence stays finite."""
     return (torch.log(m_w + floor) + 4) / 2
 
 
 def linear_magnitude(log_m: Magnitude, floor: float) -> Magnitude:
-    """`log_magnitude` undone; never negative."""
+    """The inverse of `log_magnitude`; never negative."""
     return (torch.exp(2 * log_m - 4) - floor).clamp_min(0)
 
 
 def bin_frequencies(config: DMAEConfig, sample_rate: int = 48_000) -> Float[Tensor, " bins"]:
-    """The frequency of each bin of the magnitude, Hz."""
+    """The frequency in Hz of each bin of one channel of m_w."""
     return torch.arange(config.n_fft // 2 + 1) * sample_rate / config.n_fft
 
 
 def mel_density(frequencies: Float[Tensor, " bands"]) -> Float[Tensor, " bands"]:
-    """d mel / d f of the HTK scale, mel = 2595 log10(1 + f / 700), over its value at 0 Hz."""
+    """d mel / d f of the HTK scale, mel = 2595 log10(1 + f / 700), divided by its value at 0 Hz."""
     return 1 / (1 + frequencies / 700)

@@ -1,4 +1,4 @@
-"""The magnitude head: what z predicts of the sound, before any diffusion (ours)."""
+"""The magnitude head: a small network that predicts magnitudes from z, before any diffusion (ours)."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,13 +11,13 @@ from mousai.shapes import Activation, Latent, Magnitude
 from mousai.small.octaves import Bands
 from mousai.unet import Resnet
 
-Hidden = Float[Tensor, "batch hidden latent_time"]  # z, and what the head's convolutions make of it
+Hidden = Float[Tensor, "batch hidden latent_time"]  # z and the output of the head's convolutions, concatenated
 
 
 class StepsToFrames(nn.Module):
     """One linear layer from latent steps [batch, inside, steps] to [batch, numbers, steps * rate].
 
-    `rate`: frames a latent step, a whole number or one over a whole number.
+    `rate`: frames per latent step, a whole number or 1 over a whole number.
     """
 
     def __init__(self, inside: int, numbers: int, rate: Fraction):
@@ -41,7 +41,9 @@ def frames_in_time(x: Float[Tensor, "batch _ steps"], numbers: int) -> Activatio
 class MagnitudeHead(nn.Module):
     """z -> the log standard deviation of each band, and the log magnitude m_w.
 
-    A few convolutions at z's own pace, then one linear layer each. `octaves`: (bands, frames a latent step) of each.
+    A few convolutions over latent steps, then one linear layer for each output. `width`: channels of the convolutions.
+    `octaves`: (bands, frames per latent step) of each. `magnitude`, `frames`: channels of m_w, its frames per latent
+    step.
     """
 
     def __init__(
@@ -56,13 +58,13 @@ class MagnitudeHead(nn.Module):
         self.to_magnitude = StepsToFrames(inside, magnitude, Fraction(frames))
 
     def hidden(self, z: Latent) -> Hidden:
-        """z and what the convolutions make of it, which the linear layers take."""
+        """z and the output of the convolutions: the input of the linear layers."""
         return torch.cat([z, self.trunk(z).to(z)], dim=1)
 
     def log_g(self, h: Hidden) -> Bands:
-        """The log of each band's standard deviation, octave by octave."""
+        """log g of each band, octave by octave: the log of its standard deviation."""
         return [layer(h).to(h) for layer in self.to_log_g]
 
     def magnitude(self, h: Hidden) -> Magnitude:
-        """The log magnitude as `log_magnitude` gives it, of some steps of `hidden`."""
+        """m_w as `encoder.log_magnitude` scales it, for the latent steps in `h`."""
         return self.to_magnitude(h).to(h)

@@ -1,13 +1,13 @@
-"""An orthonormal basis with narrow bands where melody is and wide ones where drums are (ours).
+"""An orthonormal transform with narrow bands at low frequencies, for melodies, and wide ones above, for drums (ours).
 
-The paper diffuses the waveform itself. A small model has a head that predicts a variance for each number of an
-orthonormal basis, and draws the rest: so the basis decides how much is left to chance. With bands of equal width
-(MDCT) either notes run into one another or drums smear; here bands are 12 Hz wide below 750 Hz and double, with
-their pace, three times.
+The paper diffuses the waveform itself. A small model predicts a variance for each number of this transform and draws
+the rest at random, so the transform decides how much is left to chance. With bands of equal width (MDCT) either notes
+run into one another or drums smear. Here bands are 12 Hz wide below 750 Hz; width and frames per second double in each
+of the three octaves above.
 
-The same lapped idea as the MDCT, laid along frequency: DCT-IV of the whole clip, cut into bands with tapered edges,
+It is built like the MDCT, but along frequency: a DCT-IV of the whole clip, cut into bands with tapered edges, then a
 DCT-IV of each band (local cosine bases: Coifman and Meyer 1991; in frequency, Auscher, Weiss and Wickerhauser 1992).
-White noise stays white, so the diffusion is untouched.
+White noise stays white, so the diffusion does not change.
 """
 
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from torch import Tensor
 
 from mousai.shapes import Wave
 
-Bands = list[Float[Tensor, "batch _ _"]]  # one entry an octave: the bands of mid, then those of side
+Bands = list[Float[Tensor, "batch _ _"]]  # per octave [batch, 2 x bands, frames]: the bands of mid, then of side
 
 
 @dataclass(frozen=True)
 class Octaves:
     """`plan`: (number of bands, width) of each octave from low to high, in units of the sample rate / (2 * `units`).
 
-    At 48 kHz and 2,048 units a unit is 11.7 Hz. The widths sum to `units`; each octave begins at a multiple of its
-    width.
+    At 48 kHz and 2,048 units a unit is 11.7 Hz. The widths of all bands sum to `units`; each octave begins at a
+    multiple of its width.
     """
 
     plan: tuple[tuple[int, int], ...] = ((64, 1), (32, 2), (32, 4), (224, 8))
     units: int = 2048
 
     def analyse(self, x: Wave) -> Bands:
-        """Waveform -> bands of its mid and side. Raises ValueError unless the time is a multiple of 2 * `units`."""
+        """Waveform -> bands of its mid and side. Raises ValueError unless its length is a multiple of 2 * `units`."""
         edges = self.edges(x.shape[-1])
         spectrum = overlap_edges(dct4(mid_side(x)), edges, 1.0)
         octaves = []
@@ -55,7 +55,7 @@ class Octaves:
         return mid_side(dct4(overlap_edges(torch.cat(parts, dim=-1), self.edges(length), -1.0)))
 
     def octaves(self, length: int) -> list[tuple[int, int, int]]:
-        """(first coefficient, number of bands, coefficients a band) of each octave, for a clip of that length."""
+        """(first coefficient, number of bands, coefficients per band) of each octave, for `length` samples."""
         if length % (2 * self.units):
             raise ValueError(f"length {length} is not a multiple of {2 * self.units}: pad the waveform first")
         start, found = 0, []
@@ -86,7 +86,7 @@ class Octaves:
 def mid_side(x: Wave) -> Wave:
     """(left, right) -> (left + right, left - right) / sqrt(2), and back: its own inverse.
 
-    Most music is nearly the same left and right: so turned, the second channel is quiet, and the two go apart.
+    Most music is nearly the same left and right, so the second channel is then quiet and nearly uncorrelated.
     """
     return torch.stack([x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]], dim=1) / 2**0.5
 
@@ -109,23 +109,23 @@ def dct4_twiddle(n: int, dtype: torch.dtype) -> Tensor:
 
 
 def alternation(first: int, bands: int, width: int) -> Float[Tensor, "bands width"]:
-    """+1 and -1: a delay by one frame turns the sign of every second band; undone, the basis is the same at any frame.
+    """Signs, +1 or -1. A delay by one frame flips the sign of every second band; these signs undo that.
 
-    Without it a convolution over frames would have to learn each band's pattern twice.
+    Without them a convolution over frames would have to learn each band's pattern twice.
     """
     odd = (torch.arange(first, first + bands)[:, None] * torch.arange(width)) % 2
     return 1.0 - 2.0 * odd
 
 
 def overlap_edges(spectrum: Tensor, edges: tuple[int, ...], sign: float) -> Tensor:
-    """Neighbouring bands share what is near their edge, by one rotation a pair of coefficients; sign -1 undoes it."""
+    """Rotate pairs of coefficients around each edge, so that neighbouring bands overlap; `sign` -1 undoes it."""
     keep, mix, partner = edge_rotations(edges)
     return keep.to(spectrum) * spectrum + sign * mix.to(spectrum) * spectrum[..., partner.to(spectrum.device)]
 
 
 @lru_cache(16)
 def edge_rotations(edges: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """(cosine, sine, index of the partner) of each coefficient; those far from an edge stay as they are."""
+    """(cosine, sine, index of the partner) of each coefficient's rotation; far from an edge it is the identity."""
     keep = torch.ones(edges[-1], dtype=torch.float64)
     mix = torch.zeros(edges[-1], dtype=torch.float64)
     partner = torch.arange(edges[-1])

@@ -1,4 +1,4 @@
-"""PCA of the log magnitude to as many numbers as the latent has: how the small encoder starts, and a baseline."""
+"""PCA of the log magnitude to as many numbers as z has: the start of the small encoder, and a baseline (ours)."""
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ PCA_SPREAD = 0.4  # standard deviation of each latent channel at the start
 
 
 def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
-    """Log magnitudes of the frames that one latent step describes, one row a step: 4 frames x 1024 numbers.
+    """Log magnitudes in rows, one per latent step of each item: 4 frames x 1024 numbers, frame by frame.
 
-    Each is weighted by `weights`, else most directions would be spent where no melody is. w's length must be a multiple
-    of the latent stride.
+    They are weighted by `weights`, else most directions would describe frequencies above all melodies. The length of w
+    must be a multiple of the latent stride.
     """
     frames = config.latent_stride // config.hop
     m = weights(config) * log_magnitude(magnitude(w, config.n_fft, config.hop), MAGNITUDE_FLOOR)
@@ -27,21 +27,21 @@ def folded(w: Wave, config: DMAEConfig) -> Float[Tensor, "blocks numbers"]:
 
 
 def unfolded(rows: Float[Tensor, "blocks numbers"], batch: int, config: DMAEConfig) -> Magnitude:
-    """The inverse of `folded`, the logarithm undone: linear magnitudes, never negative."""
+    """The inverse of `folded` and of the logarithm: linear magnitudes m_w, never negative."""
     frames = config.latent_stride // config.hop
     m = rows.reshape(batch, -1, rows.shape[1] // frames).transpose(1, 2)
     return linear_magnitude(m / weights(config), MAGNITUDE_FLOOR)
 
 
 def weights(config: DMAEConfig) -> Float[Tensor, "magnitude 1"]:
-    """The root of the mel scale's density at each bin of both channels."""
+    """The square root of the mel scale's density at each bin of both channels."""
     return mel_density(bin_frequencies(config)).sqrt().repeat(2)[:, None]
 
 
 def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
-    """As many directions as the latent has channels, fitted on training waveforms [n, 2, time].
+    """A PCA with as many directions as z has channels, fitted on the rows of training waveforms w [n, 2, time].
 
-    Raises ValueError where w holds fewer latent steps than that.
+    Raises ValueError where w has fewer latent steps than that.
     """
     rows = folded(w, config).numpy()
     size = config.encoder.latent_channels
@@ -52,10 +52,11 @@ def fit_pca(w: Wave, config: DMAEConfig, seed: int = 0) -> PCA:
 
 @torch.no_grad()
 def start_from_pca(model: SmallDMAE, w: Wave) -> None:
-    """Set encoder and head to an inverse pair, the PCA of the log magnitudes of training waveforms w [n, 2, time].
+    """Set the encoder to the PCA of the log magnitudes of training waveforms w [n, 2, time], the head to its inverse.
 
-    Its 32 components, each of standard deviation `PCA_SPREAD`, are hardly changed by the tanh. From random weights the
-    same network is far behind after thousands of steps. Raises ValueError where the profile has no place for it.
+    The 32 components are scaled to a standard deviation of `PCA_SPREAD`, so that tanh hardly changes them. From random
+    weights the same network is far behind after thousands of steps. Raises ValueError unless the profile has
+    `pca_start` and `octaves`.
     """
     straight = model.encoder.straight
     if straight is None or model.head is None:
@@ -69,7 +70,7 @@ def start_from_pca(model: SmallDMAE, w: Wave) -> None:
     straight.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
     model.encoder.to_out.weight.mul_(0.1)
     model.encoder.to_out.bias.zero_()  # type: ignore[union-attr]
-    head = model.head.to_magnitude.conv  # its outputs: number by number, the frames of each together
+    head = model.head.to_magnitude.conv  # its output channels: for each number of m_w, its frames
     head.weight.zero_()
     head.weight[:, :channels, 0] = (synthesis.view(channels, frames, inside) / weight).permute(2, 1, 0).flatten(0, 1)
     head.bias.copy_((mean.view(frames, inside) / weight).T.flatten())  # type: ignore[union-attr]

@@ -20,10 +20,10 @@ from mousai.small.config import SmallDMAEConfig, SmallEncoderConfig, SmallUNetCo
 
 __all__ = ["A100", "A100_REHEARSAL", "CPU", "GENRES", "PROFILES", "REHEARSAL", "SMOKE", "get_profile"]
 
-REHEARSAL = "REHEARSAL"  # in the name of all that is made or used to see that a run runs, and for nothing else
+REHEARSAL = "REHEARSAL"  # in the names of files that a preflight makes or uses, and nothing else
 
 # fmt: off
-# The same method where a laptop can follow it. Sizes are ours; each departure has its reason at the field above.
+# The paper's method at a size for a laptop. Sizes are ours; departures have their reasons in `mousai.small.config`.
 CPU = Profile(
     name="cpu", data=DataConfig(pieces=400, piece_samples=2**21),
     dmae=SmallDMAEConfig(
@@ -59,7 +59,7 @@ CPU = Profile(
     ),
 )
 
-# Minutes, for the tests: every line of code runs, nothing is expected to sound.
+# For the tests, in minutes: every line of code runs; the sound is not expected to be music.
 SMOKE = replace(
     CPU, name="smoke",
     data=DataConfig(pieces=20, piece_samples=2**19, valid_share=0.2, test_share=0.2),
@@ -84,15 +84,15 @@ SMOKE = replace(
     ),
 )
 
-# a100 to its last notebook, a step of everything: its networks, lengths and data formats, and little of each, so that
-# no shape, parameter or path is wrong for the first time on a machine that is paid for. Nothing of it is worth hearing.
+# The preflight of a100: its networks, lengths and data formats, but one training step and few items, through the last
+# notebook. A wrong shape, parameter or path is then found before a machine is paid for. Its results mean nothing.
 A100_REHEARSAL = replace(
     A100, name="a100-rehearsal",
     data=replace(A100.data, pieces=12),  # one of each genre in each split
-    tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random: `reproduce.preflight`
-    dmae_train=replace(A100.dmae_train, steps=1, notebook_steps=3, batch=1),  # three: a lesson compares thirds
+    tcld=replace(A100.tcld, text=replace(A100.tcld.text, encoder=f"{REHEARSAL}/t5-base")),  # random weights
+    dmae_train=replace(A100.dmae_train, steps=1, notebook_steps=3, batch=1),  # 3, because a notebook compares thirds
     tcld_train=replace(A100.tcld_train, steps=1, notebook_steps=3, batch=1),
-    # notebook 05 guides by itself
+    # notebook 05 tests guidance by itself
     sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0, dmae_precision="fast"),
     evaluation=EvaluationConfig(
         prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,
@@ -105,7 +105,7 @@ PROFILES = {profile.name: profile for profile in (SMOKE, CPU, A100, A100_REHEARS
 
 
 def get_profile(name: str) -> Profile:
-    """The profile of that name. Raises ValueError that lists the names there are."""
+    """The profile of that name. Raises ValueError that lists the known names."""
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]

@@ -1,6 +1,6 @@
-"""Griffin-Lim refinement after sampling: a wave's magnitude brought to what z predicts, its phase kept (ours).
+"""Griffin-Lim refinement after sampling: brings a waveform's magnitude to what z predicts and keeps its phase (ours).
 
-Steps of Griffin and Lim (1984), from the diffusion's phases where theirs start from random ones.
+The steps are those of Griffin and Lim (1984); they start from the phases of the diffusion, not from random ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ PART = 2**17  # samples that are refined at a time, 2.7 s
 
 
 def with_magnitude(w: Wave, m_w: Magnitude, n_fft: int = 1023, hop: int = 256) -> Wave:
-    """The waveform of w's phases and magnitudes m_w, as near as overlapping frames allow (Griffin and Lim, 1984)."""
+    """A waveform with w's phases and magnitude m_w, as near as overlapping frames allow (Griffin and Lim, 1984)."""
     window = torch.hann_window(n_fft, device=w.device, dtype=w.dtype)
     flat = w.flatten(0, 1)  # [batch * 2, time]
     stft = torch.stft(flat, n_fft, hop, window=window, center=True, normalized=True, return_complex=True)
@@ -25,14 +25,15 @@ def with_magnitude(w: Wave, m_w: Magnitude, n_fft: int = 1023, hop: int = 256) -
 def refined(
     waves: Iterable[Part], magnitudes: Callable[[int, int], Magnitude], total: int, config: SmallDMAEConfig
 ) -> Iterator[Part]:
-    """The same wave, `total` samples in parts from left to right, with `refinement_steps` steps of refinement.
+    """The waveform after `refinement_steps` steps of refinement, in parts from left to right, `total` samples in all.
 
-    `magnitudes`: (a, b) -> frames [a, b) of the magnitude to reach. Memory is for a few parts.
+    `waves`: its parts before. `magnitudes`: (a, b) -> frames [a, b) of the magnitude to reach. Only a few parts are in
+    memory at once.
     """
     hop = config.hop
-    margin = -(-config.n_fft * config.refinement_steps // hop) * hop  # as far as one sample influences another
-    start = 0  # of the part to give next
-    first = 0  # of `held`, the wave from sample `first` on
+    margin = -(-config.n_fft * config.refinement_steps // hop) * hop  # samples: as far as one sample influences another
+    start = 0  # first sample of the next part to yield
+    first = 0  # `held` is the waveform from sample `first` on
     held = None
     for w in waves:
         held = w if held is None else torch.cat([held, w], dim=-1)
@@ -48,9 +49,10 @@ def refined(
 
 
 def refined_part(w: Wave, m_w: Magnitude, config: SmallDMAEConfig) -> Wave:
-    """The steps themselves, the spectrogram whole in memory.
+    """The steps of refinement on w, with its whole spectrogram in memory.
 
-    Two channels whose phases part lose each other's notes in the mono mix, so each takes a share of the other's.
+    Where the phases of the two channels differ, notes cancel in the mono mix. So `phase_share` of the other channel is
+    added to each before its phase is taken.
     """
     with torch.autocast(w.device.type, enabled=False):
         for _ in range(config.refinement_steps):

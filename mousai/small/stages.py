@@ -1,4 +1,4 @@
-"""Both stages as a profile names them: new, or filled with its weights."""
+"""Both stages of a profile: untrained, or with its weights."""
 
 from pathlib import Path
 
@@ -18,10 +18,11 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def weights_path(profile: Profile, name: str, folder: Path | None = None) -> Path:
-    """The file of weights "dmae", "tcld" or "in_domain", in `folder`, by default mousai/weights/<profile>.
+    """The file of the weights `name` ("dmae", "tcld" or "in_domain") in `folder`.
 
-    Before these go both stages' weights in the user's own folder, where they are of this profile. A preflight's lie
-    below `runs_dir()`, where no other profile looks for any.
+    Without `folder`: for "dmae" and "tcld" the user's own folder (`MOUSAI_WEIGHTS`), if set, unless its card names
+    another profile; else mousai/weights/<profile>. A preflight's weights are below `runs_dir()`, where no other profile
+    looks.
     """
     own = files.user_weights()
     if folder is None and own is not None and name != "in_domain":
@@ -34,7 +35,7 @@ def weights_path(profile: Profile, name: str, folder: Path | None = None) -> Pat
 
 
 def new_dmae(config: DMAEConfig) -> DMAE:
-    """Stage 1, untrained: the paper's, or the small one where the configuration is of that kind."""
+    """Stage 1, untrained: the paper's `DMAE`, or `SmallDMAE` for a `SmallDMAEConfig`."""
     return SmallDMAE(config) if isinstance(config, SmallDMAEConfig) else DMAE(config)
 
 
@@ -46,26 +47,26 @@ def new_tcld(profile: Profile) -> TCLD:
 
 
 def load_dmae(profile: Profile, device: torch.device | None = None, weights: Path | None = None) -> DMAE:
-    """Stage 1 with the weights of a folder, by default the profile's, ready to encode and decode."""
+    """Stage 1 with the weights in the folder `weights` (default: `weights_path`), ready to use. Raises as `fill`."""
     model = new_dmae(profile.dmae)
     fill(model, profile, weights_path(profile, "dmae", weights))
     return model.to(device or choose_device()).eval()
 
 
 def load_tcld(profile: Profile, device: torch.device | None = None, weights: Path | None = None) -> TCLD:
-    """Stage 2 with the weights of a folder, by default the profile's, ready to sample."""
+    """Stage 2 with the weights in the folder `weights` (default: `weights_path`), ready to sample. Raises as `fill`."""
     model = new_tcld(profile)
     fill(model, profile, weights_path(profile, "tcld", weights))
     return model.to(device or choose_device()).eval()
 
 
 def describe_weights(path: Path) -> str:
-    """The file, and the first 8 digits of its sha256, for the line that says which weights are used."""
+    """The path and the first 8 digits of the sha256 of a file of weights, for the line that says which are used."""
     return f"{path} (sha256 {files.sha256(path)[:8]})"
 
 
 def fill(model: nn.Module, profile: Profile, path: Path) -> None:
-    """The weights of a file into the model. Errors as `load_weights`; ValueError where a preflight made them."""
+    """Load a file of weights. Raises as `load_weights`, and ValueError for a preflight's weights in another profile."""
     card = load_weights(model, path)
     if card.get("profile", "").endswith("-rehearsal") and not profile.rehearsal:
         raise ValueError(f"{path}: made in a rehearsal, in a step: train them with `mousai train {path.stem}`")

@@ -1,7 +1,7 @@
 """Activation checkpointing (Chen et al. 2016): a block's activations are computed again in the backward pass.
 
-Of each block only its input is kept for the gradients, which stay the same. A step costs one more forward pass, about a
-quarter more operations at the paper's size (`mousai plan`).
+Only the input of each block is kept in memory; the gradients stay the same. A step costs one more forward pass, about
+a quarter more operations at the paper's size (`mousai plan`).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BLOCKS = (Group, Resnet, ResnetIn)
 
 
 def outermost_blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The `BLOCKS` of `model` that lie in no other: what is inside one is computed again with it."""
+    """The `BLOCKS` of `model` that are not inside another one, because inner ones are computed again with the outer."""
     for module in model.children():
         if isinstance(module, BLOCKS):
             yield module

@@ -1,4 +1,4 @@
-"""What `mousai train` does: one stage, from its data to weights with a card."""
+"""What `mousai train` does: it trains one stage and writes its weights and card."""
 
 import sys
 from dataclasses import replace
@@ -22,8 +22,9 @@ def train_stage(
 ) -> pd.DataFrame | None:
     """Train "dmae" or "tcld", write its weights and card to `path`, and return the history of `fit`.
 
-    `weights`: the folder of the stage 1 that "tcld" is trained on, the profile's own by default. Of several processes
-    only the main one writes; the others return None. Without music in the valid split nothing is validated.
+    `run.folder` must be set. `weights`: for "tcld" the folder of the stage 1 whose latents it learns, by default the
+    profile's. Of several processes only the main one writes; the others return None. Without music in the valid split
+    there is no validation. Raises ValueError where the folder holds a run and `run.resume` is not set.
     """
     assert run.folder is not None
     device = choose_device(space.device)
@@ -60,13 +61,13 @@ def train_stage(
 
 
 def example_prompt(space: Workspace) -> str:
-    """A prompt of the kind that stage 2 was trained on: that of the first piece's second chunk, or of its only one."""
+    """An example prompt for the card: that of the first training piece's second chunk, or of its only one."""
     record, _ = space.data.chunks("train").about(0)
     return prompt(record, min(2, record.chunks), space.fits)
 
 
 def summary(path: Path, history: pd.DataFrame) -> str:
-    """One line: the file, steps, loss, hours, and the share of time that was spent waiting for data."""
+    """One line: file, steps, mean loss of the last 100, hours, and the share of them spent waiting for data."""
     hours = history["seconds"].sum() / 3600
     waited = history["waited"].sum() / history["seconds"].sum()
     loss = history["loss"].tail(100).mean()

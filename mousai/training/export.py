@@ -1,4 +1,4 @@
-"""Trained weights with a card beside them, which says how they came about."""
+"""Write trained weights, with a card that says how they were made."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,10 +25,11 @@ def export_weights(
     start: dict | None = None,
     notes: dict | None = None,
 ) -> dict:
-    """Write the weights of `name`, "dmae" or "tcld", in float16; return their card. `path`: the package's by default.
+    """Write the weights of `name`, "dmae" or "tcld", in float16 to `path` (default: `weights_path`); return their card.
 
-    `history`: rows of `fit`. `start`: the card of the weights the run began with, empty where they have none; it is
-    kept, and "hours_in_all" counts its hours too. `notes`: more entries, empty ones are left out.
+    `history`: the rows of `fit`. `start`: the card of the weights that the run began with ({} where they have no card,
+    None for new weights). It goes into the card, and "hours_in_all" includes its hours. `notes`: more entries of the
+    card; empty ones are left out.
     """
     loss = history["loss"].to_numpy()
     hours = float(np.sum(history["seconds"].to_numpy())) / 3600
@@ -45,7 +46,7 @@ def export_weights(
         "seed": profile.seed,
         "checkpointing": train.checkpointing,
         "final_loss": round(float(loss[-100:].mean()), 4),
-        # what a healthy run looks like
+        # for comparison with later runs: mean and 10 and 90 % quantiles of the loss in equal parts of the run
         "loss_curve": over_parts(loss, np.mean),
         "loss_low": over_parts(loss, lambda part: np.quantile(part, 0.1)),
         "loss_high": over_parts(loss, lambda part: np.quantile(part, 0.9)),
@@ -58,5 +59,5 @@ def export_weights(
 
 
 def over_parts(loss: np.ndarray, statistic: Callable) -> list[float]:
-    """The statistic of each of at most `CURVE` equal parts of a run."""
+    """The statistic of the loss in each of `CURVE` equal parts of a run, or in each step of a shorter one."""
     return [round(float(statistic(part)), 4) for part in np.array_split(loss, min(CURVE, len(loss)))]

@@ -1,6 +1,6 @@
-"""The training loop of long runs: the core's step, with saving and resuming, several processes, accumulated batches.
+"""The training loop of long runs: that of `mousai.train`, with saving, resuming, several processes and accumulation.
 
-Everything random in batch i is a function of (seed, i), so a resumed run repeats what an uninterrupted one would have
+Everything random in batch i is a function of (seed, i). So a resumed run does what an uninterrupted one would have
 done, and no random state is saved.
 """
 
@@ -40,9 +40,9 @@ from mousai.training.resume import (
 
 
 class Prefetcher:
-    """Batches of which the next is made by a thread while the network works on this one.
+    """Batches by number; a thread makes the next one while the network is trained on this one.
 
-    `stride`: the next batch of this process is so many further on; other processes make those between.
+    `stride`: the number of the next batch is larger by this, because other processes make those between.
     """
 
     def __init__(self, batches: Batches, stride: int = 1):
@@ -53,7 +53,7 @@ class Prefetcher:
         self.future: Future = Future()
 
     def __call__(self, number: int) -> tuple:
-        """That batch. Raises here what making it raised."""
+        """Return batch `number`. Raises what making it raised in the thread."""
         if number != self.number:
             self.future = self.pool.submit(self.batches, number)
         batch = self.future.result()
@@ -62,13 +62,13 @@ class Prefetcher:
         return batch
 
     def close(self) -> None:
-        """Drop the batch that was begun."""
+        """Stop the thread and drop the batch that it has prepared."""
         self.pool.shutdown(cancel_futures=True)
 
 
 @dataclass
 class Stepper:
-    """Makes one training step at a time; `state.model` learns."""
+    """Makes one training step at a time, and so trains `state.model` in place."""
 
     state: TrainingState
     prepared: nn.Module  # the model as accelerate wraps it: several processes average their gradients in it
@@ -79,9 +79,10 @@ class Stepper:
     seed: int
 
     def __call__(self, step: int) -> dict[str, float]:
-        """One update from the mean gradient of `accumulate` batches, of which this process makes its share.
+        """One update with the mean gradient of `accumulate` batches, of which this process makes its share.
 
-        Returns the row of the history: step, loss, lr, gradient (its norm), seconds, waited (of them for data).
+        Return the row of the history: step, loss, lr, gradient (its norm before clipping), seconds, waited (seconds of
+        these for data). Raises ValueError where loss or gradient is not finite.
         """
         began = time.perf_counter()
         config, accelerator, optimizer = self.config, self.accelerator, self.state.optimizer
@@ -107,7 +108,7 @@ class Stepper:
         return {"step": step, "loss": value, "lr": lr, "gradient": gradient, "seconds": seconds, "waited": waited}
 
     def loss(self, batch: list[torch.Tensor], number: int, step: int) -> torch.Tensor:
-        """The model's loss of one batch; `step` for models that change with it (encoder pre-training)."""
+        """The model's loss of batch `number`. A model whose `forward` has `step` gets it, for encoder pre-training."""
         generator = step_generator(self.seed, number)
         if "step" in inspect.signature(self.state.model.forward).parameters:
             return self.prepared(*batch, generator, step)
@@ -123,12 +124,12 @@ def fit(
     device: torch.device | None = None,
     run: Run = NEW_RUN,
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Train `model` for `steps` steps; return its EMA and the history, whose rows `Stepper` describes.
+    """Train `model` to step `steps`; return the EMA's model and the history, whose rows are those of `Stepper`.
 
     With `run.folder` the state is saved there every `save_minutes`, at the end and when interrupted, if a step was
-    done. Of several processes each makes its share of the batches of a step; the main one saves and validates.
-    Raises ValueError where the loss or a gradient is no longer finite, where the folder holds another run, and where
-    another process trains there.
+    made. Of several processes each makes its share of a step's batches; the main one saves and calls `run.callback`.
+    Raises ValueError where the loss or a gradient is not finite, where the folder holds a run and `run.resume` is not
+    set, where more steps are done than asked for, or where another process trains in the folder.
     """
     device = device or choose_device()
     partly = DistributedDataParallelKwargs(find_unused_parameters=True)  # encoder pre-training trains a part of the net
@@ -154,7 +155,7 @@ def fit(
 
 
 def run_steps(stepper: Stepper, run: Run, folder: Path | None) -> None:
-    """Every step that is left, with its saves into `folder` and its calls of `run.callback`."""
+    """Make all remaining steps, save into `folder` (None saves nothing) and call `run.callback`."""
     state, config, accelerator = stepper.state, stepper.config, stepper.accelerator
     first = len(state.history)
     callback = run.callback if accelerator.is_main_process else None
@@ -181,7 +182,7 @@ def run_steps(stepper: Stepper, run: Run, folder: Path | None) -> None:
             raise
         message = f"one of the {accelerator.num_processes} processes failed or is gone"
         raise ValueError(f"{message}: what was trained is kept, go on with --resume ({error})") from error
-    finally:  # also when interrupted: what was learned is kept
+    finally:  # also when interrupted, so that trained steps are kept
         bar.close()
         stepper.batches.close()
         if folder and len(state.history) > first:

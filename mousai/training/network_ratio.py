@@ -1,9 +1,8 @@
-"""Take it away and see: the loss with the network over the loss of the best answer without it, per noise level (ours).
+"""What the network is worth: per noise level, its loss over that of the best prediction without a network (ours).
 
-A diffusion network is credited only with what is worse once it is gone. 1.0 says that it does nothing. The answer
-without it is, in stage 1 of the small profiles, 0, since what they diffuse has unit variance by the same head
-(`mousai.small.whitening`); everywhere else the best linear stationary answer (Wiener 1949), with these very clips' own
-spectrum.
+A ratio of 1.0 says that the network does nothing. In stage 1 of the small profiles the prediction without it is
+v_hat = 0, since what they diffuse has unit variance (`mousai.small.whitening`). Everywhere else it is the best linear
+stationary prediction (Wiener 1949), computed with the spectrum of the same clips.
 """
 
 import copy
@@ -34,8 +33,8 @@ def dmae_network_ratio(
 ) -> dict[float, float]:
     """Stage 1 on crops w [batch, 2, crop]: noise level -> ratio.
 
-    Where bands of unit size are diffused, quiet ones count as much as loud ones; `octaves`: only the lowest so many,
-    all by default.
+    In a small stage 1 on bands, quiet bands count as much as loud ones, and `octaves` counts only that many of the
+    lowest octaves; the default is all.
     """
     z = dmae.encode_crop(w)
     x_0 = to_signal(dmae, w, z)
@@ -52,7 +51,7 @@ def dmae_network_ratio(
 
 
 def without_network(dmae: SmallDMAE) -> SmallDMAE:
-    """The same model, its weights shared, whose network answers 0: noise of the predicted spectrum is left."""
+    """A copy with shared weights whose v_hat is 0, so that it decodes z to noise with the predicted spectrum."""
     removed = copy.copy(dmae)
     removed.network = lambda groups, sigma, injected: torch.zeros_like(groups)  # type: ignore[method-assign]
     return removed
@@ -62,19 +61,19 @@ def without_network(dmae: SmallDMAE) -> SmallDMAE:
 def condition_ratios(
     dmae: SmallDMAE, w: Wave, groups: Sequence[str], generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
 ) -> dict[str, float]:
-    """How stage 1 uses z, by its two ways apart: the error with another clip's z over the error with its own.
+    """How a small stage 1 uses z: its error with another clip's z over its error with the clip's own, by where z acts.
 
-    The error is that of the clean signal estimated from x_sigma, mean square, since another's z also changes the units
-    of v.
+    The error is the mean square of x_0_hat - x_0 with whitening undone, because another z also changes the units of v.
+    Errors at all noise levels are added.
 
-    "inject": the U-Net is given the other z, the variance head its own. "head": the reverse. "both": both the other.
-    Means over the noise levels. Clips are exchanged within equal `groups` (segment tags, say), so that loudness does
-    not pass for content. Raises ValueError where a group has one clip alone, or there is no variance head.
+    "inject": the U-Net gets the other z, the magnitude head the own. "head": the reverse. "both": both get the other.
+    Latents are exchanged within equal `groups` (segment tags, for example), so that differences in loudness do not
+    count. Raises ValueError where a group has a single clip, or the model has no magnitude head.
     """
     z = dmae.encode_crop(w)
     other = z[exchanged(groups)]
     if dmae.head is None:
-        raise ValueError("this stage 1 has no variance head: its z acts through inject alone, use `linear_ratio`")
+        raise ValueError("this stage 1 has no magnitude head: its z acts through inject alone, use `linear_ratio`")
     x_0 = dmae.emphasised(w)
     ways = {
         "own": dmae.condition(z),
@@ -94,7 +93,7 @@ def condition_ratios(
 
 
 def exchanged(groups: Sequence[str]) -> list[int]:
-    """For each position the next one of the same group, around. Raises ValueError where a group has one alone."""
+    """For each index the next one in the same group, cyclically. Raises ValueError where a group has a single one."""
     order = list(range(len(groups)))
     for group in set(groups):
         members = [i for i, name in enumerate(groups) if name == group]
@@ -117,7 +116,7 @@ def tcld_network_ratio(
 def linear_ratio(
     net: Callable[[Signal, Level], Signal], x_0: Signal, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
 ) -> dict[float, float]:
-    """Noise level -> loss of `net` over that of the best linear stationary answer."""
+    """Noise level -> loss of `net` over that of the best linear stationary prediction (`wiener`)."""
     power = spectrum(x_0)
     return ratios(lambda x, sigma, v: (net(x, sigma) - v, wiener(x, sigma, power) - v), x_0, generator, sigmas)
 
@@ -125,7 +124,7 @@ def linear_ratio(
 def ratios(
     errors: Errors, x_0: Signal, generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
 ) -> dict[float, float]:
-    """Noise level -> mean squared error with the network over that without it, on the same noise."""
+    """Noise level -> mean square of `errors` (v_hat - v) with the network over that without it, on the same noise."""
     found = {}
     for sigma in sigmas:
         eps = gaussian_like(x_0, generator)
@@ -136,14 +135,14 @@ def ratios(
 
 
 def spectrum(x_0: Signal) -> Float[Tensor, "channels frequencies"]:
-    """Mean power of each channel at each frequency over the items; of white noise of unit size it is 1."""
+    """Mean power of each channel at each frequency over the items; white noise of unit variance has 1."""
     return torch.fft.rfft(x_0, norm="ortho").abs().square().mean(dim=0)
 
 
 def wiener(x: Signal, sigma: Level, power: Float[Tensor, "channels frequencies"]) -> Signal:
-    """v_hat of the best linear stationary answer: alpha beta (1 - S) / (alpha^2 S + beta^2) times x at each frequency.
+    """The best linear stationary v_hat: alpha beta (1 - S) / (alpha^2 S + beta^2) times x at each frequency.
 
-    S is the clean signal's power there; the noise's is 1.
+    S is the clean signal's `power` there; the noise's is 1.
     """
     alpha, beta = alpha_beta(sigma)
     gain = alpha * beta * (1 - power) / (alpha**2 * power + beta**2)

@@ -7,13 +7,13 @@ from mousai.config import TrainConfig
 
 
 def new_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW for all parameters of `model`. Each parameter group has "lr_scale", its factor of the learning rate."""
+    """AdamW for all parameters of `model`. Each parameter group has "lr_scale", a factor that `Stepper` applies."""
     groups = parameter_groups(model, config.encoder_lr_scale)
     return torch.optim.AdamW(groups, config.lr, config.betas, config.eps, weight_decay=config.weight_decay)
 
 
 def parameter_groups(model: nn.Module, encoder_lr_scale: float) -> list[dict]:
-    """The encoder's parameters, where there is an encoder, and the rest."""
+    """Parameter groups for AdamW: the rest, then the encoder where there is one."""
     encoder = [parameter for name, parameter in model.named_parameters() if name.startswith("encoder.")]
     rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("encoder.")]
     groups = [{"params": rest, "lr_scale": 1.0}, {"params": encoder, "lr_scale": encoder_lr_scale}]
@@ -21,7 +21,7 @@ def parameter_groups(model: nn.Module, encoder_lr_scale: float) -> list[dict]:
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's moments and step counts as "index.name" -> tensor, which safetensors can hold."""
+    """The optimizer's moments and step counts as "parameter index.name" -> tensor, for safetensors."""
     states = optimizer.state_dict()["state"]
     return {f"{index}.{name}": tensor for index, state in states.items() for name, tensor in state.items()}
 

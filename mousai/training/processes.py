@@ -1,7 +1,7 @@
 """Training in several processes: who writes, who goes first, and how the batch is divided.
 
-`torchrun` and `accelerate launch` start the processes and say by their own protocol how many there are;
-accelerate reads it. One process alone is the same with a world of one.
+`torchrun` and `accelerate launch` start the processes and set environment variables, which accelerate reads. A single
+process is the case of one.
 """
 
 import math
@@ -20,22 +20,22 @@ LONGEST_WAIT = timedelta(days=2)  # rendering or encoding a data set takes hours
 
 
 def process_state(device: torch.device | None = None) -> PartialState:
-    """This process among those that train together: `num_processes`, `process_index`, `is_main_process`."""
+    """This process among those that train together, with `num_processes`, `process_index` and `is_main_process`."""
     place = device or choose_device()
     return PartialState(cpu=place.type == "cpu", timeout=LONGEST_WAIT)
 
 
 @contextmanager
 def main_first(device: torch.device | None = None) -> Iterator[None]:
-    """Within the block the main process is done before the others begin, so that they find what it has written."""
+    """The main process runs the `with` block before the others, so that they find what it has written."""
     with process_state(device).main_process_first():
         yield
 
 
 def split_batch(config: TrainConfig, processes: int) -> TrainConfig:
-    """The same global batch as smaller batches, so many that every process has as many of them.
+    """The same number of items per step as smaller and more batches, of which each process makes equally many.
 
-    Raises ValueError where the batch does not divide.
+    Raises ValueError where the batch does not divide by the number of parts that this needs.
     """
     parts = processes // math.gcd(processes, config.accumulate)
     if config.batch % parts:

@@ -1,7 +1,7 @@
-"""The state of a training run on disk: saved whole or not at all, and gone on from to the bit.
+"""The state of a training run on disk: saved whole or not at all; a resumed run repeats an uninterrupted one exactly.
 
-FOLDER/last.safetensors holds the weights, their average, the optimizer's moments and the history of one moment, and in
-its header the plan of the run. previous.safetensors is the state before it, history.csv the history as a table.
+FOLDER/last.safetensors holds the weights, their EMA, the optimizer's moments and the history after one step, and in its
+header the plan of the run. previous.safetensors is the state saved before it, history.csv the history as a table.
 """
 
 import json
@@ -34,9 +34,9 @@ DAMAGED = (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)
 class Run:
     """Where a training run keeps its state, and how it begins.
 
-    `folder` None saves nothing. `resume` goes on from the folder's state, where there is one. `start` is a file of
-    weights to begin from. `callback(steps done, EMA)` is called before the first step, every `validation_steps` and at
-    the end. `plan` is kept with the state, beside the number of steps.
+    `folder`: where to save; None saves nothing. `resume`: go on from the folder's state, if there is one. `start`: a
+    file of weights to begin from. `callback(steps done, EMA's model)` is called before the first step, every
+    `validation_steps` steps and at the end. `plan`: what `plan_run` returns; it is saved with the state.
     """
 
     folder: Path | None = None
@@ -51,7 +51,7 @@ NEW_RUN = Run()
 
 @dataclass
 class TrainingState:
-    """Everything that changes in a run, at one moment, and its plan."""
+    """Everything that changes in a run, as it is between two steps, and the run's plan."""
 
     model: nn.Module
     ema: EMA
@@ -61,20 +61,20 @@ class TrainingState:
 
 
 def state_files(folder: Path) -> list[Path]:
-    """The states of a run folder, the newest first; empty where no run has saved one."""
+    """The files of state in a run's folder, newest first; empty where no run has saved one."""
     paths = [folder / f"{name}.safetensors" for name in STATES]
     return [path for path in paths if path.is_file()]
 
 
 def check_unused(folder: Path) -> None:
-    """Raises ValueError, with both mends, where the folder holds the state of a run."""
+    """Raise ValueError, which names both ways out, where the folder holds the state of a run."""
     if state_files(folder):
         mend = "go on with --resume, or choose another --out"
         raise ValueError(f"{folder} holds a training run, which a new one would replace: {mend}")
 
 
 def read_plan(run: Run) -> dict:
-    """The plan that the run to be resumed was begun with; empty for a new run, and where it cannot be read."""
+    """The plan that the run to be resumed was begun with; empty for a new run, or where no state can be read."""
     if run.folder is None or not run.resume:
         return {}
     for path in state_files(run.folder):
@@ -87,11 +87,11 @@ def read_plan(run: Run) -> dict:
 
 
 def plan_run(run: Run, steps: int | None, usual: int) -> dict:
-    """The plan of a run: "steps", "schedule_steps" (the length its schedule is made for), "start" (weights, or None).
+    """The plan of a run: "steps", "schedule_steps", and "start" (file, sha256 and card of its weights, or None).
 
-    A resumed run has what it was begun with, where `steps` and `run.start` do not say otherwise; `usual` steps are the
-    profile's. Raises ValueError where a run is resumed with another start than it was begun with, FileNotFoundError
-    where there is no start.
+    "schedule_steps" is the number of steps for which warm-up and encoder pre-training are set. `usual`: the profile's
+    steps, where `steps` is None. A resumed run keeps its plan, except for `steps` if given. Raises ValueError where it
+    is resumed with another start, FileNotFoundError where the file `run.start` is missing.
     """
     before = read_plan(run)
     start = None
@@ -110,24 +110,24 @@ def plan_run(run: Run, steps: int | None, usual: int) -> dict:
 
 
 def save_run(folder: Path, state: TrainingState) -> None:
-    """Write folder/last.safetensors; the state before stays as previous.safetensors."""
+    """Write the state to folder/last.safetensors; the last one becomes previous.safetensors. Also write history.csv."""
     last, previous, new = (folder / f"{name}.safetensors" for name in (*STATES, "new"))
-    rows = pd.DataFrame(state.history)  # as tensors: a header is limited to 100 MB, a million rows of JSON are more
+    rows = pd.DataFrame(state.history)  # saved as tensors: in JSON a million rows exceed a header's 100 MB
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in state.ema.model.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in state_tensors(state.optimizer).items()}
     tensors |= {f"history.{name}": torch.from_numpy(column.to_numpy(copy=True)) for name, column in rows.items()}
     save_tensors(tensors, new, {"history": json.dumps([*rows]), "plan": json.dumps(state.plan)})
-    if last.is_file():  # only now: where the disk is full, both old states stay
+    if last.is_file():  # only now, so that both old states stay where the disk is full
         os.replace(last, previous)
     os.replace(new, last)
     write_text(rows.to_csv(index=False), folder / "history.csv")
 
 
 def load_run(folder: Path, state: TrainingState) -> None:
-    """Fill model, average, optimizer and history from the newest state that can be read; nothing where there is none.
+    """Fill model, EMA, optimizer and history from the newest state that can be read; do nothing where there is none.
 
-    A damaged newest state is said on stderr. Raises ValueError where every state is damaged or of another profile.
+    Prints on stderr if the newest is damaged. Raises ValueError where every state is damaged or of another profile.
     """
     paths = state_files(folder)
     for path in paths:
@@ -144,7 +144,7 @@ def load_run(folder: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path, state: TrainingState) -> None:
-    """Fill all but the plan from one file of `save_run`."""
+    """Fill all of the state but the plan from one file that `save_run` wrote. Raises any of `DAMAGED`."""
     with safe_open(path, "pt") as file:
         names = json.loads(file.metadata()["history"])
     tensors = load_file(path)
@@ -160,9 +160,9 @@ def load_state(path: Path, state: TrainingState) -> None:
 
 
 def check_length(done: int, before: int | None, steps: int, config: TrainConfig) -> None:
-    """Say on stderr what another length than the planned one, `before`, does to a run of which `done` steps are done.
+    """Print on stderr how the learning rate changes where a run has `steps` steps, but was planned for `before`.
 
-    Raises ValueError where more steps are done than are asked for.
+    Raises ValueError where `done`, the steps already made, are more than `steps`.
     """
     if done > steps:
         raise ValueError(f"{done} steps are done, more than the {steps} asked for: leave --steps out, or ask for more")
@@ -177,8 +177,8 @@ def check_length(done: int, before: int | None, steps: int, config: TrainConfig)
 
 @contextmanager
 def ignore_signals() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM are ignored: `torchrun` sends one when another process has died, and the
-    state is being saved. Outside the main thread nothing changes.
+    """Ignore SIGINT and SIGTERM within the block, in which a state is saved: `torchrun` sends one when a process has
+    died. Outside the main thread it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What each stage trains on: random crops of the music, or latents with captions; and how its schedule is set."""
+"""Set up the training of each stage: its data (crops, or latents with captions), its model and its schedule."""
 
 import sys
 from dataclasses import replace
@@ -30,14 +30,15 @@ from mousai.training.loop import fit
 from mousai.training.processes import main_first, process_state, split_batch
 from mousai.training.resume import NEW_RUN, Run, plan_run
 
-PCA_CROPS = 128  # about 8,000 latent steps in `cpu`
+PCA_CROPS = 128  # crops that the PCA is fitted on, about 8,000 latent steps in `cpu`
 
 
 def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -> tuple[DMAE, pd.DataFrame]:
-    """Train stage 1 on random crops of the train split; return its EMA and the history of `fit`.
+    """Train stage 1 on random crops of the train split; return the EMA's model and the history of `fit`.
 
-    `steps`: the profile's by default; fewer shorten encoder pre-training and schedule with them. With `run.start` there
-    is no encoder pre-training: a frozen encoder stays as it was, so that the latents stage 2 has learned stay right.
+    `steps`: by default the profile's; with fewer, encoder pre-training and warm-up get shorter too (`shortened`). With
+    `run.start` there is no encoder pre-training, so a small profile's encoder does not change and stage 2's latents
+    stay valid.
     """
     device = choose_device(space.device)
     plan = plan_run(run, steps, space.profile.dmae_train.steps)
@@ -49,7 +50,7 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
     model = new_dmae(profile.dmae)
     if run.start is not None:
         load_weights(model, run.start)
-    elif isinstance(model, SmallDMAE) and has_pca_start(profile.dmae):  # also when resuming, without a state yet
+    elif isinstance(model, SmallDMAE) and has_pca_start(profile.dmae):  # also to resume: maybe without a state
         start_from_pca(model, space.data.crops("train", profile.dmae.crop, PCA_CROPS, profile.seed)(0))
     run = replace(run, plan=plan)
     return fit(  # type: ignore[return-value]
@@ -60,9 +61,9 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
 def train_tcld(
     space: Workspace, dmae: DMAE, steps: int | None = None, run: Run = NEW_RUN, pieces: int | None = None
 ) -> tuple[TCLD, pd.DataFrame]:
-    """Train stage 2 on the train split's latents and fresh captions; return its EMA and the history of `fit`.
+    """Train stage 2 on the train split's latents and random captions; return the EMA's model and the history of `fit`.
 
-    `steps` as for stage 1. `pieces`: only the first so many, so that a notebook need not encode them all.
+    `steps` as for stage 1. `pieces`: train on this many pieces only, so that a notebook need not encode them all.
     """
     device = choose_device(space.device)
     plan = plan_run(run, steps, space.profile.tcld_train.steps)
@@ -81,21 +82,21 @@ def train_tcld(
 
 
 def with_training(profile: Profile, **settings: object) -> Profile:
-    """The profile with both stages' training changed alike; a setting that is None stays as it is."""
+    """The profile with fields of both `TrainConfig`s set to `settings`; those that are None stay as they are."""
     given = {name: value for name, value in settings.items() if value is not None}
     dmae_train = replace(profile.dmae_train, **given)  # type: ignore[arg-type]
     return replace(profile, dmae_train=dmae_train, tcld_train=replace(profile.tcld_train, **given))  # type: ignore[arg-type]
 
 
 def scheduled(profile: Profile, plan: dict) -> Profile:
-    """The profile with the schedule of a plan of `plan_run`."""
+    """The profile with the schedule that a plan of `plan_run` asks for."""
     if plan["start"] is not None:
         profile = pretrained_for(profile, 0)
     return shortened(profile, plan["schedule_steps"])
 
 
 def shortened(profile: Profile, steps: int) -> Profile:
-    """The profile for runs of so few steps: encoder pre-training takes at most a third, warm-up at most a tenth."""
+    """The profile for runs of `steps` steps: encoder pre-training takes at most a third, warm-up at most a tenth."""
     warmup = steps // 10
     profile = pretrained_for(profile, steps // 3)
     return replace(
@@ -106,16 +107,16 @@ def shortened(profile: Profile, steps: int) -> Profile:
 
 
 def pretrained_for(profile: Profile, steps: int) -> Profile:
-    """The profile with at most so many steps of encoder pre-training; a schedule that restarts there follows."""
+    """The profile with at most `steps` steps of encoder pre-training; the schedule restarts at its new end."""
     steps = min(pretrain_steps(profile.dmae), steps)
     train = replace(profile.dmae_train, schedule_restart=min(profile.dmae_train.schedule_restart, steps))
     return replace(profile, dmae=with_pretraining(profile.dmae, steps), dmae_train=train)
 
 
 def caption_batches(space: Workspace, latents: Latents, batch: int) -> Batches:
-    """Number -> (z, embeddings) of chunks, each with a caption drawn anew.
+    """Number of a batch -> (z [batch, 32, window], embeddings) of chunks, each with a new random caption.
 
-    The chunks are drawn at random; of shards each comes once an epoch.
+    Chunks are drawn at random with replacement; those of shards come once per epoch.
     """
     profile = space.profile
     encoder = load_text_encoder(profile.tcld.text, choose_device(space.device))
@@ -134,13 +135,13 @@ def caption_batches(space: Workspace, latents: Latents, batch: int) -> Batches:
 
 
 def encode_split(space: Workspace, dmae: DMAE, split: str, pieces: int | None = None) -> Latent:
-    """All of `open_latents` in memory: [chunks, 32, crop / 1024]."""
+    """All latents of `open_latents` in memory: [chunks, 32, crop / 1024]."""
     latents = open_latents(space, dmae, split, pieces)
     return latents[range(len(latents))]
 
 
 def open_latents(space: Workspace, dmae: DMAE, split: str, pieces: int | None = None) -> Latents:
-    """The latents of every chunk of a split, or of its first `pieces`, in the records' order; made where missing."""
+    """The latents of every chunk of a split, or of its first `pieces` pieces, in order; encoded where missing."""
     return Latents(cache_latents(space, dmae, split, pieces)[0])
 
 
@@ -148,10 +149,10 @@ def open_latents(space: Workspace, dmae: DMAE, split: str, pieces: int | None = 
 def cache_latents(
     space: Workspace, dmae: DMAE, split: str, pieces: int | None = None, rank: int = 0, world: int = 1
 ) -> tuple[Path, int]:
-    """Encode the chunks that are missing; return the folder of latents, and how many parts it still lacks.
+    """Encode chunks whose latents are missing; return the folder of latents, and how many files it still lacks.
 
-    Of `world` processes this is number `rank`, which makes its share. The folder's name holds the hashes of encoder and
-    records, so that other latents are never read.
+    Of `world` processes this is number `rank`, which makes its share. The folder's name has the hashes of encoder and
+    chunks, so that latents of others are never read.
     """
     chunks = space.data.chunks(split, pieces)
     encoder = encoder_hash(dmae)
@@ -165,7 +166,7 @@ def cache_latents(
 
 
 def open_dmae(space: Workspace, weights: Path | None = None) -> DMAE:
-    """Stage 1 for use, from the folder `weights` or the profile's own; says on stderr which file it is."""
+    """Stage 1 with the weights in a folder, by default the profile's; prints on stderr which file that is."""
     dmae = load_dmae(space.profile, choose_device(space.device), weights)
     print(f"stage 1: {describe_weights(weights_path(space.profile, 'dmae', weights))}", file=sys.stderr)
     return dmae

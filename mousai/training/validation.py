@@ -1,6 +1,6 @@
-"""Validation during training: the loss on held-out music at fixed noise levels, a clip, the best weights, warnings.
+"""Validation during training: losses on held-out music at fixed noise levels, a clip, the best weights, warnings.
 
-Items, noise and levels are the same every time and in every run of a profile, so that the numbers can be compared.
+Items, noise and noise levels are the same every time and in every run of a profile, so numbers can be compared (ours).
 """
 
 import math
@@ -34,23 +34,23 @@ from mousai.text import load_text_encoder
 from mousai.training.network_ratio import SIGMAS, dmae_network_ratio, tcld_network_ratio
 from mousai.training.setup import open_latents
 
-ITEMS = 16  # crops, or chunks, of the valid split
-CLIP = 2**18  # samples that are decoded of what stage 2 samples: 5.46 s
-IGNORED = 1.02  # a smaller shuffled-conditioning loss ratio, in the mean over sigma >= 0.5, is warned of
-NOTHING = 0.999  # a larger network ratio, in the mean over the noise levels, is warned of
-SATURATED = 0.5  # a larger share of the latent beyond 0.99 is warned of
+ITEMS = 16  # crops (stage 1) or chunks (stage 2) of the valid split
+CLIP = 2**18  # samples of stage 2's clip, 5.46 s
+IGNORED = 1.02  # warn of a smaller shuffled-conditioning loss ratio, mean over sigma >= 0.5
+NOTHING = 0.999  # warn of a larger network ratio, mean over the noise levels
+SATURATED = 0.5  # warn of a larger share of latent numbers whose size is over 0.99
 
 Net = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_sigma, sigma, condition) -> v_hat
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured of one stage; each function takes the averaged model.
+    """What validation measures of one stage. Each function takes the EMA's model.
 
-    held_out: x_0 and condition of every item, and what predicts v. clip: waves [1, 2, time], the original where there
-    is one, then the model's. network_ratio: noise level -> loss with the network over that of the best answer without
-    it. `condition` is "latent", "text", or "inject", the latent where a head uses it too. Until step `quiet` nothing
-    is trained that uses the condition.
+    `condition`: "latent"; "inject", which is the latent where a magnitude head uses it too; or "text". `held_out`: x_0
+    and condition of every item, and the network. `clip`: waveforms [1, 2, time], the original if there is one, then the
+    model's. `network_ratio`: as in `training.network_ratio`. `quiet`: up to this step the network may do nothing
+    without a warning.
     """
 
     condition: str
@@ -61,11 +61,11 @@ class Subject:
 
 
 class Validation:
-    """The callback of `fit`. All it writes lies below `folder`; `row` is what it measured last.
+    """The callback of `fit`. `row` has the means that it measured last. It writes into `folder`:
 
-    validation.csv (step, sigma, loss, shuffled: the loss with another item's condition, network_ratio), the same in
-    tensorboard/; clips/STEP.ogg and .png; best.safetensors, the averaged weights of the lowest mean loss. With `resume`
-    the rows of earlier steps stay, else they are dropped.
+    validation.csv, with step, sigma, loss, shuffled (the loss with another item's condition) and network_ratio; the
+    same in tensorboard/; clips/STEP.ogg and .png; best.safetensors, the EMA's weights with the lowest mean loss. With
+    `resume` rows of earlier steps are kept, else they are dropped.
     """
 
     def __init__(self, profile: Profile, folder: Path, resume: bool, subject: Subject):
@@ -81,7 +81,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, step: int, model: nn.Module) -> None:
-        """Measure, write, print and warn; `model` is the averaged one, in eval mode, after `step` steps."""
+        """Measure, write, print and warn. `model`: the EMA's, in eval mode, after `step` steps."""
         x_0, condition, net = self.subject.held_out(model)
         losses = [{"step": step, "sigma": sigma, **self.losses(net, x_0, condition, sigma)} for sigma in SIGMAS]
         without = self.subject.network_ratio(model)
@@ -103,12 +103,12 @@ class Validation:
             tqdm.write(f"step {step}: {line}", file=sys.stderr)
 
     def last(self) -> list[dict[str, float]]:
-        """Step, sigma and both losses at every level as measured last; empty before the first time."""
+        """The rows of validation.csv that were measured last, one per noise level; empty before the first time."""
         rows = pd.DataFrame(self.table[self.table.step == self.table.step.max()])
         return rows.round(4).to_dict("records")
 
     def losses(self, net: Net, x_0: Signal, condition: Tensor, sigma: float) -> dict[str, float]:
-        """Mean (v_hat - v)^2 at one level, each item with its own condition, and with its neighbour's."""
+        """Mean (v_hat - v)^2 at one noise level: "loss" with each item's own condition, "shuffled" with another's."""
         eps = gaussian_like(x_0, generator(self.profile))
         level = x_0.new_full((len(x_0),), sigma)
 
@@ -118,18 +118,18 @@ class Validation:
         return {"loss": loss(condition), "shuffled": loss(condition.roll(1, 0))}
 
     def keep_best(self, model: nn.Module) -> None:
-        """Write the weights where the mean loss is lower than at every step before."""
+        """Write the weights if the mean loss is lower than at every earlier step."""
         before = self.table.groupby("step").loss.mean().min() if len(self.table) else math.inf
         if self.row["loss"] < before:
             save_tensors(model.state_dict(), self.folder / "best.safetensors", {"step": str(self.row["step"])})
 
     def log(self, rows: pd.DataFrame) -> None:
-        """Append the rows to the table, and to TensorBoard."""
+        """Append the rows to validation.csv and to TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
         self.table = pd.concat([self.table, rows]) if len(self.table) else rows
         write_text(self.table.to_csv(index=False), self.folder / "validation.csv")
-        if self.writer is None:  # TensorBoard hides what an earlier run wrote from `purge_step` on
+        if self.writer is None:  # rows of an earlier run from `purge_step` on are hidden
             purge = self.row["step"] if self.resume else 0
             self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=purge)
         for row in rows.to_dict("records"):
@@ -138,26 +138,26 @@ class Validation:
         self.writer.flush()
 
     def write_clip(self, model: nn.Module) -> None:
-        """The first item as the model makes it, as sound and as a log-mel spectrogram."""
+        """Write the model's clip of the first item as sound, and its log-mel spectrogram."""
         waves = self.subject.clip(model)
         path = self.folder / "clips" / f"{self.row['step']}.ogg"
         write_audio(waves[-1][0], path, self.profile.sample_rate)
         draw(waves, path.with_suffix(".png"), self.profile.sample_rate)
 
     def summary(self) -> str:
-        """Mean loss, the loss at every level, the shuffled-conditioning loss ratio, and what the network is worth."""
+        """One line: mean loss, loss at each noise level, shuffled-conditioning loss ratio, network ratios."""
         levels = ", ".join(f"{row['sigma']}: {row['loss']:.4f}" for row in self.last())
         ratio = f"{self.subject.condition} shuffled x{self.row['ratio']:.2f}"
         worth = ", ".join(f"{row['network_ratio']:.3f}" for row in self.last())
         return f"validation loss {self.row['loss']:.4f} (sigma {levels}), {ratio}, over the loss without it: {worth}"
 
     def warnings(self) -> list[str]:
-        """What to look into before more time is spent, a line each."""
+        """What to look into before training on, a line each: network unused, condition unused, latent saturated."""
         found = []
         if self.row["step"] > self.subject.quiet and self.row["network_ratio"] > NOTHING:
             worth = f"{self.row['network_ratio']:.3f} of the loss without it"
-            found.append(f"the network does nothing yet: {worth}; stop and think where this stays")
-        alone = self.subject.condition != "inject"  # else the head uses it, whatever the network does
+            found.append(f"the network does nothing yet: {worth}; look for the cause if this lasts")
+        alone = self.subject.condition != "inject"  # else the head uses it even if the network does not
         if alone and self.row["step"] > self.subject.quiet and self.row["ratio"] < IGNORED:
             found.append(f"the {self.subject.condition} is ignored: a shuffled one costs only x{self.row['ratio']:.2f}")
         if self.subject.condition != "text" and self.row["saturated"] > SATURATED:  # text is not bounded by tanh
@@ -166,7 +166,7 @@ class Validation:
 
 
 def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Validation:
-    """For `train_dmae`: crops of the valid split; the condition is the latent, the clip a reconstruction."""
+    """The validation of `train_dmae`, on crops of the valid split; its clip is a reconstruction."""
     profile = space.profile
     w = space.data.crops("valid", profile.dmae.crop, ITEMS, profile.seed)(0).to(choose_device(space.device))
 
@@ -187,7 +187,7 @@ def dmae_validation(space: Workspace, folder: Path, resume: bool = False) -> Val
 
 
 def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = False) -> Validation:
-    """For `train_tcld`: chunks of the valid split; the condition is the text, the clip a sample."""
+    """The validation of `train_tcld`, on chunks of the valid split; its clip is sampled for the first one's prompt."""
     profile = space.profile
     device = choose_device(space.device)
     settings = profile.sampling
@@ -216,12 +216,12 @@ def tcld_validation(space: Workspace, dmae: DMAE, folder: Path, resume: bool = F
 
 
 def generator(profile: Profile) -> torch.Generator:
-    """A generator of validation's own, so that training draws the same noise with and without it."""
+    """A new generator for validation alone, so that it does not change the noise of training."""
     return torch.Generator().manual_seed(profile.seed)
 
 
 def draw(waves: list[Wave], path: Path, sample_rate: int) -> None:
-    """Log-mel spectrograms as a PNG, the first above."""
+    """Draw the waveforms' log-mel spectrograms below one another in a PNG file."""
     fig = Figure(figsize=(8, 2.5 * len(waves)), layout="constrained")
     for ax, wave in zip(fig.subplots(len(waves), squeeze=False)[:, 0], waves, strict=True):
         extent = (0, wave.shape[-1] / sample_rate, 0, 80)

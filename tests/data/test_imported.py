@@ -185,7 +185,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(music):
     assert reasons["short.wav"] == "shorter than a chunk of 0.7 s: 0.1 s"
     assert reasons["silent.wav"] == "silent"
     assert reasons["nan.wav"] == "holds numbers that are not finite: after 0 s"
-    assert reasons["loud.wav"].startswith("not in -1 to 1: its peak is")
+    assert reasons["loud.wav"].startswith("sample values are not in -1 to 1: its peak is")
     assert reasons["twice.flac"] == "the same sound: good.flac"
     assert reasons["pipe.wav"] == reasons["gone.wav"] == "not a file: a pipe, a device, or a link to nothing"
     assert reasons["cover.jpg"] == "not a kind of music file: .jpg" and "good.flac" not in reasons
@@ -292,7 +292,7 @@ def test_links_in_a_tar_that_lead_outside_are_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"plain text"])
 def test_a_damaged_archive_is_one_clear_line(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.zip: not a whole \.zip or \.tar"):
+    with pytest.raises(ValueError, match=r"a\.zip: not an intact \.zip or \.tar"):
         bring(tmp_path / "a.zip", tmp_path / "out")
 
 

@@ -208,7 +208,7 @@ def test_stage_two_trains_on_every_chunk_of_the_shards_once_an_epoch(tiny, shard
 
 
 def test_what_needs_whole_pieces_says_that_shards_have_none(tiny, used):
-    with pytest.raises(ValueError, match=r"shards, for training alone: use the folder they were made"):
+    with pytest.raises(ValueError, match=r"holds shards, for training only: use the folder they were made"):
         DataSet(used).records("test")
     with pytest.raises(ValueError, match="shards are made of pieces"):
         write_shards(DataSet(used), used / "again", 1, jobs=1)

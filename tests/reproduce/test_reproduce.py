@@ -67,7 +67,7 @@ def test_without_keep_going_a_failure_ends_the_run_and_what_was_done_before_stay
     assert run(lessons, graph) == 1
     printed = capsys.readouterr().out
     assert statuses(printed) == [("01_first", "cached"), ("02_second", "failed"), ("03_third", "skipped")]
-    assert "03_third skipped: one before it failed: --keep-going runs what does not need that one" in printed
+    assert "03_third skipped: an earlier notebook failed: --keep-going runs those that do not depend on it" in printed
     results = lessons.parent / "report" / "results"
     assert (results / "03_third.json").exists() and not (results / "02_second.json").exists()
     notebook(lessons, "02_second")
@@ -118,7 +118,7 @@ def test_a_kernel_that_the_system_ended_for_want_of_memory_is_said_to_be_so(less
     assert run(lessons, {"01_first": ()}) == 1
     printed = capsys.readouterr().out
     assert statuses(printed) == [("01_first", "killed")]
-    assert "the machine ran out of memory, last seen with" in printed and "close what else runs" in printed
+    assert "the machine ran out of memory, last seen with" in printed and "close other programs" in printed
 
 
 @pytest.mark.system
@@ -150,7 +150,7 @@ def test_a_result_that_is_not_whole_is_no_success(lessons, capsys, content):
     lesson.cells[-1].source += f'\n(folder / f"{{NAME}}.json").write_text({content!r})'
     nbformat.write(lesson, lessons / "01_first.ipynb")
     assert run(lessons, {"01_first": ()}) == 1
-    assert "01_first.json is not whole" in capsys.readouterr().out
+    assert "01_first.json is damaged" in capsys.readouterr().out
 
 
 @pytest.mark.system

@@ -59,8 +59,8 @@ def test_files_that_were_touched_are_named(report):
     (report / "tables" / "table_3.csv").unlink()
     assert found(report) == [
         f"figures/01_circle.png: not the file that {NAME} made",
-        "README.md: the results draw another one",
-        "tables/table_3.csv: the results draw another one",
+        "README.md: differs from the one drawn again from the results",
+        "tables/table_3.csv: differs from the one drawn again from the results",
     ]
     (report / "figures" / "01_circle.png").unlink()
     assert f"figures/01_circle.png: missing; {NAME} made it" in found(report)
@@ -89,7 +89,7 @@ def test_a_number_that_a_second_run_does_not_find_is_named(report, monkeypatch):
     run_as({"x": [1.0 + 1e-9, {"y": 2}]}, stored | {"audio/01_tone.ogg": "0"})
     assert found(report, (NAME, "02_ddim")) == []
     run_as({"x": [1.001, {"y": 2}], "z": 0})
-    assert found(report, (NAME,)) == [f"{NAME}, run again: {key} is another one" for key in "xz"]
+    assert found(report, (NAME,)) == [f"{NAME}, run again: {key} differs" for key in "xz"]
 
 
 @pytest.mark.parametrize(("off", "equal"), [(0, True), (LEVELS, True), (LEVELS + 1, False)])
@@ -120,7 +120,7 @@ def test_the_command_says_what_differs_and_exits_with_1(report, capsys):
         shutil.copy(module.NOTEBOOKS / f"{NAME}.ipynb", report / "notebooks")
     for touched, code, said in (
         (False, 0, "nothing differs\n"),
-        (True, 1, "README.md: the results draw another one\n"),
+        (True, 1, "README.md: differs from the one drawn again from the results\n"),
     ):
         if touched:
             (report / "README.md").write_text("better numbers")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +32,20 @@ def test_every_dependency_is_bounded():
         assert "==" in name or ",<" in name, name
 
 
+def test_the_lock_has_one_version_with_hashes_of_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {}
+    for entry in re.split(r"\n(?=\w)", (ROOT / "requirements.lock").read_text().strip()):
+        line, *hashes = entry.split(" \\\n")
+        pin = Requirement(line)
+        assert hashes, pin
+        if not pin.marker or pin.marker.evaluate():
+            locked.setdefault(pin.name, []).append(str(pin.specifier).removeprefix("=="))
+    for wanted in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["dev"]]):
+        (version,) = locked[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(version), wanted
+
+
 def test_ci_runs_what_a_developer_runs():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
@@ -45,7 +61,7 @@ def test_contributing_names_files_that_are_there():
 @pytest.fixture
 def checkout(tmp_path):
     """An empty checkout, and a folder of commands that are found before the machine's."""
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "commands").mkdir()
     return tmp_path
@@ -81,6 +97,7 @@ def test_make_installs_nothing_when_the_stamp_is_good(checkout):
     python = checkout / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to("/bin/true")
-    (checkout / ".venv" / "stamp").write_text((checkout / "pyproject.toml").read_text() + f"{checkout}\n")
+    texts = [(checkout / name).read_text() for name in ("pyproject.toml", "requirements.lock")]
+    (checkout / ".venv" / "stamp").write_text("".join(texts) + f"{checkout}\n")
     ran = make(checkout, "setup")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
