@@ -13,16 +13,16 @@ BIN := .venv/bin
 NEEDED_GB := 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup .disk .venv-made .installed reproduce rehearse book check test test-full lint unit tiers notebooks paper-size planted lab clean
+.PHONY: help setup .disk .venv-made .installed reproduce rehearse book check test test-full lint unit tiers notebooks paper-size planted lab lock clean
 .NOTPARALLEL:
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make lint | unit | notebooks | paper-size | planted | lab | clean | setup'
+	@echo 'make lint | unit | notebooks | paper-size | planted | lab | lock | clean | setup'
 
-# Installs only where pyproject.toml or the folder changed since the last install that went through.
+# Installs only where a version, pyproject.toml or the folder changed since the last install that went through.
 setup:
-	@if [ "$$(cat pyproject.toml; pwd)" != "$$(cat .venv/stamp 2> /dev/null)" ] || ! $(BIN)/python -c ''; then \
+	@if [ "$$(cat pyproject.toml requirements.lock; pwd)" != "$$(cat .venv/stamp 2> /dev/null)" ] || ! $(BIN)/python -c ''; then \
 	  $(MAKE) --no-print-directory .disk .venv-made .installed; fi
 
 .disk:
@@ -41,7 +41,8 @@ setup:
 # pip works in the background, so that a log shows that it lives.
 .installed:
 	@echo "installing into .venv: about 7 GB, 2 to 6 minutes, log in .venv/install.log"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' > .venv/install.log 2>&1 & pid=$$!; \
+	pip="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
+	{ $$pip --require-hashes -r requirements.lock && $$pip --no-deps -e . 'musicnn==0.1.0'; } > .venv/install.log 2>&1 & pid=$$!; \
 	trap "kill $$pid 2> /dev/null" EXIT INT TERM; seconds=0; \
 	while kill -0 $$pid 2> /dev/null; do sleep 1; seconds=$$((seconds + 1)); \
 	  if [ $$((seconds % 20)) -eq 0 ]; then echo "installing: $$seconds s, $$(du -sm .venv 2> /dev/null | cut -f 1) MB"; fi; done; \
@@ -49,7 +50,13 @@ setup:
 	  echo "install: failed, log in .venv/install.log: check the network, then make again" >&2; exit 1; fi; \
 	mkdir -p .venv/types; for name in numpy matplotlib pandas; do \
 	  ln -sfn ../lib/python3.11/site-packages/$$name .venv/types/$$name; done; \
-	{ cat pyproject.toml; pwd; } > .venv/stamp; echo "installed in $$seconds s"
+	{ cat pyproject.toml requirements.lock; pwd; } > .venv/stamp; echo "installed in $$seconds s"
+
+# The newest versions that pyproject.toml allows, with their hashes, for every platform.
+lock: setup
+	$(BIN)/python -m pip install --quiet 'uv<1'
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
+	  --no-annotate --no-header --upgrade --quiet -o requirements.lock
 
 reproduce: setup
 	@$(BIN)/mousai reproduce --profile $(PROFILE) $(ARGS)

@@ -7,6 +7,7 @@ griffin_lim   the baselines of stage 1: PCA + Griffin-Lim, and Griffin-Lim from 
 baselines     the systems beside ours, Riffusion among them
 in_domain     the in-domain audio-text model, trained here
 laion         LAION-CLAP
+musicnn       the embedding of a published tagger, read from its checkpoint
 clap          Table 4: cosine between sound and prompt
 genre, mfcc   Figure 5: zero-shot and MFCC classification, accuracy, Cohen's kappa
 distance      Table 5: Fréchet and kernel distance between sets of embeddings

@@ -16,6 +16,7 @@ from mousai.evaluation.griffin_lim import griffin_lim_set, has_magnitude_head, p
 from mousai.evaluation.in_domain import InDomain
 from mousai.evaluation.laion import LaionClap, laion_missing
 from mousai.evaluation.mfcc import MfccSpace
+from mousai.evaluation.musicnn import Musicnn, musicnn_missing
 from mousai.evaluation.real import original_set, other_set, real_halves, reconstruction_set
 from mousai.evaluation.reconstruction import kernel_distance
 from mousai.evaluation.samples import ClipSet, generated_set, noise_set
@@ -78,9 +79,9 @@ def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
     """Embedding -> distance -> rows "generated", "real" and "noise" against real test music.
 
     A row "riffusion" where its weights are. Embeddings: "in_domain", the model's; "mfcc", statistics that know nothing
-    of our data; "laion", LAION-CLAP's, where its checkpoint is. The test pieces are split in two by tune: one part
-    stands for "real", as many clips as were generated, the other is the reference of all rows. Uses the generated clips
-    of notebooks 06 to 08.
+    of our data; "laion", LAION-CLAP's, where its checkpoint is; "musicnn", a tagger's, where its package is. The test
+    pieces are split in two by tune: one part stands for "real", as many clips as were generated, the other is the
+    reference of all rows. Uses the generated clips of notebooks 06 to 08.
     """
     generated = generated_set(work)
     real, reference = real_halves(work, len(generated))
@@ -90,11 +91,13 @@ def quality(work: Workspace, model: InDomain) -> dict[str, Rows]:
     spaces: dict[str, ClipEmbedding] = {"in_domain": model, "mfcc": MfccSpace(reference)}
     if not laion_missing():
         spaces["laion"] = LaionClap(work.device)
+    if not musicnn_missing():
+        spaces["musicnn"] = Musicnn(work.device)
     return {name: distances(space, sets, reference) for name, space in spaces.items()}
 
 
-def stage_1_quality(work: Workspace, model: InDomain) -> Rows:
-    """Rows of `dmae.fd.in_domain.*` and `dmae.kd.in_domain.*`, each against the originals.
+def stage_1_quality(work: Workspace, space: ClipEmbedding) -> Rows:
+    """Rows of `dmae.fd.in_domain.*` and `dmae.kd.in_domain.*`, or of another embedding, each against the originals.
 
     Real chunks through the DMAE, through PCA and Griffin-Lim, and through Griffin-Lim from z; row "real" is real music
     of other pieces. A DMAE without a magnitude head has no row "griffin_lim_from_z".
@@ -102,7 +105,7 @@ def stage_1_quality(work: Workspace, model: InDomain) -> Rows:
     sets = {"DMAE": reconstruction_set(work), "pca_griffin_lim": pca_set(work)}
     if has_magnitude_head(work.profile.dmae):
         sets["griffin_lim_from_z"] = griffin_lim_set(work)
-    return distances(model, sets | {"real": other_set(work)}, original_set(work))
+    return distances(space, sets | {"real": other_set(work)}, original_set(work))
 
 
 def distances(space: ClipEmbedding, sets: dict[str, ClipSet], reference: ClipSet) -> Rows:

@@ -146,8 +146,8 @@ def table5(results: Results) -> list[Row]:
     why = "VGGish has no weights here; our distances are on another scale" if stored else results.why_missing("table5")
     rows = [not_run("FAD, Moûsai", f"{said['fad']['Moûsai']:g} [B]", why)]
     spaces = {"in_domain": "in-domain embedding", "mfcc": "MFCC statistics"}
-    if stored and "fd_laion" in stored:
-        spaces["laion"] = "LAION-CLAP"
+    optional = {"laion": "LAION-CLAP", "musicnn": "musicnn"}
+    spaces |= {space: name for space, name in optional.items() if f"fd_{space}" in (stored or {})}
     for space, embedding in spaces.items():
         for measure, distance in (("fd", "Fréchet"), ("kd", "kernel")):
             by_set = (stored or {}).get(f"{measure}_{space}", {})
