@@ -1,6 +1,7 @@
 """Read the results of one report folder, from which tables and figures are drawn."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,6 +104,13 @@ def check_own(out: Path, profile: str) -> None:
             continue  # the summary, or a damaged result, which a run makes again
         if other != profile:
             raise ValueError(f"{out}: holds results of profile {other!r}, not {profile!r}: choose another --out")
+
+
+def of_another_version(out: Path, name: str) -> bool:
+    """Whether this notebook's stored result has another format, so that `Results.read` refuses it."""
+    with suppress(OSError, ValueError, AttributeError):
+        return json.loads((out / "results" / f"{name}.json").read_text(encoding="utf-8")).get("format") != FORMAT
+    return False
 
 
 def read_result(path: Path, profile: str) -> dict:

@@ -41,6 +41,19 @@ def test_a_second_run_is_cached_until_code_upstream_or_artefacts_change(lessons,
 
 
 @pytest.mark.system
+def test_results_of_another_version_do_not_stop_a_notebook_that_reads_all(lessons, capsys):
+    out = lessons.parent / "report"
+    (out / "results").mkdir(parents=True)
+    (out / "results" / "02_second.json").write_text('{"profile": "smoke", "format": 2}')
+    reading = f"Results.read(Path({str(out)!r}), 'smoke')"
+    read_all = f"from pathlib import Path\nfrom mousai.report.results import Results\n{reading}"
+    notebook(lessons, "01_first", read_all)
+    notebook(lessons, "02_second")
+    assert run(lessons, {"01_first": (), "02_second": ()}) == 0
+    assert statuses(capsys.readouterr().out) == [("01_first", "ok"), ("02_second", "ok")]
+
+
+@pytest.mark.system
 def test_a_failing_cell_is_named_and_what_depends_on_it_is_skipped(lessons, capsys):
     graph = {"01_first": (), "02_second": ("01_first",), "03_third": ()}
     notebook(lessons, "01_first", "x = 1", "y = 2\nraise ValueError('the sea is dry')")
