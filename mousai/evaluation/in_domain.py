@@ -132,8 +132,8 @@ class InDomain:
         return {"model": self.name, "model_sha256": self.sha256, "window_seconds": 10, "loudness": "raw levels"}
 
 
-def windows(w: Float[Tensor, "2 time"], length: int = WINDOW) -> Float[Tensor, "windows 2 length"]:
-    """The fewest windows of 10 s that cover the clip, evenly spaced from end to end; a shorter clip is one window."""
+def windows(w: Float[Tensor, "rows time"], length: int = WINDOW) -> Float[Tensor, "windows rows length"]:
+    """The fewest windows, by default of 10 s, that cover the clip, evenly spaced; a shorter clip whole."""
     time = w.shape[-1]
     if time <= length:
         return w[None]

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mousai.evaluation.in_domain import windows as fewest_windows
 from mousai.evaluation.samples import ClipSet
 from mousai.files import sha256
 from mousai.inference.precision import choose_device
@@ -100,10 +101,7 @@ def windows(mels: Float[Tensor, "frames 96"]) -> Float[Tensor, "windows length 9
 
     The package lays them end to end and drops what is left over.
     """
-    frames = len(mels)
-    count = max(1, -(-frames // WINDOW))
-    starts = np.linspace(0, max(0, frames - WINDOW), count).round().astype(int)
-    return torch.stack([mels[start : start + WINDOW] for start in starts])
+    return fewest_windows(mels.T, WINDOW).mT
 
 
 class Branch(nn.Module):
