@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
+from tabulate import tabulate
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,8 +71,9 @@ def plan(profile: Profile, gpu: GPU, efficiency: float, hours: float | None = No
             f"{word} checkpointing": column(stage, with_training(profile, checkpointing=on), gpu, efficiency)
             for word, on in (("without", False), ("with", True))
         }
-        tables.append(f"{title}\n\n{pd.DataFrame(columns).to_markdown()}")
-    return "\n\n".join([*tables, disk(profile, hours or hours_of(profile)).to_markdown(), assumed(gpu, efficiency)])
+        tables.append(f"{title}\n\n{tabulate(pd.DataFrame(columns), 'keys', 'pipe')}")
+    disk_table = tabulate(disk(profile, hours or hours_of(profile)), "keys", "pipe")
+    return "\n\n".join([*tables, disk_table, assumed(gpu, efficiency)])
 
 
 def column(stage: str, profile: Profile, gpu: GPU, efficiency: float) -> dict[str, str]:

@@ -6,6 +6,7 @@ Nothing is measured here: our numbers come from results/*.json, the paper's from
 from pathlib import Path
 
 import pandas as pd
+from tabulate import tabulate
 
 from mousai.files import write_text
 from mousai.report import claims, figures, tables, thresholds
@@ -74,7 +75,7 @@ def write_table(rows: list[Row], stem: Path, columns: list[str]) -> None:
     """Write the rows as CSV and as Markdown, to `stem` with both endings."""
     frame = pd.DataFrame(rows).set_axis(columns, axis=1)
     write_text(frame.to_csv(index=False, lineterminator="\n"), stem.with_suffix(".csv"))
-    write_text(frame.to_markdown(index=False) + "\n", stem.with_suffix(".md"))
+    write_text(tabulate(frame, "keys", "pipe", showindex="never") + "\n", stem.with_suffix(".md"))
 
 
 def draw(key: str, results: Results, out: Path) -> None:

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tabulate import tabulate
 
 from mousai.report import claims, thresholds
 from mousai.report.notebooks import UPSTREAM
@@ -23,7 +23,7 @@ Sections = dict[str, list[Row]]  # "table1" .. "figure6", "claims", "thresholds"
 def table(rows: list[list], columns: list[str]) -> str:
     """A Markdown table of the first cells of each row, as many as there are columns; vertical bars are escaped."""
     cells = [[str(cell).replace("|", "\\|") for cell in row[: len(columns)]] for row in rows]
-    return pd.DataFrame(cells, columns=pd.Index(columns)).to_markdown(index=False, disable_numparse=True)
+    return tabulate(cells, columns, "pipe", disable_numparse=True)
 
 
 def link(file: str) -> str:
