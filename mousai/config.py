@@ -162,7 +162,8 @@ class EvaluationConfig:
 
     prompts_per_genre: int = 10  # [M]
     seeds: int = 1
-    reconstructions: int = 100  # clips of the test split through the DMAE
+    reconstructions: int = 100  # excerpts of the test split through the DMAE, notebook 04
+    reconstructed_chunks: int = 100  # whole chunks, notebooks 07, 08 and 10
     real_clips: int = 1000  # clips of the test split, whose scores are the ceiling
     structure_samples: int = 1000  # Figure 6 [A]
     repeats: int = 5  # timed runs, Table 3

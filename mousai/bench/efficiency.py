@@ -67,15 +67,19 @@ def now() -> float:
     return time.perf_counter()
 
 
-def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+def measure(
+    profile: Profile, seconds: float, seed: int = 0, device: str | None = None, steps: int | None = None
+) -> dict:
     """One timed generation in this process, after a warm-up of one window with two steps a stage.
 
+    `steps`: of each stage; None takes the profile's.
     Returned are seconds, memory_gb, seconds and calls of each network, and the settings. Loading and warm-up are not in
     `seconds`, as in the paper's "inference time" [B]; writing the sound to a file is. Memory is the process's peak.
     """
     loaded = now()
     model = Mousai.load(profile, device).optimized_for_cpu()
     load_seconds = now() - loaded
+    sampling = model.sampling(tcld_steps=steps, dmae_steps=steps)
     warm_up = model.sampling(tcld_steps=2, dmae_steps=2)
     model.generate(PROMPT, min(seconds, profile.dmae.crop / profile.sample_rate), seed, warm_up)
     branches = 1 if profile.sampling.guidance == 1 else 2
@@ -84,7 +88,7 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
     watches["TCLD"] = Stopwatch(model.tcld.unet, branches)
     with tempfile.TemporaryDirectory() as folder:
         started = now()
-        w = model.stream([PROMPT], seconds, seed)
+        w = model.stream([PROMPT], seconds, seed, sampling)
         path = Path(folder) / "out.wav"
         write_audio((part[0] for part in w), path, profile.sample_rate)
         total = now() - started
@@ -97,7 +101,7 @@ def measure(profile: Profile, seconds: float, seed: int = 0, device: str | None 
         "memory_gb": peak_memory_gb(),
         "stages": stages | {"rest": total - sum(stages.values())},
         "calls": {name: watch.calls for name, watch in watches.items()},
-        "steps": [profile.sampling.tcld_steps, profile.sampling.dmae_steps],
+        "steps": [sampling.tcld_steps, sampling.dmae_steps],
         "guidance": profile.sampling.guidance,
         "sampler": profile.sampling.sampler,
         "precision": computed_in(model),
@@ -158,9 +162,12 @@ def resident_peak_gb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def fresh_run(profile: Profile, seconds: float, seed: int = 0, device: str | None = None) -> dict:
+def fresh_run(
+    profile: Profile, seconds: float, seed: int = 0, device: str | None = None, steps: int | None = None
+) -> dict:
     """`measure` in a fresh process."""
-    return in_fresh_process("mousai.bench.efficiency", profile.name, str(seconds), str(seed), device or "")
+    module, few = "mousai.bench.efficiency", str(steps or "")
+    return in_fresh_process(module, profile.name, str(seconds), str(seed), device or "", few)
 
 
 def in_fresh_process(module: str, *arguments: str) -> dict:
@@ -268,5 +275,5 @@ def per_call_row(
 
 
 if __name__ == "__main__":
-    name, length, number, place = [*sys.argv[1:], ""][:4]
-    print(json.dumps(measure(get_profile(name), float(length), int(number), place or None)))
+    name, length, number, place, few = [*sys.argv[1:], "", ""][:5]
+    print(json.dumps(measure(get_profile(name), float(length), int(number), place or None, int(few or 0) or None)))

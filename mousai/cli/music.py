@@ -31,8 +31,13 @@ from mousai.cli.arguments import (
 from mousai.cli.offline import offline
 
 LOUDNESS = partial(number, kind=float, low=-70, high=0)
+STEPS_AFTER = partial(number, kind=int, low=0, high=1000)
 Loudness = Annotated[
     float | None, typer.Option(parser=LOUDNESS, metavar="LUFS", help="Loudness of the whole file, for example -14.")
+]
+Refinement = Annotated[
+    int | None,
+    typer.Option(parser=STEPS_AFTER, metavar="N", help="Griffin-Lim steps after stage 1; 0 is diffusion alone."),
 ]
 
 
@@ -83,6 +88,7 @@ def generate(
     ] = None,
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
+    refinement_steps: Refinement = None,
     guidance: Annotated[
         float | None, typer.Option(parser=SCALE, metavar="S", help="Guidance scale; 1 is no guidance.")
     ] = None,
@@ -128,12 +134,13 @@ def generate(
     scale = sizes.sampling.guidance if guidance is None else guidance
     sampling = sampling_for(
         sizes,
-        tcld_steps,
-        dmae_steps,
         guidance_for(scale, negative, interval, rescale),
         (tcld_sampler or sampler, dmae_sampler or sampler),
         negative,
         precision,
+        tcld_steps=tcld_steps,
+        dmae_steps=dmae_steps,
+        refinement_steps=refinement_steps,
     )
     music = commands.load(profile, device, sampling, weights)
     shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
@@ -158,6 +165,7 @@ def decode(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, metavar="FILE", help="What `encode` wrote.")],
     out: Annotated[Path, typer.Option(parser=SOUND, metavar="FILE", help="WAV, FLAC or OGG.")] = Path("out.wav"),
     steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps.")] = None,
+    refinement_steps: Refinement = None,
     seed: Annotated[int, typer.Option(parser=SEED, metavar="N", help="The same seed, the same sound.")] = 0,
     sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
     loudness: Loudness = None,
@@ -168,5 +176,5 @@ def decode(
     """Decode a latent to sound with stage 1."""
     from mousai.inference import commands
 
-    changes = {"dmae_steps": steps, "sampler": sampler, "precision": precision}
+    changes = {"dmae_steps": steps, "refinement_steps": refinement_steps, "sampler": sampler, "precision": precision}
     commands.decode(file, out, changes, seed, loudness, device, weights)

@@ -55,15 +55,15 @@ def real_halves(work: Workspace, n: int) -> tuple[ClipSet, ClipSet]:
 
 
 def original_set(work: Workspace) -> ClipSet:
-    """`evaluation.reconstructions` chunks, at most, of the first half of the test pieces."""
+    """`evaluation.reconstructed_chunks` chunks, at most, of the first half of the test pieces."""
     pieces = held_out_pieces(work)
-    return interleaved(work, pieces[: max(1, len(pieces) // 2)], work.profile.evaluation.reconstructions)
+    return interleaved(work, pieces[: max(1, len(pieces) // 2)], work.profile.evaluation.reconstructed_chunks)
 
 
 def other_set(work: Workspace) -> ClipSet:
     """As `original_set`, from the other half of the test pieces."""
     pieces = held_out_pieces(work)
-    return interleaved(work, pieces[len(pieces) // 2 :], work.profile.evaluation.reconstructions)
+    return interleaved(work, pieces[len(pieces) // 2 :], work.profile.evaluation.reconstructed_chunks)
 
 
 def interleaved(work: Workspace, pieces: Sequence[Record], n: int) -> ClipSet:

@@ -192,11 +192,12 @@ def with_reference(profile: Profile, solvers: Sequence[Solver]) -> list[Solver]:
 
 
 def decoded(model: Mousai, z: Tensor, solver: Solver) -> Wave:
-    """The waveforms of the latents z, decoded by this solver."""
+    """The waveforms of the latents z, decoded by this solver; never refined, which would hide the solver."""
+    run = Run(solver.steps, solver.sampler, refinement_steps=0)
     batches = []
     for i in range(0, len(z), BATCH):
         generator = noise_of(solver, i, i + 1)[0]
-        batches.append(decode(model.dmae, z[i : i + BATCH], Run(solver.steps, solver.sampler), generator).cpu())
+        batches.append(decode(model.dmae, z[i : i + BATCH], run, generator).cpu())
     return torch.cat(batches)
 
 

@@ -62,7 +62,13 @@ def decode(
 ) -> Iterator[Part]:
     """z [n, 32, steps] -> parts of w from left to right, `length` samples in all; one generator per item."""
     bar = "z -> w" if progress else None
-    run = Run(sampling.dmae_steps, sampling.dmae_sampler, sampling.dmae_precision, bar)
+    run = Run(
+        sampling.dmae_steps,
+        sampling.dmae_sampler,
+        sampling.dmae_precision,
+        bar,
+        refinement_steps=sampling.refinement_steps,
+    )
     return stream(dmae, z, run, generators, length, replacement)
 
 

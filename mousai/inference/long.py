@@ -37,13 +37,17 @@ NOTHING_KNOWN = Replacement(lambda a, b: torch.empty(0))
 
 @dataclass(frozen=True)
 class Run:
-    """How one stage is sampled. `precision` as in `precision.chosen`; `progress` names a bar; `guidance`: stage 2."""
+    """How one stage is sampled. `precision` as in `precision.chosen`; `progress` names a bar; `guidance`: stage 2.
+
+    `refinement_steps`: of a small stage 1, after sampling; None leaves it to the model's configuration.
+    """
 
     steps: int
     sampler: str = "ddim"
     precision: str = "float32"
     progress: str | None = None
     guidance: Guidance = UNGUIDED
+    refinement_steps: int | None = None
 
 
 def to_signal(dmae: DMAE, w: Wave, z: Latent) -> Wave:
@@ -84,13 +88,16 @@ def stream(
 ) -> Iterator[Part]:
     """z [batch, 32, n] -> parts of w [batch, 2, length or n * 1024], left to right; few windows are in memory at once.
 
-    `replacement`: the known samples, if any, as `emphasised` makes them. Raises ValueError as `DMAE.decode`, or for an
-    unknown sampler.
+    `replacement`: the known samples, if any, as `emphasised` makes them. Raises ValueError as `DMAE.decode`, for an
+    unknown sampler, or for refinement without a magnitude head.
     """
     get_sampler(run.sampler)
+    small = dmae if isinstance(dmae, SmallDMAE) else None
+    if run.refinement_steps and small is None:
+        raise ValueError(f"{run.refinement_steps} steps of refinement: the paper's stage 1 has none: ask for 0")
     z, length = dmae.padded(z, length)
     waves = diffused(dmae, z, run, generator, replacement)
-    return first_samples(dmae.refine(waves, z) if isinstance(dmae, SmallDMAE) else waves, length)
+    return first_samples(small.refine(waves, z, run.refinement_steps) if small else waves, length)
 
 
 def first_samples(parts: Iterator[Part], length: int) -> Iterator[Part]:

@@ -1,6 +1,6 @@
 """How both stages are sampled: all settings in one object (ours)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mousai.config import Profile
 from mousai.inference.samplers import Guidance
@@ -25,6 +25,7 @@ class Sampling:
     negative_prompt: str = ""
     tcld_precision: str = "float32"
     dmae_precision: str = "float32"
+    refinement_steps: int = 0  # of Griffin-Lim after stage 1's diffusion; small profiles only
 
     def __post_init__(self):
         if self.negative_prompt and self.guidance.scale == 1:
@@ -49,17 +50,17 @@ def guidance_for(
 
 def sampling_for(
     profile: Profile,
-    tcld_steps: int | None = None,
-    dmae_steps: int | None = None,
     guidance: float | Guidance | None = None,
     sampler: str | tuple[str | None, str | None] | None = None,
     negative_prompt: str = "",
     precision: str | None = None,
+    **counts: int | None,
 ) -> Sampling:
     """The profile's settings with changes; None keeps the profile's.
 
     `sampler`: one for both stages, or (stage 2's, stage 1's). `guidance`: a scale, which `guidance_for` completes, or a
-    `Guidance`. `precision`: of both stages. Raises ValueError as `Sampling`.
+    `Guidance`. `precision`: of both stages. `counts`: tcld_steps, dmae_steps, refinement_steps. Raises ValueError as
+    `Sampling`.
     """
     defaults = profile.sampling
     if guidance is None:
@@ -67,13 +68,15 @@ def sampling_for(
     if not isinstance(guidance, Guidance):
         guidance = guidance_for(guidance, negative_prompt)
     tcld_sampler, dmae_sampler = sampler if isinstance(sampler, tuple) else (sampler, sampler)
-    return Sampling(
-        tcld_steps=defaults.tcld_steps if tcld_steps is None else tcld_steps,
-        dmae_steps=defaults.dmae_steps if dmae_steps is None else dmae_steps,
+    sampling = Sampling(
+        tcld_steps=defaults.tcld_steps,
+        dmae_steps=defaults.dmae_steps,
         tcld_sampler=tcld_sampler or defaults.sampler,
         dmae_sampler=dmae_sampler or defaults.sampler,
         guidance=guidance,
         negative_prompt=negative_prompt,
         tcld_precision=precision or defaults.tcld_precision,
         dmae_precision=precision or defaults.dmae_precision,
+        refinement_steps=getattr(profile.dmae, "refinement_steps", 0),
     )
+    return replace(sampling, **{name: count for name, count in counts.items() if count is not None})

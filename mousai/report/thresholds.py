@@ -46,8 +46,11 @@ class Decision:
     rule: str
 
 
+FORMS = {"as shipped": "", "diffusion alone": ".alone"}  # stage 1 with and without refinement -> ending of its metrics
 FD, PCA = "dmae.fd.in_domain", "pca_griffin_lim"
 NETWORK = "whitened loss with the network over the loss without it, sigma"
+REMOVED = f"a part is credited only with what is worse without it; {SECOND}"
+OURS = f"a diffusion decoder that is not nearer than a method without one is not needed; {SECOND}"
 A_GIVEN = f"a network that adds less than a seventh has not been trained; {SECOND}"
 OLD = f"what the first edition set out to reach; {FIRST}"
 SPEED = f"what a change of the code must be worth to be kept; {BENCH}"
@@ -58,19 +61,29 @@ THRESHOLDS = (
     Threshold(f"stage 1: {NETWORK} 0.3", "dmae.network_ratio.0.3", "at most", 0.85, why=A_GIVEN),
     Threshold(f"stage 1: {NETWORK} 0.5", "dmae.network_ratio.0.5", "at most", 0.85, why=A_GIVEN),
     Threshold(f"stage 1: {NETWORK} 0.7", "dmae.network_ratio.0.7", "at most", 0.85, why=A_GIVEN),
-    Threshold("stage 1: kernel distance to the originals, minus that without its network", "dmae.kd_minus_no_network",
-              "below", 0, why=f"a part is credited only with what is worse without it; {SECOND}"),
+    *(Threshold(f"stage 1, {form}: kernel distance to the originals ({space}), minus that {rival}",
+                f"dmae.kd_minus_{metric}", "below", 0, why=why)
+      for rival, name, why in (("without its network", "no_network", REMOVED),
+                               ("of Griffin-Lim from z", "griffin_lim_z", OURS))
+      for form, space, metric in (("as shipped", "in-domain", name), ("as shipped", "musicnn", f"{name}.musicnn"),
+                                  ("diffusion alone", "musicnn", f"{name}.alone.musicnn"))),
     Threshold("stage 1 needs its latent: loss with another's, over its own", "dmae.latent_gain", "at least", 1.3,
               why=OLD),
-    Threshold("stage 1, log-mel L1", "dmae.logmel_l1", "at most", 0.2, why=OLD),
-    Threshold("stage 1, log-mel L1 over PCA's", "dmae.logmel_l1", "below", 1, f"dmae.logmel_l1.{PCA}",
-              why=f"as many numbers without any network; {FIRST}"),
-    Threshold("stage 1, chroma similarity", "dmae.chroma", "at least", 0.88,
-              why=f"half way from PCA's to that of the true magnitudes; {SECOND}"),
-    Threshold("stage 1, onset correlation", "dmae.onset", "at least", 0.95,
-              why=f"Griffin-Lim from the same latent is near it; {SECOND}"),
-    Threshold("stage 1, spectral contrast error, dB", "dmae.contrast_db", "at most", 2.5,
-              why=f"twice that of the true magnitudes; {SECOND}"),
+    *(limit for form, suffix in FORMS.items() for limit in (
+        Threshold(f"stage 1, {form}: log-mel L1", f"dmae.logmel_l1{suffix}", "at most", 0.145,
+                  why=f"Griffin-Lim from the same latent is near it; {SECOND}"),
+        Threshold(f"stage 1, {form}: log-mel L1 over PCA's", f"dmae.logmel_l1{suffix}", "below", 1,
+                  f"dmae.logmel_l1.{PCA}", why=f"as many numbers without any network; {FIRST}"),
+        Threshold(f"stage 1, {form}: long-term spectrum error, dB", f"dmae.ltas_db{suffix}", "at most", 1,
+                  why=f"an equalizer would be heard beyond it; {SECOND}"),
+        Threshold(f"stage 1, {form}: level, dB", f"dmae.level_db{suffix}", "at most", 1, size=True,
+                  why=f"about the smallest difference that is heard; {SECOND}"),
+        Threshold(f"stage 1, {form}: chroma similarity", f"dmae.chroma{suffix}", "at least", 0.88,
+                  why=f"half way from PCA's to that of the true magnitudes; {SECOND}"),
+        Threshold(f"stage 1, {form}: onset correlation", f"dmae.onset{suffix}", "at least", 0.95,
+                  why=f"Griffin-Lim from the same latent is near it; {SECOND}"),
+        Threshold(f"stage 1, {form}: spectral contrast error, dB", f"dmae.contrast_db{suffix}", "at most", 2.5,
+                  why=f"twice that of the true magnitudes; {SECOND}"))),
     Threshold("stage 1, Fréchet distance over PCA's", FD, "at most", 0.5, f"{FD}.{PCA}", why=OLD),
     Threshold("stage 1 keeps the genre: accuracy over that on the originals", "dmae.genre_kept", "at least", 0.95,
               why=OLD),

@@ -1,7 +1,7 @@
 """Stage 1 for a few million parameters: `DMAE` with the departures of `SmallDMAEConfig` (ours)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -213,12 +213,16 @@ class SmallDMAE(DMAE):
         return torch.cat([*self.refine([self.to_wave(self.coloured(x_0, condition))], z)], dim=-1)[..., :length]
 
     @torch.no_grad()
-    def refine(self, waves: Iterable[Part], z: Latent) -> Iterator[Part]:
-        """The parts of a waveform, refined towards the magnitude that z predicts, in `refinement_steps` steps."""
-        if not self.config.refinement_steps:
+    def refine(self, waves: Iterable[Part], z: Latent, steps: int | None = None) -> Iterator[Part]:
+        """The parts of a waveform, refined towards the magnitude that z predicts.
+
+        `steps`: of refinement; None is `refinement_steps`. Raises ValueError where there is no magnitude head.
+        """
+        config = self.config if steps is None else replace(self.config, refinement_steps=steps)
+        if not config.refinement_steps:
             yield from waves
             return
-        yield from refined(waves, self.magnitude_reader(z), z.shape[-1] * self.config.latent_stride, self.config)
+        yield from refined(waves, self.magnitude_reader(z), z.shape[-1] * config.latent_stride, config)
 
     def read_magnitude(self, z: Latent) -> Magnitude:
         """m_w as the magnitude head predicts it from z, stretched by `magnitude_contrast`.

@@ -33,8 +33,8 @@ CPU = Profile(
             cross_attentions=(0, 0), inject_depth=0, inject_channels=128, features=256, skip_start=0.5,
         ),
         encoder=SmallEncoderConfig(channels=224, blocks=(1, 2), log_floor=1e-3, pca_start=True),
-        wave_scale=40.0, preemphasis=0.97, head_width=192, encoder_pretrain_steps=2400, magnitude_contrast=1.03,
-        phase_share=0.1,
+        wave_scale=40.0, preemphasis=0.97, head_width=192, encoder_pretrain_steps=2400, magnitude_contrast=1.14,
+        phase_share=0.1, refinement_steps=2,
     ),
     tcld=TCLDConfig(
         crop=2**19, text=TextConfig(encoder="minilm", features=384, paper_exact=False), title_drop=0.9,
@@ -52,10 +52,10 @@ CPU = Profile(
         steps=5000, notebook_steps=300, notebook_pieces=80, batch=8, lr=5e-4, eps=1e-8, warmup=100, decay=True,
         max_grad_norm=1.0, precision="auto",
     ),
-    sampling=SampleConfig(tcld_steps=20, dmae_steps=10, guidance=3.0, sampler="multistep", dmae_precision="auto"),
+    sampling=SampleConfig(tcld_steps=20, dmae_steps=8, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
-        reconstructions=40, real_clips=120, structure_samples=40, repeats=5, study_steps=45, attention_steps=150,
-        in_domain_steps=800, solver_clips=8,
+        reconstructions=40, reconstructed_chunks=20, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
+        attention_steps=150, in_domain_steps=800, solver_clips=8,
     ),
 )
 
@@ -79,8 +79,8 @@ SMOKE = replace(
     tcld_train=TrainConfig(steps=60, notebook_steps=8, batch=4, lr=1e-3),
     sampling=SampleConfig(tcld_steps=3, dmae_steps=3, guidance=3.0, dmae_precision="auto"),
     evaluation=EvaluationConfig(
-        prompts_per_genre=2, reconstructions=4, real_clips=12, structure_samples=8, repeats=2, study_steps=6,
-        attention_steps=4, in_domain_steps=20, solver_clips=4, reference_steps=6,
+        prompts_per_genre=2, reconstructions=4, reconstructed_chunks=4, real_clips=12, structure_samples=8, repeats=2,
+        study_steps=6, attention_steps=4, in_domain_steps=20, solver_clips=4, reference_steps=6,
     ),
 )
 
@@ -95,8 +95,8 @@ A100_REHEARSAL = replace(
     # notebook 05 tests guidance by itself
     sampling=replace(A100.sampling, tcld_steps=1, dmae_steps=1, guidance=1.0, dmae_precision="fast"),
     evaluation=EvaluationConfig(
-        prompts_per_genre=2, reconstructions=4, real_clips=8, structure_samples=8, repeats=2, study_steps=3,
-        attention_steps=1, in_domain_steps=3, solver_clips=3, reference_steps=1,
+        prompts_per_genre=2, reconstructions=4, reconstructed_chunks=4, real_clips=8, structure_samples=8, repeats=2,
+        study_steps=3, attention_steps=1, in_domain_steps=3, solver_clips=3, reference_steps=1,
     ),
 )
 # fmt: on

@@ -133,7 +133,7 @@ def test_clips_taken_in_turn_come_from_as_many_pieces_as_there_are_and_every_seg
     assert len(every) == len(set(every.prompts)) == 32 and every.first(8).prompts == few.prompts
     monkeypatch.setattr(real, "held_out_pieces", lambda work: pieces)
     originals, others = real.original_set(work), real.other_set(work)
-    assert len(originals) == len(others) == work.profile.evaluation.reconstructions
+    assert len(originals) == len(others) == work.profile.evaluation.reconstructed_chunks
     assert not set(originals.titles) & set(others.titles)
 
 
