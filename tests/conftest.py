@@ -27,6 +27,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 _HOOK = install_import_hook("mousai", "helpers.typecheck.check")  # before the first import of mousai
 
 import numpy as np  # noqa: E402
+import numpy.testing  # noqa: E402 (its import runs `lscpu`, and no unit test may start a program)
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402

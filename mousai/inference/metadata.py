@@ -72,7 +72,10 @@ def read_metadata(path: Path) -> GenerationMetadata:
             f"{path}: no settings in its tags: only what `mousai generate` wrote can be made again"
         ) from error
     try:
-        return built(GenerationMetadata, json.loads(text), "settings")
+        said = json.loads(text)
+        if isinstance(said, dict) and isinstance(said.get("sampling"), dict):
+            said["sampling"].setdefault("refinement_steps", 0)  # files of before there was a choice have no such tag
+        return built(GenerationMetadata, said, "settings")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its tags hold no settings of this version: {error}") from error
 

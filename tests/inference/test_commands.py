@@ -71,6 +71,16 @@ def test_a_file_is_made_again_from_its_tags_alone():
     assert not np.array_equal(samples("plain.wav"), samples("third.wav"))
 
 
+def test_the_diffusion_alone_is_one_option_away_and_stays_so_when_made_again():
+    run("generate", "Pop", "--seconds", "0.2", "--out", "usual.wav", *QUICK)
+    run("generate", "Pop", "--seconds", "0.2", "--refinement-steps", "0", "--out", "alone.wav", *QUICK)
+    run("generate", "--again", "alone.wav", "--out", "again.wav")
+    steps = [read_metadata(Path(f"{name}.wav")).sampling.refinement_steps for name in ("usual", "alone", "again")]
+    assert steps == [2, 0, 0]
+    assert np.array_equal(samples("alone.wav"), samples("again.wav"))
+    assert not np.array_equal(samples("alone.wav"), samples("usual.wav"))
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_what_is_kept_of_a_file_is_in_the_new_file_sample_for_sample(subtype):
     sound("in.wav", 60_000, subtype)

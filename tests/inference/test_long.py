@@ -57,6 +57,16 @@ def test_up_to_a_crop_it_is_the_stages_own_decoding(dmae):
     assert_close(decode(dmae, z, Run(3), seeded(5)), dmae.decode(z, 3, seeded(5)), **CLOSE)
 
 
+def test_the_papers_stage_1_refuses_refinement_and_a_small_one_takes_as_much_as_asked(paper_dmae, dmae):
+    z = noise(1, 32, 2).tanh()
+    with pytest.raises(ValueError, match="1 steps of refinement: the paper's stage 1 has none: ask for 0"):
+        decode(DMAE(paper_dmae), z, Run(1, refinement_steps=1), seeded())
+    alone, once = (decode(dmae, z, Run(1, refinement_steps=n), seeded()) for n in (0, 1))
+    assert_close(once, torch.cat([*dmae.refine([alone], z, 1)], dim=-1), **CLOSE)
+    assert not torch.equal(alone, once)
+    assert torch.equal(decode(dmae, z, Run(1), seeded()), alone)  # the configuration's: none
+
+
 def test_the_papers_stage_1_is_decoded_in_one_pass_where_memory_allows_and_in_windows_beyond(paper_dmae, monkeypatch):
     model, z = DMAE(paper_dmae).eval(), noise(1, 8, 100).tanh()
     whole = model.decode(z, 2, seeded())

@@ -1,5 +1,6 @@
 """A file's tags say how it was made, to the last digit, and its samples are as without them."""
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from mousai.inference.samplers import Guidance
 from mousai.inference.sampling import Sampling
 
 SAMPLING = Sampling(
-    20, 3, "multistep", "ddim", Guidance(0.1 + 0.2, 0.0, 0.75, 0.5), "drums, \n“slow”; \u2028 1=2", "auto", "fast"
+    20, 3, "multistep", "ddim", Guidance(0.1 + 0.2, 0.0, 0.75, 0.5), "drums, \n“slow”; \u2028 1=2", "auto", "fast", 7
 )
 METADATA = GenerationMetadata(
     prompt="Métal \u266b, 'Ryan\\'s' \"2\" of 4\n\ttwice",
@@ -88,6 +89,18 @@ def test_settings_of_another_version_are_refused_by_what_is_wrong(wave, tmp_path
     file.save()
     with pytest.raises(ValueError, match="its tags hold no settings of this version"):
         read_metadata(tmp_path / "a.flac")
+
+
+def test_a_sound_of_before_there_was_a_choice_is_made_again_without_refinement(wave, tmp_path):
+    from mutagen.flac import FLAC
+
+    write_audio(wave, tmp_path / "a.flac", metadata=METADATA)
+    file = FLAC(tmp_path / "a.flac")
+    said = json.loads(file["mousai"][0])
+    del said["sampling"]["refinement_steps"]
+    file["mousai"] = json.dumps(said)
+    file.save()
+    assert read_metadata(tmp_path / "a.flac").sampling.refinement_steps == 0
 
 
 def test_every_setting_is_in_the_tags():

@@ -144,6 +144,14 @@ def test_settings_not_said_are_the_profiles(stack, profile):
     assert how.tcld_sampler == how.dmae_sampler == usual.sampler and usual.guidance == 3.0
 
 
+def test_the_sound_is_refined_as_often_as_asked(stack, profile):
+    steps = {"tcld_steps": 1, "dmae_steps": 1}
+    alone, refined = (sound(stack, ["metal"], 0.1, refinement_steps=n, **steps) for n in (0, 1))
+    assert (alone - refined).abs().max() > 1e-4
+    assert stack.sampling().refinement_steps == profile.dmae.refinement_steps == 0
+    assert torch.equal(sound(stack, ["metal"], 0.1, **steps), alone)
+
+
 @pytest.mark.parametrize(("seconds", "edits"), [(None, 0), (1.0, 1)])
 def test_either_seconds_or_an_edit_says_how_long(stack, seconds, edits):
     with pytest.raises(ValueError, match="give either seconds, or an init_audio, which says how long"):
