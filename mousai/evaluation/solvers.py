@@ -108,10 +108,11 @@ def judge(trial: Trial, share: float) -> Verdict:
     again = [solver for solver in passes if solver[:2] == usual[:2]]
     passing = [solver for solver in passes if passes[solver] and solver not in again]
     shortest = min(passing, key=lambda solver: solver.nfe, default=None)
+    seed_passes = bool(again) and all(passes[solver] for solver in again)
     if shortest is None:
-        return Verdict(None, all(passes[solver] for solver in again), half_fails=False)
+        return Verdict(None, seed_passes, half_fails=False)
     half = shortest._replace(steps=shortest.steps // 2)
-    return Verdict(shortest, all(passes[solver] for solver in again), not passes.get(half, True))
+    return Verdict(shortest, seed_passes, not passes.get(half, True))
 
 
 def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:

@@ -185,6 +185,7 @@ def encode(file: Path, out: Path, profile: str, device: str, weights: Path | Non
     """Encode a sound, write its latent to `out`, and print how many numbers that saves."""
     w = read_audio(file)
     chosen = get_profile(profile)
+    set_gpu_precision(chosen.sampling.dmae_precision)
     dmae = load_dmae(chosen, choose_device(device or None), weights)
     say_weights(chosen, weights, "dmae")
     card = LatentCard(profile, encoder_hash(dmae), chosen.sample_rate, w.shape[-1])
@@ -216,6 +217,7 @@ def decode(
         raise ValueError(f"{file}: encoded by other weights than those of {card.profile} here: encode the sound again")
     say_weights(profile, weights, "dmae")
     sampling = sampling_for(profile, **changes)
+    set_gpu_precision(sampling.dmae_precision)
     optimized = optimize_for_cpu(dmae, sampling.dmae_precision)
     parts = codec.decode(optimized, z.to(place), sampling, as_generators(seed, 1), card.samples, progress=True)
     clipped = write_audio((part[0] for part in parts), out, card.sample_rate, loudness=loudness)

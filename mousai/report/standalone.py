@@ -107,6 +107,8 @@ def check(work: Workspace, names: tuple[str, ...]) -> None:
             held_out(work)
         elif name == "genres":
             check_genres(work)
+        elif name != "segments":
+            raise ValueError(f"{name!r}: not a need of a notebook: choose a name that `NEEDS` has")
         elif len({record.chunks for record in held_out(work)}) > 1:
             mend = "leave this notebook out, or import pieces of one length"
             raise ValueError(f"{work.root}: test pieces of several lengths, whose segments do not compare: {mend}")

@@ -77,6 +77,11 @@ def test_without_a_sharp_test_nothing_is_claimed(changes, said):
     assert not verdict.passed and str(verdict).startswith(said)
 
 
+def test_without_the_reference_from_other_noise_nothing_is_claimed():
+    verdict = judge(trial_of(multistep_4=0.5, multistep_8=0.01), 0.1)
+    assert verdict.shortest == Solver("multistep", 8) and not verdict.seed_passes and not verdict.passed
+
+
 def test_all_measures_must_be_inside():
     one = trial_of(**SHARP)
     for solver, errors in one.errors.items():
