@@ -43,7 +43,7 @@ def press(own: Panel, name: str) -> str:
 
 
 def test_the_panel_begins_with_the_profiles_own_settings():
-    assert panel.default_settings(CPU) == Settings(panel.PROMPT, 10.9, 0, 3.0, 20, 10)  # 2^19 / 48,000 = 10.92 s
+    assert panel.default_settings(CPU) == Settings(panel.PROMPT, 10.9, 0, 3.0, 20, 8)  # 2^19 / 48,000 = 10.92 s
 
 
 def test_what_stands_in_the_fields_is_what_is_generated(own):
