@@ -7,7 +7,7 @@ Outcomes come from the results alone. The paper's words and their certainty mark
 from dataclasses import dataclass
 
 from mousai.report.results import Results, paper
-from mousai.report.thresholds import NETWORK, Threshold, counted, decide
+from mousai.report.thresholds import FORMS, NETWORK, SPACES, Threshold, counted, decide
 from mousai.report.verdicts import NOT_REACHED, NOT_RUN, UNDECIDED, Row
 
 HOLDS, FAILS, NOT_TESTED = "holds", "fails", "not tested"  # the other outcome is UNDECIDED
@@ -50,8 +50,7 @@ class Outcome:
 
 
 RATIO, LESS = "dmae.network_ratio", "dmae.kd_minus"
-# Embeddings -> ending of their metrics, of the diffusion alone: the paper has no refinement after it.
-SPACES = {"in-domain": ".alone", "musicnn": ".alone.musicnn"}
+ALONE = FORMS["diffusion alone"]  # claims are judged on it, because the paper has no refinement after it
 # fmt: off
 CLAIMS = (
     Claim("compression",
@@ -59,13 +58,13 @@ CLAIMS = (
           "originals with its interval, in two embeddings; whether people would listen to it, nobody was asked",
           "the U-Net's answer replaced by 0: `.no_network_alone`",
           (*(Threshold(f"{NETWORK} {level}", f"{RATIO}.{level}", "below", 0.99) for level in (0.3, 0.5, 0.7)),
-           *(Threshold(f"kernel distance ({space}) minus that without the network", f"{LESS}_no_network{ending}",
+           *(Threshold(f"kernel distance ({space}) minus that without the network", f"{LESS}_no_network{ALONE}{ending}",
                        "below", 0) for space, ending in SPACES.items())),
           stand_in=True),
     Claim("phase", "kernel distance of reconstructions without refinement to the originals in two embeddings, the same "
           "latents and magnitudes", "Griffin-Lim's phase in place of the diffusion's: `.griffin_lim_z`",
-          tuple(Threshold(f"kernel distance ({space}) minus Griffin-Lim's", f"{LESS}_griffin_lim_z{ending}", "below", 0)
-                for space, ending in SPACES.items())),
+          tuple(Threshold(f"kernel distance ({space}) minus Griffin-Lim's", f"{LESS}_griffin_lim_z{ALONE}{ending}",
+                          "below", 0) for space, ending in SPACES.items())),
     Claim("text_genre", "two classifiers that were fitted on real music name the genre of generated clips",
           "guidance 0, the text without influence: `genre_accuracy.unconditional`",
           (Threshold("in-domain model, accuracy gained", "tcld.genre_gain.in_domain", "above", 0),

@@ -47,6 +47,7 @@ class Decision:
 
 
 FORMS = {"as shipped": "", "diffusion alone": ".alone"}  # stage 1 with and without refinement -> ending of its metrics
+SPACES = {"in-domain": "", "musicnn": ".musicnn"}  # embeddings -> ending of kernel distances, after that of the form
 FD, PCA = "dmae.fd.in_domain", "pca_griffin_lim"
 NETWORK = "whitened loss with the network over the loss without it, sigma"
 REMOVED = f"a part is credited only with what is worse without it; {SECOND}"
@@ -62,11 +63,10 @@ THRESHOLDS = (
     Threshold(f"stage 1: {NETWORK} 0.5", "dmae.network_ratio.0.5", "at most", 0.85, why=A_GIVEN),
     Threshold(f"stage 1: {NETWORK} 0.7", "dmae.network_ratio.0.7", "at most", 0.85, why=A_GIVEN),
     *(Threshold(f"stage 1, {form}: kernel distance to the originals ({space}), minus that {rival}",
-                f"dmae.kd_minus_{metric}", "below", 0, why=why)
+                f"dmae.kd_minus_{name}{suffix}{ending}", "below", 0, why=why)
       for rival, name, why in (("without its network", "no_network", REMOVED),
                                ("of Griffin-Lim from z", "griffin_lim_z", OURS))
-      for form, space, metric in (("as shipped", "in-domain", name), ("as shipped", "musicnn", f"{name}.musicnn"),
-                                  ("diffusion alone", "musicnn", f"{name}.alone.musicnn"))),
+      for form, suffix in FORMS.items() for space, ending in SPACES.items()),
     Threshold("stage 1 needs its latent: loss with another's, over its own", "dmae.latent_gain", "at least", 1.3,
               why=OLD),
     *(limit for form, suffix in FORMS.items() for limit in (

@@ -40,7 +40,8 @@ def test_an_item_that_kills_its_process_has_a_stand_in_and_the_others_their_resu
 
 @pytest.mark.system
 def test_without_a_stand_in_it_is_one_clear_line():
-    with Workers(2) as pool, pytest.raises(ChildProcessError, match="was killed: run the same again, with fewer"):
+    said = "was killed: run the same again, with fewer --jobs"
+    with Workers(2) as pool, pytest.raises(ChildProcessError, match=said):
         list(pool.each(squared, [1, 13, 2]))
 
 

@@ -95,6 +95,8 @@ def test_own_weights_stand_in_for_the_shipped_ones_of_their_profile(tmp_path, mo
 
 def test_what_is_missing_is_said_with_the_command_that_mends(space, tiny_data):
     check(space, ("data", "test"))
+    with pytest.raises(ValueError, match="'datum': not a need of a notebook"):
+        check(space, ("datum",))
     paper = replace(space, profile=A100)
     with pytest.raises(FileNotFoundError, match=r"no weights at .*`mousai train dmae --profile a100 --ship`"):
         check(paper, ("dmae", "data"))
