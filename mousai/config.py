@@ -103,7 +103,7 @@ class TCLDConfig:
     text: TextConfig = field(default_factory=TextConfig)
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
-    title_drop: float = 0.1  # share of captions without title [M]; departs: higher, else titles are learnt by heart
+    title_drop: float = 0.1  # share of captions without title [M]; departs: higher, else titles are learned by heart
 
 
 @dataclass(frozen=True)

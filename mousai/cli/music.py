@@ -130,6 +130,7 @@ def generate(
     outputs = commands.numbered(out, len(prompts or []) * len(seeds))
     commands.refuse_overwriting(outputs, file)
     source, w = commands.source_audio(task, file, noise_level, [*zip(start or [], end or [], strict=True)])
+    seconds = commands.planned_seconds(source, w, seconds, loudness)
     sizes = get_profile(profile)
     scale = sizes.sampling.guidance if guidance is None else guidance
     sampling = sampling_for(
@@ -143,7 +144,7 @@ def generate(
         refinement_steps=refinement_steps,
     )
     music = commands.load(profile, device, sampling, weights)
-    shared = commands.shared_metadata(music, sampling, seconds, source, w, loudness)
+    shared = commands.shared_metadata(music, sampling, seconds, source, loudness)
     commands.generate(music, prompts or [], seeds, shared, w, outputs)
 
 

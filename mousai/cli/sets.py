@@ -51,7 +51,7 @@ def import_music(
     print(f"{out}: {pieces} pieces, {chunks} chunks, {sum(counts.values())} files skipped{why}")
     print(f"splits by {split_by}: {done.sizes()}")
     if done.notes:
-        print(f"{len(done.notes)} files were changed: see notes.csv")
+        print(f"{len(done.notes)} notes on files: see notes.csv")
     if untagged := done.untagged():
         print(f"{untagged} of {pieces} pieces have a title and no other tag: their captions are little but '1 of 4'")
     try:

@@ -3,12 +3,14 @@
 FMA (https://github.com/mdeff/fma): tracks.csv, three rows of headers, files by number: 000/000002.mp3.
 MTG-Jamendo (https://github.com/MTG/mtg-jamendo-dataset): *.tsv with TRACK_ID and PATH; names in *.meta.tsv beside it.
 Any other list: a column `file` (or `path`), and any of title, artist, album, genre, date, licence, split; CSV with
-commas, semicolons, tabs or vertical bars.
+commas, semicolons, tabs or vertical bars, or as a first line `sep=;` says. Text is UTF-8, or UTF-16 with its mark.
 """
 
+import codecs
 import csv
 import io
 import json
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,28 +44,40 @@ class Catalogue:
 def read_catalogue(path: Path, audio: Path) -> Catalogue:
     """Read the list at `path`, whose files lie below the folder `audio`.
 
-    A row that cannot be read is refused by its number, a file that is missing by its name. Raises ValueError for
-    a list of no known layout, or one that names a file outside of `audio`.
+    A row that cannot be read, or names no file, is refused by its number, a file that is missing or listed again by its
+    name. Raises ValueError for an empty list, one of no known layout, or one that names a file outside of `audio`.
     """
     catalogue = Catalogue()
+    text = text_of(path)
+    if not text.strip():
+        raise ValueError(f"{path}: not a list of music, it is empty: choose another file")
     try:
-        rows = rows_of(path, audio, catalogue.refused)
+        rows = rows_of(text, path, audio, catalogue.refused)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error) as error:
         mend = "a column `file` is needed, see mousai/data/catalogues.py"
         raise ValueError(f"{path}: not a list of music: {mend}") from error
-    for row in rows:
+    for number, row in rows:
         name = row.get("file", "")
-        place = Path(name)
+        place = Path(name.replace("\\", "/"))  # Windows' separator, unless it is a part of the name
         if place.is_absolute() or ".." in place.parts or "\0" in name:
             raise ValueError(f"{path}: {name!r} points outside of {audio}: nothing of it is used")
+        file = (existing(audio / name) or existing(audio / place)) if name else None
         if not name:
-            continue
-        file = existing(audio / place)
-        if file is None:
+            catalogue.refused.append((f"row {number} of {path.name}", "no file name"))
+        elif file is None:
             catalogue.refused.append((name, "listed, but not there"))
-            continue
-        catalogue.files[file] = {tag: row[tag] for tag in TAGS if row.get(tag)}
+        elif file in catalogue.files:
+            catalogue.refused.append((name, "listed again, its first row counts"))
+        else:
+            catalogue.files[file] = {tag: row[tag] for tag in TAGS if row.get(tag)}
     return catalogue
+
+
+def text_of(path: Path) -> str:
+    """The text of a list, in UTF-16 where its mark says so, else in UTF-8."""
+    with path.open("rb") as file:
+        is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return path.read_text(encoding="utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
 
 
 def existing(file: Path) -> Path | None:
@@ -80,21 +94,23 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def rows_of(path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[Row]:
-    """One row a file, with `file` and the tags; what is wrong with a row is added to `refused`."""
+def rows_of(text: str, path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[tuple[int, Row]]:
+    """(its number from 1, or of its last line, and a row with `file` and the tags), of the list `text` that was read
+    from `path`; a row that does not fit the header is added to `refused`.
+    """
     ending = path.suffix.lower()
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
     if ending == ".json":
-        return [named(row) for row in json.loads(text)]
+        return [*enumerate(map(named, json.loads(text)), 1)]
     if ending == ".jsonl":
-        return [named(json.loads(line)) for line in text.splitlines() if line.strip()]
+        return [(i, named(json.loads(line))) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     head = text.split("\n", 1)[0].strip("\r")
     if {"TRACK_ID", "PATH"} <= set(head.split()):
-        return jamendo(path, text, audio)
+        return [*enumerate(jamendo(path, text, audio), 1)]
     if {"album", "artist", "track"} <= set(head.split(",")) and head.startswith(","):
-        return fma(text)
-    separator = max(SEPARATORS, key=head.count)
-    header, *lines = numbered(text, separator)
+        return [*enumerate(fma(text), 1)]
+    said = re.match(r'"?sep=(.)"?\n', text, re.IGNORECASE)  # Excel's first line, which is no header
+    separator = said[1] if said else max(SEPARATORS, key=head.count)
+    header, *lines = numbered(text[said.end() - 1 :] if said else text, separator)
     columns = [str(name).strip().lower() for name in header[1]]
     if not {"file", *(name for name in SAME if SAME[name] == "file")} & set(columns):
         raise ValueError("no column `file`")
@@ -103,7 +119,7 @@ def rows_of(path: Path, audio: Path, refused: list[tuple[str, str]]) -> list[Row
         if len(values) > len(columns):
             refused.append((f"row {number} of {path.name}", f"{len(values)} fields, the header has {len(columns)}"))
         else:
-            rows.append(named(dict(zip(columns, values, strict=False))))
+            rows.append((number, named(dict(zip(columns, values, strict=False)))))
     return rows
 
 
@@ -132,10 +148,11 @@ def numbered(text: str, separator: str) -> list[tuple[int, list[str]]]:
 
 def named(row: dict[str, Any]) -> Row:
     """The row under our names, as text. Case does not matter; of two columns that mean the same the first that is not
-    empty counts.
+    empty counts, and the first of several values (JSON).
     """
     found: Row = {}
-    for name, value in row.items():
+    for name, values in row.items():
+        value = next(iter(values), None) if isinstance(values, list) else values
         key = str(name).strip().lower()
         text = "" if value is None else str(value).strip()
         if text:

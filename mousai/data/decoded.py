@@ -2,12 +2,12 @@
 
 libsndfile reads what it knows well. FFmpeg (PyAV) reads what libsndfile refuses or is known to misjudge: MP3 and Ogg,
 files whose header gives no length, and files of more than two channels. The content decides, not the file's name.
+Where one of the two fails, the other goes on from there.
 """
 
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from mousai.data.sound import SAMPLE_RATE
 RATES = (4_000, 768_000)  # Hz; a header that says another is damaged
 BLOCK = 2**21  # numbers read at once
 UNKNOWN = 2**62  # frames; where a header does not say its length, libsndfile reports this many or more
+UNWRITTEN = 2**31 - 2**16  # bytes; programs that write WAV to a pipe give this length or more, whatever it is
+OGG_PAGE = 2**16  # bytes; the largest page of Ogg
 UNREAD = "not readable: "  # begins a reason that may not hold another time, so that the file is tried again
 DAMAGED = "not readable as sound: damaged, or of a kind that neither libsndfile nor FFmpeg knows"
 UNREADABLE = (soundfile.SoundFileError, RuntimeError, AssertionError, TypeError, ValueError, MemoryError)
@@ -65,18 +67,22 @@ def resampled_blocks(file: Path) -> Iterator[Sound]:
 
 
 def blocks_of(file: Path) -> Generator[Read]:
-    """The blocks of the first reader that gives any. Raises what the last reader raises."""
+    """The blocks of the first reader; where it fails, the last goes on from there. Raises what the last one raises."""
     *others, last = readers(file)
+    frames = 0
     for reader in others:
-        blocks = reader(file)
         try:
-            first = next(blocks, None)
+            for read in reader(file):
+                yield read
+                frames += len(read[0])
+            if frames:
+                return
         except (*UNREADABLE, Skipped):
             continue
-        if first is not None:
-            yield from chain([first], blocks)
-            return
-    yield from last(file)
+    for block, rate, channels in last(file):
+        if len(block) > frames:
+            yield block[frames:], rate, channels
+        frames = max(0, frames - len(block))
 
 
 def readers(file: Path) -> list[Reader]:
@@ -90,7 +96,7 @@ def readers(file: Path) -> list[Reader]:
             doubtful = sound.format in MISJUDGED or not 0 < sound.frames < UNKNOWN or sound.channels > 2
     except UNREADABLE:
         return [ffmpeg]
-    return [ffmpeg, libsndfile] if doubtful else [libsndfile]
+    return [ffmpeg, libsndfile] if doubtful else [libsndfile, ffmpeg]
 
 
 def resampled(blocks: Iterator[Read]) -> Iterator[Sound]:
@@ -122,25 +128,68 @@ def libsndfile(file: Path) -> Generator[Read]:
 def ffmpeg(file: Path) -> Generator[Read]:
     """The blocks of a file's first audio stream by FFmpeg, which may open no other file, whatever this one refers to.
 
-    Raises `Skipped` where there is no audio stream, ValueError or OSError where it cannot be decoded.
+    A FLAC may end within a frame, because its header gives the length that is missing (`early_end`). Raises `Skipped`
+    where there is no audio stream, ValueError or OSError where it cannot be decoded.
     """
     import av
+    from av.error import InvalidDataError
 
     try:
         with file.open("rb") as opened, av.open(opened, "r", options={"protocol_whitelist": "none"}) as container:
             if not container.streams.audio:
                 raise Skipped("no sound in it")
-            as_float = av.AudioResampler(format="fltp")  # changes the number format only, not the rate
-            empty = True
-            for frame in container.decode(container.streams.audio[0]):
-                for part in as_float.resample(frame):
+            stream = container.streams.audio[0]
+            is_flac = stream.codec_context.name == "flac"
+            if is_flac:  # else a damaged frame would be decoded as noise
+                stream.codec_context.options = {"err_detect": "crccheck+explode"}
+            # It changes the number format only, not the rate; PyAV crashes on more than 8 channels as separate planes.
+            as_float = av.AudioResampler(format="flt")
+            empty, failed = True, None
+            for packet in container.demux(stream):
+                if failed and packet.size:
+                    raise failed
+                try:
+                    frames = packet.decode()
+                except InvalidDataError as error:
+                    if not is_flac:
+                        raise
+                    failed, frames = error, []
+                for part in (part for frame in frames for part in as_float.resample(frame)):
                     empty = False
                     names = tuple(channel.name for channel in part.layout.channels)
-                    yield part.to_ndarray().T, part.sample_rate, names
+                    yield part.to_ndarray().reshape(-1, len(names)), part.sample_rate, names
             if empty:
                 raise ValueError("not one frame of sound")
     except av.FFmpegError as error:  # many of them are neither OSError nor ValueError
         raise error if isinstance(error, OSError) else ValueError(str(error)) from error
+
+
+def early_end(file: Path, seconds: float) -> str:
+    """A note on a file that gave `seconds` of sound, less than its header says, or an Ogg file without its last page;
+    else "". Lengths that are only estimated, or that a pipe could not write, do not count.
+    """
+    import mutagen
+    from mutagen.aac import AACInfo
+    from mutagen.mp3 import BitrateMode
+
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(4)
+            if begin == b"OggS":
+                opened.seek(max(0, file.stat().st_size - 2 * OGG_PAGE))
+                tail = opened.read()
+                last = tail[tail.rfind(b"OggS") :]
+                return "" if len(last) > 5 and last[5] & 4 else "ends early: its last page is missing"
+            opened.seek(0)
+            info = mutagen.File(opened).info  # type: ignore[reportPrivateImportUsage, reportOptionalMemberAccess]
+            size = info.length * getattr(info, "bitrate", 0) / 8  # bytes
+    except Exception:  # parsers of untrusted files raise nearly anything
+        return ""
+    estimated = isinstance(info, AACInfo) or getattr(info, "bitrate_mode", None) == BitrateMode.UNKNOWN
+    slack = 0.02 if begin in KNOWN else 0.3  # seconds; lossy codecs count what they add at the ends, each its own way
+    if estimated or size > UNWRITTEN or seconds > info.length - slack:
+        return ""
+    return f"ends early: {seconds:.1f} s are there of {info.length:.1f} s"
 
 
 def stereo(block: Block, channels: tuple[str, ...]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from mousai.data.catalogues import Row, is_file
-from mousai.data.decoded import Skipped, resampled_blocks
+from mousai.data.decoded import Skipped, early_end, resampled_blocks
 from mousai.data.records import Record, as_fields
 from mousai.data.sound import SAMPLE_RATE
 from mousai.data.tags import clean, read_tags
@@ -19,7 +19,7 @@ from mousai.files import atomic_write, sha256
 
 ENDINGS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".wma", ".aif"),
-    *(".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".mka", ".ac3", ".ape", ".wv", ".tta", ".weba"),
+    *(".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".mka", ".ac3", ".ape", ".wv", ".tta", ".weba", ".webm", ".mp4"),
 )
 LOUDEST = 4.0  # peak; a file above it is not in -1 to 1 at all
 SILENT = 1e-4  # peak; a chunk below it counts as silent
@@ -71,6 +71,10 @@ def music_files(source: Path, out: Path) -> tuple[dict[Path, Row], list[tuple[st
     The file name's ending decides what is music. Linked folders are followed, each once; what lies in `out` is ignored.
     Pipes and devices are left out, because they may never end. Raises ValueError where there is no music.
     """
+
+    def shown(path: Path) -> str:
+        return os.fsencode(path.relative_to(source)).decode(errors="replace")
+
     music: dict[Path, Row] = {}
     others: list[tuple[str, str]] = []
     seen = {os.path.realpath(source), os.path.realpath(out)}
@@ -81,15 +85,16 @@ def music_files(source: Path, out: Path) -> tuple[dict[Path, Row], list[tuple[st
             if real not in seen:
                 seen.add(real)
                 folders.append(name)
+            elif real != os.path.realpath(out):
+                others.append((shown(Path(folder, name)), "a folder that is read already, under another name"))
         for name in sorted(names):
             path = Path(folder, name)
-            place = os.fsencode(path.relative_to(source)).decode(errors="replace")
             if not is_file(path):
-                others.append((place, "not a file: a pipe, a device, or a link to nothing"))
+                others.append((shown(path), "not a file: a pipe, a device, or a link to nothing"))
             elif name.lower().endswith(ENDINGS):
                 music[path] = {}
             else:
-                others.append((place, f"not a kind of music file: {path.suffix or 'no ending'}"))
+                others.append((shown(path), f"not a kind of music file: {path.suffix or 'no ending'}"))
     if not music:
         raise ValueError(f"{source}: no music here: files that end in {', '.join(ENDINGS)} are read")
     return music, others
@@ -112,7 +117,7 @@ def import_one(job: Job) -> dict[str, object]:
         return skipped | ({"seconds": reason.seconds} if isinstance(reason, Short) else {})
     record = tagged(job)
     about = as_fields(record) | {"samples": cut.kept * job.chunk, "chunks": cut.kept, "sha256": sha256(path)}
-    return {"record": about, "notes": notes(cut), "split": job.listed.get("split", "")}
+    return {"record": about, "notes": notes(cut, job.file), "split": job.listed.get("split", "")}
 
 
 @dataclass
@@ -173,9 +178,10 @@ def check_cut(cut: Cut, chunk: int) -> None:
         raise Skipped("silent")
 
 
-def notes(cut: Cut) -> list[str]:
-    """What was changed in a file that is used, for notes.csv."""
-    found = []
+def notes(cut: Cut, file: Path) -> list[str]:
+    """What was changed in a file that is used, or is missing in it, for notes.csv."""
+    early = early_end(file, cut.seconds)
+    found = [early] if early else []
     if cut.silent:
         numbers = ", ".join(map(str, cut.silent))
         found.append(f"silent chunks left out: {numbers} of {cut.kept + len(cut.silent)}")

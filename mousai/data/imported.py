@@ -1,8 +1,8 @@
 """Import the user's own music: a folder, an archive or a list becomes records with chunks of 48 kHz stereo.
 
 No single file stops an import: one that cannot be used is listed in `skipped.csv` with the reason. What was changed in
-a file that is used stands in `notes.csv`. Each file is recorded in `journal.jsonl` at once, so that an interrupted
-import continues where it was, and a second one reads only what is new.
+a file that is used, or is missing in it, stands in `notes.csv`. Each file is recorded in `journal.jsonl` at once, so
+that an interrupted import continues where it was, and a second one reads only what is new.
 """
 
 import csv

@@ -14,12 +14,13 @@ import soundfile
 
 LONGEST = 200  # characters of a tag; the rest is cut off
 ALBUM_ARTIST = ("albumartist", "album artist", "album_artist", "tpe2", "aart", "wm/albumartist")
+ORIGINAL_DATE = ("originaldate", "originalyear", "tdor", "tory", "tdrl")
 NAMES = {
     "title": ("title", "tit2", "©nam", "tracktitle", "name"),
     "artist": ("artist", "artists", "tpe1", "©art", "author", "performer", *ALBUM_ARTIST),
     "album": ("album", "talb", "©alb", "wm/albumtitle", "albumtitle"),
     "genre": ("genre", "tcon", "©gen", "wm/genre", "style"),
-    "date": ("date", "tdrc", "year", "tyer", "©day", "wm/year", "originaldate", "tdor", "tory", "tdrl"),
+    "date": ("date", "tdrc", "year", "tyer", "©day", "wm/year", *ORIGINAL_DATE),
     "licence": ("license", "licence", "licenseurl", "wcop", "copyright", "tcop", "cprt", "©cpy", "rights"),
 }  # our name -> the containers' names in lower case, in order of preference
 
@@ -50,15 +51,26 @@ def by_mutagen(file: Path) -> dict[str, list[str]]:
 
     with file.open("rb") as opened:
         tags = mutagen.File(opened)  # type: ignore[reportPrivateImportUsage]
+    version = getattr(getattr(tags, "tags", None), "version", None)  # of ID3
     found: dict[str, list[str]] = {}
     for key, value in (tags or {}).items():  # type: ignore[union-attr]
         name = str(key).lower()
         if name.startswith(("txxx:", "----:")):  # ID3 and MP4: user-defined names
             name = name.rsplit(":", 1)[-1]
         texts = cleaned(texts_of(value))
+        if key == "TPE1" and version == (2, 3, 0):
+            texts = cleaned([artist for text in texts for artist in artists_of(text)])
         if texts:
             found[name] = list(dict.fromkeys([*found.get(name, []), *texts]))
     return found
+
+
+def artists_of(text: str) -> list[str]:
+    """The artists of a text of ID3v2.3, which separates several by "/". "AC/DC" is one, because a part has no small
+    letter.
+    """
+    parts = text.split("/")
+    return parts if all(any(letter.islower() for letter in part) for part in parts) else [text]
 
 
 def texts_of(value: Any) -> Iterator[str]:

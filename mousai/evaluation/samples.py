@@ -89,7 +89,7 @@ def held_out(work: Workspace) -> Sequence[Record]:
     """The records of the test split. Raises ValueError where it is empty."""
     records = work.data.records("test")
     if not records:
-        mend = "import more music, or again with `--split-by piece`"
+        mend = "import more music, three pieces at least, or by a list whose column `split` says test"
         raise ValueError(f"{work.root}: no piece is in the test split, so nothing can be evaluated: {mend}")
     return records
 

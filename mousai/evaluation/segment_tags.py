@@ -10,7 +10,7 @@ from torch import Tensor
 from mousai.checkpoint import save_tensors
 from mousai.data.dataset import Workspace
 from mousai.data.records import load_chunk
-from mousai.evaluation.statistics import bootstrap
+from mousai.evaluation.statistics import bootstrap, proportion
 
 FRAMES = 16  # equal parts of a clip
 FLOOR = 1e-3  # -60 dB, so that silence stays finite
@@ -54,10 +54,13 @@ def tag_followed(
     """
     ends = np.isin(rows[:, 0], (1, chunks))
 
-    def share(part: np.ndarray) -> float:
+    def both(part: np.ndarray) -> float:
         return tag_share(part, chunks, threshold)
 
-    value, low, high = bootstrap(rows[ends], seed, np.asarray(titles)[ends].tolist(), share)
+    tunes = np.asarray(titles)[ends].tolist()
+    value, low, high = bootstrap(rows[ends], seed, tunes, both)
+    if low == high:  # every tag is followed, or none, or there is only one tune
+        value, low, high = proportion(np.full(len(tunes), value), seed, tunes)
     return {"value": value, "low": low, "high": high, "n": int(ends.sum())}
 
 

@@ -8,7 +8,8 @@ other clips' targets.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,9 @@ from mousai.inference.long import Run, decode
 from mousai.inference.pipeline import Mousai
 from mousai.progress import progress_bar
 from mousai.shapes import Part, Wave
+from mousai.small.dmae import SmallDMAE
 from mousai.spectrogram import log_mel_l1
+from mousai.training.network_ratio import without_network
 
 EXCERPT = 2**16  # samples of a clip that are compared: 1.37 s
 BATCH = 8
@@ -50,11 +53,15 @@ class Solver(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """Errors of each solver's clips, the reference first, and of the floor. tunes: the tune of each clip."""
+    """Errors of each solver's clips, the reference first, and of the floor. tunes: the tune of each clip.
+
+    removed: errors of the reference without its network, the control that must not pass.
+    """
 
     tunes: Sequence[str]
     errors: dict[Solver, Errors]
     floor: Errors
+    removed: Errors | None = None
 
     def margins(self, share: float) -> dict[str, float]:
         """For each measure, `share` times the distance from the reference's mean error to that of the floor."""
@@ -65,37 +72,41 @@ class Trial:
         """Solver (without the reference) -> measure -> value, low and high of its mean paired difference to the
         reference (95 %, whole tunes resampled), the margin, and whether the interval is `inside` it.
         """
-        margins = self.margins(share)
+        return {solver: self.difference(errors, share) for solver, errors in list(self.errors.items())[1:]}
+
+    def difference(self, errors: Errors, share: float) -> dict[str, dict]:
+        """One row of `differences`, for these errors."""
         usual, *_ = self.errors.values()
-        found = {}
-        for solver in list(self.errors)[1:]:
-            found[solver] = {}
-            for name, margin in margins.items():
-                value, low, high = bootstrap(self.errors[solver][name] - usual[name], groups=self.tunes)
-                inside = -margin < low and high < margin
-                found[solver][name] = dict(value=value, low=low, high=high, margin=margin, inside=inside)
-        return found
+        row = {}
+        for name, margin in self.margins(share).items():
+            value, low, high = bootstrap(errors[name] - usual[name], groups=self.tunes)
+            inside = -margin < low and high < margin
+            row[name] = dict(value=value, low=low, high=high, margin=margin, inside=inside)
+        return row
 
 
 class Verdict(NamedTuple):
     """The result of a trial. It counts only where the trial could tell solvers apart: the reference passes from other
-    noise, and the shortest solver that passes fails with half of its steps.
+    noise, it fails without its network, and the shortest solver that passes fails with half of its steps.
     """
 
     shortest: Solver | None
     seed_passes: bool
     half_fails: bool
+    removed_fails: bool = True
 
     @property
     def passed(self) -> bool:
         """Whether a shorter solver is equivalent, in a trial that counts."""
-        return self.shortest is not None and self.seed_passes and self.half_fails
+        return self.shortest is not None and self.seed_passes and self.half_fails and self.removed_fails
 
     def __str__(self) -> str:
         if self.passed:
             return f"{self.shortest} is equivalent to the reference"
         if not self.seed_passes:
             return "undecided: the reference from other noise does not pass, so that more clips are needed"
+        if not self.removed_fails:
+            return "undecided: the reference passes without its network too, so that the measure is too coarse"
         if self.shortest is None:
             return "no shorter solver is equivalent to the reference"
         return f"undecided: {self.shortest} passes and so does half of it, or that was not measured"
@@ -109,10 +120,12 @@ def judge(trial: Trial, share: float) -> Verdict:
     passing = [solver for solver in passes if passes[solver] and solver not in again]
     shortest = min(passing, key=lambda solver: solver.nfe, default=None)
     seed_passes = bool(again) and all(passes[solver] for solver in again)
+    removed = trial.difference(trial.removed, share).values() if trial.removed else ()
+    removed_fails = trial.removed is None or not all(row["inside"] for row in removed)
     if shortest is None:
-        return Verdict(None, seed_passes, half_fails=False)
+        return Verdict(None, seed_passes, half_fails=False, removed_fails=removed_fails)
     half = shortest._replace(steps=shortest.steps // 2)
-    return Verdict(shortest, seed_passes, not passes.get(half, True))
+    return Verdict(shortest, seed_passes, not passes.get(half, True), removed_fails)
 
 
 def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:
@@ -124,7 +137,12 @@ def stage_1(work: Workspace, model: Mousai, solvers: Sequence[Solver]) -> Trial:
     def errors(w: Wave, shift: int) -> Errors:
         return {"logmel_l1": log_mel_l1(w, real.roll(shift, 0)).numpy()}
 
-    return trial(lambda solver: decoded(model, z, solver), errors, tunes, with_reference(work.profile, solvers))
+    found = trial(lambda solver: decoded(model, z, solver), errors, tunes, with_reference(work.profile, solvers))
+    if not isinstance(model.dmae, SmallDMAE) or model.dmae.head is None:
+        return found
+    removed = copy(model)
+    removed.dmae = without_network(model.dmae)
+    return replace(found, removed=errors(decoded(removed, z, reference(work.profile)), 0))
 
 
 def stage_2(work: Workspace, model: Mousai, embedding: InDomain, solvers: Sequence[Solver], decoder: Solver) -> Trial:

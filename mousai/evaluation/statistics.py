@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 DRAWS = 2000
@@ -30,6 +31,19 @@ def bootstrap(
     draws = [statistic(values[order[row] if alone else np.concatenate([pieces[i] for i in row])]) for row in picks]
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return float(statistic(values)), float(low), float(high)
+
+
+def proportion(hits: np.ndarray, seed: int = 0, groups: Sequence | None = None) -> tuple[float, float, float]:
+    """(share, low, high) of yes-or-no values [n]; `bootstrap`, except where all agree (ours).
+
+    20 hits of 20 do not make a share of 1 certain, but every resample has 20 too. The exact binomial interval (Clopper
+    and Pearson 1934) is used then, with the number of groups as the number of trials.
+    """
+    value, low, high = bootstrap(hits, seed, groups)
+    if low == high:
+        n = len(hits if groups is None else set(groups))
+        low, high = binomtest(round(value) * n, n).proportion_ci(method="exact")
+    return value, float(low), float(high)
 
 
 def bootstrap_pair(

@@ -26,12 +26,6 @@ def clipped(w: Tensor) -> float:
     return float((w.abs() > 1).double().mean())
 
 
-def side_over_mid(w: Tensor) -> float:
-    """Energy of left - right over that of left + right, of all clips w [batch, 2, time]: 0 is mono, 1 uncorrelated."""
-    left, right = w.double().unbind(1)
-    return float((left - right).square().sum() / (left + right).square().sum())
-
-
 def level_db(ours: np.ndarray, real: np.ndarray) -> float:
     """Level of all our clips minus that of all real ones, in dB, from each clip's rms [n], [m]; silence is -120 dB."""
     level = [20 * np.log10(np.sqrt(np.mean(np.square(rms))) + 1e-6) for rms in (ours, real)]
@@ -70,6 +64,24 @@ def segments(
         for key, number in zip(table, numbers, strict=True):
             table[key].append(number)
     return table
+
+
+def shape_differences(rows: np.ndarray, chunks: int, groups: Sequence[str], seed: int = 0) -> dict[str, dict]:
+    """What Figure 6 shows, as differences of amplitude, above 0 where it holds: {value, low, high} each (ours).
+
+    intro: segment 2 less segment 1. body: the quietest inner segment less the louder end. ending: the last segment but
+    one less the last. rows [n, 2] of (k, amplitude) and groups [n] as in `segments`.
+    """
+    of_profile = {
+        "intro": lambda a: a[1] - a[0],
+        "body": lambda a: a[1:-1].min() - max(a[0], a[-1]),
+        "ending": lambda a: a[-2] - a[-1],
+    }
+    found = {}
+    for name, difference in of_profile.items():
+        statistic = lambda part: float(difference(profile_of(part, chunks)))  # noqa: B023, E731
+        found[name] = dict(zip(("value", "low", "high"), bootstrap(rows, seed, groups, statistic), strict=True))
+    return found
 
 
 def beside_real(

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,33 +12,40 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mousai.files import atomic_write
+from mousai.inference.checks import number, shown, whole
 
 if TYPE_CHECKING:  # imported only where needed, so that this file needs nothing of the model
     from mousai.inference.metadata import GenerationMetadata
 
 SAMPLE_RATE = 48_000
 MAX_SECONDS = 3600
+MAX_RATE = 192_000  # of a file; every format takes it
 FORMATS = {".wav": ("WAV", "PCM_24"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 BLOCK = 2**20  # samples processed at once
-LOUDNESS_HOP = 0.1  # seconds between two blocks of 0.4 s (BS.1770-4)
+BLOCK_SECONDS = 0.4  # of a block whose loudness is measured (BS.1770-4)
+LOUDNESS_HOP = 0.1  # seconds between two of them
 LOUDNESS_PIECE = 600  # blocks measured at once, a minute
 WARM_UP = 10  # blocks measured before each piece and dropped, until the weighting filters have settled
 
 Stereo = Float[Tensor, "2 _"]
 
 
-def sample_count(seconds: float, sample_rate: int = SAMPLE_RATE) -> int:
+def sample_count(seconds: Any, sample_rate: int = SAMPLE_RATE) -> int:
     """round(seconds * sample_rate). Raises ValueError unless 0 < seconds <= 3600 and that is at least 1."""
-    if not 0 < seconds <= MAX_SECONDS or round(seconds * sample_rate) < 1:
-        raise ValueError(f"seconds is {seconds}: choose more than 0 and at most {MAX_SECONDS}")
-    return round(seconds * sample_rate)
+    mend = f"choose more than 0 and at most {MAX_SECONDS}"
+    samples = round(number("seconds", seconds, 0, MAX_SECONDS, mend) * sample_rate)
+    if samples < 1:
+        raise ValueError(f"seconds is {seconds}: {mend}")
+    return samples
 
 
-def as_stereo(w: Tensor | np.ndarray) -> Stereo:
-    """Mono [time] or [1, time] becomes two equal channels; stereo [2, time] is returned as it is.
+def as_stereo(w: Any) -> Stereo:
+    """A tensor or array in float32: mono [time] or [1, time] becomes two equal channels, stereo [2, time] stays so.
 
-    Raises ValueError for any other shape, and for integers, whose full scale is unknown.
+    Raises ValueError for anything else, and for integers, whose full scale is unknown.
     """
+    if not isinstance(w, Tensor | np.ndarray):
+        raise ValueError(f"audio is {shown(w)}: pass a tensor or an array, [2, time] or mono")
     w = torch.as_tensor(w)
     if not w.is_floating_point():
         raise ValueError(f"audio holds {w.dtype}: pass floating point, full scale is 1")
@@ -46,6 +53,7 @@ def as_stereo(w: Tensor | np.ndarray) -> Stereo:
         raise ValueError(f"audio has shape {[*w.shape]}, a batch: pass one item of it, [2, time], such as w[0]")
     if w.ndim not in (1, 2) or (w.ndim == 2 and len(w) not in (1, 2)):
         raise ValueError(f"audio has shape {[*w.shape]}: pass mono, [time], or stereo, [2, time]")
+    w = w.float()
     return w.expand(2, -1) if w.ndim == 1 or len(w) == 1 else w
 
 
@@ -90,7 +98,8 @@ def write_audio(
     clipped, because these formats cannot hold them. `metadata` goes into the tags. `loudness`, in LUFS, is reached with
     one gain for the whole sound (ITU-R BS.1770-4, by pyloudnorm); all parts are then collected before any is written.
 
-    Raises ValueError for another ending, a batch, a sample that is not finite, or too little sound for a loudness.
+    Raises ValueError for another ending, a batch, no sound, a sample that is not finite, too little sound for a
+    loudness, a loudness outside [-70, 0], or a sample rate that is no whole number.
     """
     import soundfile
 
@@ -98,17 +107,22 @@ def write_audio(
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise ValueError(f"{path.name}: cannot write {ending or 'a file without ending'}, use {', '.join(FORMATS)}")
-    parts = checked([w] if isinstance(w, Tensor | np.ndarray) else w, path)
+    sample_rate = whole("sample_rate", sample_rate, 1, MAX_RATE)
+    parts = checked([w] if isinstance(w, Tensor | np.ndarray) or not isinstance(w, Iterable) else w, path)
     if loudness is not None:
+        loudness = number("loudness", loudness, -70, 0, "choose a number of LUFS from -70 to 0")
         parts = normalized(on_disk(parts), loudness, sample_rate)
     container, subtype = FORMATS[ending]
-    clipped = 0
+    clipped = samples = 0
     with atomic_write(path) as temporary:
         with soundfile.SoundFile(temporary, "w", sample_rate, 2, subtype, format=container) as file:
             for part in parts:
                 clipped += int((part.abs() > 1).sum())
+                samples += part.shape[-1]
                 for second in part.clamp(-1, 1).T.split(sample_rate):  # libvorbis can fail on more at once
                     file.write(second.numpy())
+        if not samples:
+            raise ValueError(f"{path.name}: there is no sound: nothing was written")
         if container == "OGG":
             fix_serial(temporary)
         if metadata is not None:
@@ -131,7 +145,7 @@ def fix_serial(path: Path) -> None:
             file.write(page.write())  # with its checksum
 
 
-def checked(parts: Iterable[Tensor | np.ndarray], path: Path) -> Iterator[Stereo]:
+def checked(parts: Iterable, path: Path) -> Iterator[Stereo]:
     """The parts as stereo on the CPU. Raises ValueError where a sample is not finite."""
     for part in parts:
         w = as_stereo(part).detach().cpu()
@@ -156,11 +170,10 @@ def integrated_loudness(w: Stereo, sample_rate: int = SAMPLE_RATE) -> float:
     """
     from pyloudnorm import Meter
 
+    check_measurable(w.shape[-1], sample_rate)
     meter = Meter(sample_rate)
-    hop, width = round(LOUDNESS_HOP * sample_rate), round(meter.block_size * sample_rate)
+    hop, width = round(LOUDNESS_HOP * sample_rate), round(BLOCK_SECONDS * sample_rate)
     count = (w.shape[-1] - width) // hop + 1
-    if count < 1:
-        raise ValueError(f"{w.shape[-1] / sample_rate:g} s are too short for a loudness: it takes 0.4 s at least")
     levels = []
     for first in range(0, count, LOUDNESS_PIECE):
         lead = min(first, WARM_UP)
@@ -173,6 +186,14 @@ def integrated_loudness(w: Stereo, sample_rate: int = SAMPLE_RATE) -> float:
     if not len(loud):
         return -np.inf
     return mean_level(loud[loud > mean_level(loud) - 10])
+
+
+def check_measurable(samples: int, sample_rate: int = SAMPLE_RATE) -> None:
+    """Raise ValueError for less sound than a loudness can be measured of: a block, 0.4 s."""
+    if samples < round(BLOCK_SECONDS * sample_rate):
+        raise ValueError(
+            f"{samples / sample_rate:g} s are too short for a loudness: it takes {BLOCK_SECONDS} s at least"
+        )
 
 
 def mean_level(levels: np.ndarray) -> float:

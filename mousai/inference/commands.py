@@ -11,7 +11,7 @@ from typing import Any
 from mousai.config import Profile
 from mousai.files import sha256
 from mousai.inference import codec
-from mousai.inference.audio import SAMPLE_RATE, Stereo, read_audio, write_audio
+from mousai.inference.audio import SAMPLE_RATE, Stereo, check_measurable, read_audio, sample_count, write_audio
 from mousai.inference.codec import LatentCard, encoder_hash
 from mousai.inference.editing import InitAudio, continuation, inpainting, variation
 from mousai.inference.metadata import GenerationMetadata, SourceAudio, read_metadata
@@ -50,33 +50,40 @@ def source_audio(
     return SourceAudio(task, file.name, sha256(file), level, tuple(regions)), read_audio(file)
 
 
-def init_audio_of(metadata: GenerationMetadata, w: Stereo | None) -> InitAudio | None:
-    """The `InitAudio` of w for the task in the metadata's source, None without w. Raises as the task's function."""
-    source = metadata.source
+def init_audio_of(source: SourceAudio, w: Stereo | None, seconds: float) -> InitAudio | None:
+    """The `InitAudio` of w for the source's task, None without w. Raises as the task's function."""
     if w is None:
         return None
     if source.task == "continue":
-        return continuation(w, round(metadata.seconds * SAMPLE_RATE))
+        return continuation(w, round(seconds * SAMPLE_RATE))
     if source.task == "inpaint":
         return inpainting(w, source.regions, source.noise_level)
     return variation(w, source.noise_level)
 
 
-def shared_metadata(
-    music: Mousai,
-    sampling: Sampling,
-    seconds: float | None,
-    source: SourceAudio,
-    w: Stereo | None,
-    loudness: float | None,
-) -> GenerationMetadata:
-    """The metadata that all files of a command share; prompt and seed are still empty.
+def planned_seconds(source: SourceAudio, w: Stereo | None, seconds: float | None, loudness: float | None) -> float:
+    """The length of each file, by default that of the sound to be edited, 20 s more where it is continued.
 
-    By default `seconds` is the length of the sound to be edited, 20 s more where it is continued, and 20 s without one.
+    Raises ValueError, before anything is loaded, where the sound cannot be so edited, or a loudness not be measured.
     """
     if seconds is None:
         there = w.shape[-1] / SAMPLE_RATE if w is not None else 0.0
         seconds = there if source.task in ("init-audio", "inpaint") else there + SECONDS
+    samples = sample_count(seconds)
+    init_audio_of(source, w, seconds)
+    if loudness is not None:
+        check_measurable(samples)
+    return seconds
+
+
+def shared_metadata(
+    music: Mousai,
+    sampling: Sampling,
+    seconds: float,
+    source: SourceAudio,
+    loudness: float | None,
+) -> GenerationMetadata:
+    """The metadata that all files of a command share; prompt and seed are still empty."""
     tcld_sha256, dmae_sha256 = weights_sha256(music)
     return GenerationMetadata(
         prompt="",
@@ -129,7 +136,7 @@ def generate_again(file: Path, out: Path, device: str, weights: Path | None = No
 def generate_file(music: Mousai, metadata: GenerationMetadata, w: Stereo | None, path: Path) -> None:
     """Generate one sound, write it, and print a line about it."""
     started = time.monotonic()
-    init_audio = init_audio_of(metadata, w)
+    init_audio = init_audio_of(metadata.source, w, metadata.seconds)
     seconds = None if init_audio else metadata.seconds
     parts = music.stream([metadata.prompt], seconds, metadata.seed, metadata.sampling, init_audio, progress=True)
     clipped = write_audio((part[0] for part in parts), path, metadata=metadata, loudness=metadata.loudness)
@@ -210,6 +217,8 @@ def decode(
     """
     started = time.monotonic()
     z, card = codec.load_latent(file)
+    if loudness is not None:
+        check_measurable(card.samples, card.sample_rate)
     profile = get_profile(card.profile)
     place = choose_device(device or None)
     dmae = load_dmae(profile, place, weights)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mousai.dmae import DMAE
-from mousai.inference.audio import SAMPLE_RATE, Stereo, as_stereo
+from mousai.inference.audio import MAX_SECONDS, SAMPLE_RATE, Stereo, as_stereo
+from mousai.inference.checks import number, shown, whole
 from mousai.inference.long import emphasised
 from mousai.inference.windows import Replacement
 from mousai.shapes import Latent, Part, Wave
@@ -34,8 +35,8 @@ class InitAudio:
 
     The last region may reach beyond the end of the sound. Sampling in a region begins from the sound there, noised to
     `noise_level`: 0 gives its reconstruction, 1 keeps nothing of it. Raises ValueError where regions are not in order
-    or leave no room for two cross-fades between them, or where the noise level is outside [0, 1], or below 1 while a
-    region passes the end.
+    or leave no room for two cross-fades between them, where the noise level is outside [0, 1], or below 1 while a
+    region passes the end, or where a sample is not finite.
     """
 
     audio: Stereo
@@ -52,12 +53,13 @@ class InitAudio:
                 raise ValueError(
                     f"regions follow at samples {end} and {start}: make them one, or leave {2 * FADE} between"
                 )
-        if not 0 <= self.noise_level <= 1:
-            raise ValueError(f"noise level is {self.noise_level}: choose 0, as it was, to 1, all new")
+        number("noise level", self.noise_level, 0, 1, "choose 0, as it was, to 1, all new")
         if self.noise_level < 1 and self.samples > there:
             raise ValueError(
                 f"noise level is {self.noise_level}: beyond the end there is nothing to begin from, leave it 1"
             )
+        if not all(part.isfinite().all() for part in self.audio.split(BLOCK, dim=-1)):
+            raise ValueError("audio holds samples that are not finite (NaN): set them to 0, or cut them out")
 
     @property
     def samples(self) -> int:
@@ -149,6 +151,7 @@ def continuation(w: Tensor | np.ndarray, samples: int) -> InitAudio:
     """w, [2, time] or mono, and its continuation, `samples` in all. Raises ValueError where that is not more than w."""
     w = as_stereo(w)
     there = w.shape[-1]
+    samples = whole("samples", samples, 1, MAX_SECONDS * SAMPLE_RATE)
     if samples <= there:
         raise ValueError(
             f"{samples / SAMPLE_RATE:g} s in all, but the sound has {there / SAMPLE_RATE:g} s already: "
@@ -171,7 +174,11 @@ def inpainting(
     w = as_stereo(w)
     there = w.shape[-1]
     merged: list[Span] = []
-    for start, end in sorted(regions):
+    try:
+        pairs = sorted((number("from", start), number("to", end)) for start, end in regions)
+    except (TypeError, ValueError):
+        raise ValueError(f"regions is {shown(regions)}: give pairs (from, to) in seconds, such as [(2, 4)]") from None
+    for start, end in pairs:
         if not 0 <= start < end <= there / sample_rate:
             raise ValueError(
                 f"from {start:g} to {end:g} s is no region of {there / sample_rate:g} s of sound: choose times in it"

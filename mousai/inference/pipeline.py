@@ -1,21 +1,22 @@
 """The pipeline for users: prompt -> embedding -> z -> w of any length, from noise or from an existing sound (ours)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import index
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, SupportsIndex
 
 import torch
 
+from mousai.checkpoint import read_card
 from mousai.config import Profile
 from mousai.dmae import DMAE
 from mousai.inference import codec
 from mousai.inference.acceleration import optimize_for_cpu
 from mousai.inference.audio import sample_count
+from mousai.inference.checks import shown, whole
 from mousai.inference.editing import InitAudio
 from mousai.inference.long import Run, sample_latents
 from mousai.inference.precision import choose_device
@@ -33,7 +34,8 @@ SEGMENT_TAG = re.compile(r"\b\d+ of \d+\b")
 class Mousai:
     """Text encoder, TCLD and DMAE of a profile. `weights`: the folder they were loaded from; None for other networks.
 
-    The networks can be trained. `optimized_for_cpu` returns a faster copy, which cannot.
+    `segments`: the usual n of "k of n" in the music that stage 2 learned from, by its card, else the profile's. The
+    networks can be trained. `optimized_for_cpu` returns a faster copy, which cannot.
     """
 
     def __init__(self, profile: Profile, text: TextEncoder, tcld: TCLD, dmae: DMAE, weights: Path | None = None):
@@ -42,6 +44,8 @@ class Mousai:
         self.tcld = tcld
         self.dmae = dmae
         self.weights = weights
+        known = read_card(weights / "tcld.safetensors").get("segments") if weights else None
+        self.segments = known if isinstance(known, int) and 0 < known <= 1000 else profile.data.chunks
 
     @classmethod
     def load(
@@ -55,7 +59,7 @@ class Mousai:
         Raises ValueError where stage 2 was trained on the latents of another stage 1, or the weights do not fit, and
         FileNotFoundError where weights or text encoder are missing.
         """
-        profile = get_profile(profile) if isinstance(profile, str) else profile
+        profile = profile if isinstance(profile, Profile) else get_profile(str(profile))
         place = choose_device(str(device) if device else None)
         text = load_text_encoder(profile.tcld.text, place)
         folder = Path(weights) if weights else weights_path(profile, "dmae").parent
@@ -114,7 +118,7 @@ class Mousai:
         self,
         prompts: str | Sequence[str],
         seconds: float | None = None,
-        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
+        seed: SupportsIndex | Iterable[SupportsIndex] = 0,
         sampling: Sampling | None = None,
         init_audio: InitAudio | None = None,
         progress: bool = False,
@@ -135,7 +139,7 @@ class Mousai:
         self,
         prompts: str | Sequence[str],
         seconds: float | None = None,
-        seed: SupportsIndex | Sequence[SupportsIndex] = 0,
+        seed: SupportsIndex | Iterable[SupportsIndex] = 0,
         sampling: Sampling | None = None,
         init_audio: InitAudio | None = None,
         progress: bool = False,
@@ -144,7 +148,7 @@ class Mousai:
 
         Pass either `seconds`, or `init_audio`, which sets the length. `sampling`: what `Mousai.sampling` returns; None
         is the profile's. `seed`: one for all prompts, or one per prompt. The same prompt with the same seed gives the
-        same sound, alone or among others. Nothing is clipped or normalised.
+        same sound, alone or among others; in a list up to rounding, about 1e-6. Nothing is clipped or normalised.
 
         Beyond the length of a chunk, stage 2 blends windows, and conditions each on the prompt with a segment tag
         "k of n" of its own, unless the prompt has one. Raises ValueError for an empty or too long prompt, seconds
@@ -161,7 +165,7 @@ class Mousai:
         z = self.edited_latents(texts, init_audio, generators, sampling, progress)
         return init_audio.render(self.dmae, z, decode)
 
-    def sample_count(self, seconds: float | None, init_audio: Any) -> int:
+    def sample_count(self, seconds: Any, init_audio: Any) -> int:
         """Length of the sound in samples. Raises ValueError as `audio.sample_count`, or unless exactly one is given."""
         if (init_audio is None) == (seconds is None):
             raise ValueError("give either seconds, or an init_audio, which says how long: not both, and not neither")
@@ -186,12 +190,11 @@ class Mousai:
         """Stage 2 alone: z [n, 32, ceil(samples / 1024)], one generator per prompt; `replacement` of z / latent_std."""
         texts = as_prompts(prompts)
         sampling = sampling or self.sampling()
-        segments = self.profile.data.chunks
         length = -(-samples // self.profile.dmae.latent_stride)
         check_texts(texts)
         parts = [texts]
-        if length > self.tcld.window and with_segment_tag(texts, 1, segments) != texts:
-            parts = [with_segment_tag(texts, k, segments) for k in range(1, segments + 1)]
+        if length > self.tcld.window and with_segment_tag(texts, 1, self.segments) != texts:
+            parts = [with_segment_tag(texts, k, self.segments) for k in range(1, self.segments + 1)]
         run = Run(
             sampling.tcld_steps,
             sampling.tcld_sampler,
@@ -226,28 +229,25 @@ class Mousai:
 
 def as_prompts(prompts: Any) -> list[str]:
     """A list of prompts; a single text is one prompt. Raises ValueError for anything that is not text."""
-    texts = [prompts] if isinstance(prompts, str) else [*prompts]
+    texts = [*prompts] if isinstance(prompts, Iterable) and not isinstance(prompts, str) else [prompts]
     for text in texts:
         if not isinstance(text, str):
-            raise ValueError(f"prompts holds {text!r}: give a text, or a list of texts")
+            raise ValueError(f"prompts holds {shown(text)}: give a text, or a list of texts")
     return texts
 
 
 def as_seeds(seed: Any) -> list[int]:
     """One seed or several as a list of int. Raises ValueError for none, or unless they are integers in [0, 2^63)."""
-    several = seed if isinstance(seed, Sequence) else [seed]
     try:
-        seeds = [index(one) for one in several]
-    except TypeError:
-        raise ValueError(f"seed is {seed!r}: choose a whole number, or several") from None
-    if not seeds:
+        several = [*seed]
+    except TypeError:  # a number; also an array of one, which has no length
+        several = [seed]
+    if not several:
         raise ValueError("no seed is given: choose at least one number")
-    if min(seeds) < 0 or max(seeds) >= 2**63:
-        raise ValueError(f"seed is {seed!r}: choose numbers from 0 to {2**63 - 1}")
-    return seeds
+    return [whole("seed", one, 0, 2**63 - 1) for one in several]
 
 
-def as_generators(seed: SupportsIndex | Sequence[SupportsIndex], count: int) -> list[torch.Generator]:
+def as_generators(seed: SupportsIndex | Iterable[SupportsIndex], count: int) -> list[torch.Generator]:
     """A generator for each of `count` prompts. Raises ValueError unless there is 1 seed or `count` seeds."""
     seeds = as_seeds(seed)
     if len(seeds) not in (1, count):

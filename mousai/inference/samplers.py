@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from mousai.diffusion import Net, add_noise, alpha_beta, noise_levels, predict_x0_eps, v_target
+from mousai.inference.checks import number
 from mousai.progress import progress_bar
 from mousai.shapes import Level, Signal
 
@@ -138,7 +139,8 @@ class Guidance:
     per_channel: bool = False
 
     def __post_init__(self):
-        """Raises ValueError for levels or `rescale` outside [0, 1], or `low` above `high`."""
+        """Raises ValueError for an infinite scale, levels or `rescale` outside [0, 1], or `low` above `high`."""
+        number("guidance", self.scale)
         if not (0 <= self.low <= self.high <= 1 and 0 <= self.rescale <= 1):
             said = f"levels {self.low:g} to {self.high:g}, rescale {self.rescale:g}"
             raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")

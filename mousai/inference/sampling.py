@@ -3,8 +3,11 @@
 from dataclasses import dataclass, replace
 
 from mousai.config import Profile
-from mousai.inference.samplers import Guidance
+from mousai.inference.checks import shown, whole
+from mousai.inference.samplers import Guidance, get_sampler
 
+PRECISIONS = ("float32", "auto", "fast")
+MOST_STEPS = 10**9
 NEGATIVE_RESCALE = 1.0  # default of `Guidance.rescale` where there is a negative prompt
 
 
@@ -14,7 +17,8 @@ class Sampling:
 
     Samplers are names in `SAMPLERS`. `negative_prompt`: a text to guide away from, in place of the null embedding.
     Precision is "float32", "auto" (bfloat16 where the hardware has it) or "fast" (where it is measured to be faster).
-    Raises ValueError for a negative prompt at a guidance scale of 1, where it has no influence.
+    Raises ValueError for a setting that is none, and for a negative prompt at a guidance scale of 1, where it has no
+    influence.
     """
 
     tcld_steps: int
@@ -28,6 +32,15 @@ class Sampling:
     refinement_steps: int = 0  # of Griffin-Lim after stage 1's diffusion; small profiles only
 
     def __post_init__(self):
+        whole("refinement_steps", self.refinement_steps, 0, MOST_STEPS)
+        for stage in ("tcld", "dmae"):
+            whole(f"{stage}_steps", getattr(self, f"{stage}_steps"), 1, MOST_STEPS)
+            get_sampler(getattr(self, f"{stage}_sampler"))
+            precision = getattr(self, f"{stage}_precision")
+            if precision not in PRECISIONS:
+                raise ValueError(f"{stage}_precision is {shown(precision)}: choose one of {', '.join(PRECISIONS)}")
+        if not isinstance(self.negative_prompt, str):
+            raise ValueError(f"negative_prompt is {shown(self.negative_prompt)}: give a text")
         if self.negative_prompt and self.guidance.scale == 1:
             raise ValueError(
                 f"guidance is 1, so the negative prompt {self.negative_prompt[:40]!r} has no influence: "

@@ -1,5 +1,6 @@
 """A notebook that is run outside of `mousai reproduce`, by papermill or in Jupyter: parameters, needs, cache key."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from mousai.evaluation.samples import held_out
 from mousai.files import user_weights
 from mousai.inference.samplers import get_sampler
 from mousai.report import cache
-from mousai.small.stages import weights_path
+from mousai.report.notebooks import NEEDS, UPSTREAM
+from mousai.small.stages import PACKAGE, weights_path
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -119,7 +121,8 @@ def check_genres(work: Workspace) -> None:
     both = {record.genre for record in held_out(work)}.intersection(work.data.genres)
     if len(both) < 2:
         named = ", ".join(both) or "none"
-        mend = "import it with tags or with a list that has a column `genre`, or leave this notebook out by --only"
+        others = ",".join(n[:2] for n in UPSTREAM if not {"genres", "segments"}.intersection(NEEDS.get(n, ())))
+        mend = f"import it with tags or with a list that has a column `genre`, or run `--only {others}`"
         raise ValueError(f"{work.root}: two genres are compared, in training and test there is {named}: {mend}")
 
 
@@ -127,8 +130,10 @@ def check_weights(profile: Profile, name: str) -> None:
     """Raises FileNotFoundError where the profile has no such weights."""
     path = weights_path(profile, name)
     if not path.is_file():
-        train = f"`mousai train {name} --profile {profile.name} --ship`"
-        raise FileNotFoundError(f"no weights at {path}: train them with {train}, or name others by MOUSAI_WEIGHTS")
+        ship = user_weights() is None and os.access(PACKAGE, os.W_OK)
+        train = f"`mousai train {name} --profile {profile.name} {'--ship' if ship else f'--out DIR/{path.name}'}`"
+        mend = f"train them with {train}, " + ("or name others by" if ship else "and name their folder DIR by")
+        raise FileNotFoundError(f"no weights at {path}: {mend} MOUSAI_WEIGHTS")
 
 
 def check_text_encoder(profile: Profile) -> None:

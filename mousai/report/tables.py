@@ -16,6 +16,7 @@ from mousai.report.verdicts import (
     NOT_COMPARABLE,
     NOT_RUN,
     SAME,
+    UNDECIDED,
     Row,
     direction,
     figure,
@@ -27,7 +28,7 @@ from mousai.report.verdicts import (
 )
 
 OTHERS = "its code and weights are not part of this repository"
-PEOPLE = "ratings are people's: nobody was asked"
+PEOPLE = "ratings are people's: none were collected"
 
 
 def table1(results: Results) -> list[Row]:
@@ -49,7 +50,7 @@ def table1(results: Results) -> list[Row]:
 
 
 def not_comparable(row: Row, rule: str) -> Row:
-    """The same row, its number beside the paper's without a comparison; one that was not run stays so."""
+    """The same row, its number next to the paper's without a comparison; one that was not run stays so."""
     return row if row.verdict == NOT_RUN else replace(row, verdict=NOT_COMPARABLE, rule=rule)
 
 
@@ -177,7 +178,7 @@ def rated(rating: str, paper: float, ours: dict | None) -> Row:
 
 
 def nearer_than_noise(measure: str, distances: dict[str, dict], why: str) -> Row:
-    """A question beside FAD's: is generated music nearer to real music than white noise is?"""
+    """A question related to FAD's: is generated music nearer to real music than white noise is?"""
     item = f"generated is near real music ({measure})"
     said = "nearest of the three systems [B]"
     if not {"generated", "noise"} <= distances.keys():
@@ -202,7 +203,9 @@ def figure5(results: Results) -> list[Row]:
             shares = accuracies(models, classifier, results.metrics())
             rows.append(on_diagonal(item, claim, np.asarray(models["ours"]), shares, classifier == "people"))
     if "ours" not in stored["matrices"].get("people", {}):
-        rows.append(not_run("Moûsai, classified by people", claim, "nobody was asked; the classifiers are programs"))
+        rows.append(
+            not_run("Moûsai, classified by people", claim, "no person classified; the classifiers are programs")
+        )
     return rows + classified_as_pop(stored, f"{said['riffusion']['value']} [B]")
 
 
@@ -253,18 +256,26 @@ def figure6(results: Results) -> list[Row]:
     if stored is None:
         return [*(not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()), varies]
     by_model = stored["measures"]["amplitude"]
-    line = by_model["generated"]
     ours = "mean amplitude (rms): " + "; ".join(
         f"{model} {over_segments(values)}, n {stored['n'][model]}, {stored['units'][model]} tunes"
         for model, values in by_model.items()
     )
-    low, high = line["low"], line["high"]
-    tests = {
-        "intro": (high[0] < low[1], "segment 1 below segment 2, intervals apart"),
-        "body": (min(low[1:3]) > max(high[0], high[3]), "segments 2 and 3 above both ends, intervals apart"),
-        "ending": (high[3] < low[2], "segment 4 below segment 3, intervals apart"),
+    rules = {
+        "intro": "segment 2 less segment 1 above 0",
+        "body": "the quieter of segments 2 and 3 less the louder end above 0",
+        "ending": "segment 3 less segment 4 above 0",
     }
-    return [*(direction(key, claims[key], ours, *tests[key]) for key in keys), varies]
+    rows = [shape(key, claims[key], ours, stored["differences"][key], rules[key]) for key in keys]
+    return [*rows, varies]
+
+
+def shape(item: str, claim: str, ours: str, difference: dict[str, float], rule: str) -> Row:
+    """One part of the figure's shape: the whole interval of the difference decides, undecided where it holds 0."""
+    numbers = (difference["value"], difference["low"], difference["high"])
+    rule = f"{rule}: {interval(*numbers)}"
+    if numbers[1] <= 0 <= numbers[2]:
+        return Row(item, claim, ours, UNDECIDED, rule)
+    return direction(item, claim, ours, numbers[1] > 0, rule)
 
 
 def variation(metrics: dict[str, dict], why: str) -> Row:

@@ -1,4 +1,4 @@
-"""The verdicts on our numbers beside the paper's, and the rules that give them, in code and in words."""
+"""The verdicts on our numbers and the paper's, and the rules that give them, in code and in words."""
 
 from dataclasses import dataclass
 from math import isclose
@@ -11,10 +11,11 @@ RULES = {
     SAME: "the same quantity, measured the same way, within 10 % of the paper's number",
     DIRECTION: "the paper's own comparison or shape was measured here and holds; sizes are not compared",
     DIFFERENT: "either of these was measured, and does not hold",
-    NOT_COMPARABLE: "a number of another machine, model or data set: it stands beside the paper's and proves nothing",
+    UNDECIDED: "either of these was measured, but the 95 % interval of its difference contains 0",
+    NOT_COMPARABLE: "a number of another machine, model or data set: printed next to the paper's, it proves nothing",
     PROXY: "a related question was measured, because the paper's own needs people or systems that are not here",
     QUOTED: "the paper's number about another system; nothing here can measure it",
-    NOT_RUN: "there is no number of ours; the reason stands beside it",
+    NOT_RUN: "there is no number of ours; the reason is given",
 }
 TOLERANCE = 0.1
 

@@ -1,9 +1,10 @@
 """An orthonormal transform with narrow bands at low frequencies, for melodies, and wide ones above, for drums (ours).
 
 The paper diffuses the waveform itself. A small model predicts a variance for each number of this transform and draws
-the rest at random, so the transform decides how much is left to chance. With bands of equal width (MDCT) either notes
-run into one another or drums smear. Here bands are 12 Hz wide below 750 Hz; width and frames per second double in each
-of the three octaves above.
+the rest at random, so the transform decides how much is left to chance. With bands of one fixed width (an
+MDCT) either notes run into one another or drums smear. Here bands are 12 Hz wide below 750 Hz, 23 Hz up to 1,500 Hz,
+47 Hz up to 3 kHz and 94 Hz in the whole range above; frames per second grow with the width. (The code calls each of
+these four ranges an octave, though the last spans three.) The transform acts on mid and side.
 
 It is built like the MDCT, but along frequency: a DCT-IV of the whole clip, cut into bands with tapered edges, then a
 DCT-IV of each band (local cosine bases: Coifman and Meyer 1991; in frequency, Auscher, Weiss and Wickerhauser 1992).

@@ -45,7 +45,7 @@ CPU = Profile(
         ),
     ),
     dmae_train=TrainConfig(
-        steps=6000, notebook_steps=80, batch=8, lr=2.5e-3, betas=(0.9, 0.99), eps=1e-8, ema_beta=0.998, warmup=100,
+        steps=6000, notebook_steps=40, batch=8, lr=2.5e-3, betas=(0.9, 0.99), eps=1e-8, ema_beta=0.998, warmup=100,
         decay=True, schedule_restart=2400, encoder_lr_scale=0.1, max_grad_norm=1.0, precision="auto",
     ),
     tcld_train=TrainConfig(
@@ -54,8 +54,8 @@ CPU = Profile(
     ),
     sampling=SampleConfig(tcld_steps=20, dmae_steps=8, guidance=3.0, sampler="multistep", dmae_precision="auto"),
     evaluation=EvaluationConfig(
-        reconstructions=40, reconstructed_chunks=20, real_clips=120, structure_samples=40, repeats=3, study_steps=45,
-        attention_steps=150, in_domain_steps=800, solver_clips=8,
+        reconstructions=40, reconstructed_chunks=20, real_clips=120, structure_samples=40, repeats=3, study_steps=20,
+        attention_steps=24, in_domain_steps=800, solver_clips=8, reference_steps=50,
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Griffin-Lim refinement after sampling: brings a waveform's magnitude to what z predicts and keeps its phase (ours).
+"""Griffin-Lim refinement after sampling: it starts from the sampled phase, with the magnitude that z predicts (ours).
 
 The steps are those of Griffin and Lim (1984); they start from the phases of the diffusion, not from random ones.
 """

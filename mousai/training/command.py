@@ -1,6 +1,7 @@
 """What `mousai train` does: it trains one stage and writes its weights and card."""
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mousai.inference.precision import choose_device
 from mousai.training.export import export_weights
 from mousai.training.processes import main_first, process_state
 from mousai.training.resume import Run, check_unused, read_plan
-from mousai.training.setup import open_dmae, train_dmae, train_tcld
+from mousai.training.setup import open_dmae, plan_training, train_dmae, train_tcld
 from mousai.training.validation import dmae_validation, tcld_validation
 
 
@@ -35,6 +36,7 @@ def train_stage(
             check_unused(run.folder)
         if stage == "tcld":
             dmae = open_dmae(space, weights)
+        plan_training(space, run, steps, dmae)  # what cannot be resumed is refused before the validation
         if not space.data.has("valid"):
             print(f"{space.root}: no music in the valid split: training goes on without validation", file=sys.stderr)
         elif dmae is not None:
@@ -55,6 +57,7 @@ def train_stage(
         "validation": validation.last() if validation else None,
         "encoder": encoder_hash(dmae) if dmae else None,
         "prompt": example_prompt(space) if dmae else None,
+        "segments": usual_segments(space) if dmae else None,
     }
     export_weights(space.profile, stage, model, history, path, start["card"] if start else None, notes)
     return history
@@ -64,6 +67,15 @@ def example_prompt(space: Workspace) -> str:
     """An example prompt for the card: that of the first training piece's second chunk, or of its only one."""
     record, _ = space.data.chunks("train").about(0)
     return prompt(record, min(2, record.chunks), space.fits)
+
+
+def usual_segments(space: Workspace) -> int:
+    """The usual n of "k of n": that of most pieces, in shards of most among a hundred training chunks."""
+    if not space.data.sharded:
+        return space.data.segments
+    chunks = space.data.chunks("train")
+    some = range(0, len(chunks), -(-len(chunks) // 100))
+    return Counter(chunks.about(i)[0].chunks for i in some).most_common(1)[0][0]
 
 
 def summary(path: Path, history: pd.DataFrame) -> str:

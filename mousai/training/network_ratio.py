@@ -1,6 +1,6 @@
-"""What the network is worth: per noise level, its loss over that of the best prediction without a network (ours).
+"""What the network contributes: per noise level, its loss over that of the best prediction without a network (ours).
 
-A ratio of 1.0 says that the network does nothing. In stage 1 of the small profiles the prediction without it is
+A ratio of 1.0 means that the network does nothing. In stage 1 of the small profiles the prediction without it is
 v_hat = 0, since what they diffuse has unit variance (`mousai.small.whitening`). Everywhere else it is the best linear
 stationary prediction (Wiener 1949), computed with the spectrum of the same clips.
 """
@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from mousai.diffusion import add_noise, alpha_beta, gaussian_like, predict_x0_eps, v_target
+from mousai.diffusion import add_noise, alpha_beta, ddim, gaussian_like, v_target
 from mousai.dmae import DMAE
 from mousai.inference.long import to_signal
 from mousai.shapes import Embedding, Latent, Level, Signal, Wave
-from mousai.small.dmae import SmallDMAE
+from mousai.small.dmae import Condition, SmallDMAE
+from mousai.spectrogram import log_mel_l1
 from mousai.tcld import TCLD
+from mousai.unet import Group
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 Errors = Callable[[Signal, Level, Signal], tuple[Tensor, Tensor]]  # (x_sigma, sigma, v) -> with, without the network
@@ -57,39 +59,44 @@ def without_network(dmae: SmallDMAE) -> SmallDMAE:
     return removed
 
 
+def without_attention(tcld: TCLD) -> TCLD:
+    """A copy in which every self-attention returns its input; the attention to the text stays."""
+    removed = copy.deepcopy(tcld)
+    for module in removed.unet.modules():
+        if isinstance(module, Group):
+            module.self_attention = nn.ModuleList()
+    return removed
+
+
 @torch.no_grad()
 def condition_ratios(
-    dmae: SmallDMAE, w: Wave, groups: Sequence[str], generator: torch.Generator, sigmas: tuple[float, ...] = SIGMAS
+    dmae: SmallDMAE, w: Wave, groups: Sequence[str], generator: torch.Generator, steps: int
 ) -> dict[str, float]:
-    """How a small stage 1 uses z: its error with another clip's z over its error with the clip's own, by where z acts.
-
-    The error is the mean square of x_0_hat - x_0 with whitening undone, because another z also changes the units of v.
-    Errors at all noise levels are added.
+    """How a small stage 1 uses z, as sampled: log-mel L1 with another clip's z over that with the clip's own.
 
     "inject": the U-Net gets the other z, the magnitude head the own. "head": the reverse. "both": both get the other.
-    Latents are exchanged within equal `groups` (segment tags, for example), so that differences in loudness do not
-    count. Raises ValueError where a group has a single clip, or the model has no magnitude head.
+    All are sampled from the same noise in `steps` steps of DDIM, without refinement. The losses of two heads cannot be
+    compared, because the head also sets the unit of the noise; their sounds can.
+
+    Latents are exchanged within equal `groups` (segment tags, for example), so that differences in level do not count.
+    Raises ValueError where a group has a single clip, or the model has no magnitude head.
     """
-    z = dmae.encode_crop(w)
-    other = z[exchanged(groups)]
     if dmae.head is None:
         raise ValueError("this stage 1 has no magnitude head: its z acts through inject alone, use `linear_ratio`")
-    x_0 = dmae.emphasised(w)
-    ways = {
-        "own": dmae.condition(z),
-        "inject": dmae.condition(z, injected=other),
-        "head": dmae.condition(other, injected=z),
-        "both": dmae.condition(other),
+    z = dmae.encode_crop(w)
+    other = z[exchanged(groups)]
+    eps = gaussian_like(w, generator)
+
+    def error(condition: Condition | None) -> float:
+        x_0 = ddim(lambda x, sigma: dmae.net(x, sigma, z, condition), eps, steps)
+        return log_mel_l1(dmae.to_wave(dmae.coloured(x_0, condition)), w).mean().item()
+
+    own = error(dmae.condition(z))
+    return {
+        "inject": error(dmae.condition(z, injected=other)) / own,
+        "head": error(dmae.condition(other, injected=z)) / own,
+        "both": error(dmae.condition(other)) / own,
     }
-    losses = dict.fromkeys(ways, 0.0)
-    for sigma in sigmas:
-        eps = gaussian_like(x_0, generator)
-        level = x_0.new_full((len(x_0),), sigma)
-        for name, condition in ways.items():
-            x = add_noise(dmae.whitened(x_0, condition), eps, level)
-            x_0_hat, _ = predict_x0_eps(x, dmae.net(x, level, z, condition), level)
-            losses[name] += (dmae.coloured(x_0_hat, condition) - x_0).square().mean().item()
-    return {name: loss / losses["own"] for name, loss in losses.items() if name != "own"}
 
 
 def exchanged(groups: Sequence[str]) -> list[int]:

@@ -27,6 +27,10 @@ from mousai.train import EMA, Callback, learning_rate
 from mousai.training.optimizer import load_state_tensors, state_tensors
 
 STATES = ("last", "previous")
+AGAIN = {  # in a plan: what it is, and what to give again
+    "data": ("the data set", "let MOUSAI_DATA name that one"),
+    "encoder": ("the encoder", "give the folder of that stage 1 as --weights"),
+}
 DAMAGED = (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)
 
 
@@ -86,12 +90,13 @@ def read_plan(run: Run) -> dict:
     return {}
 
 
-def plan_run(run: Run, steps: int | None, usual: int) -> dict:
+def plan_run(run: Run, steps: int | None, usual: int, **learned: str) -> dict:
     """The plan of a run: "steps", "schedule_steps", and "start" (file, sha256 and card of its weights, or None).
 
-    "schedule_steps" is the number of steps for which warm-up and encoder pre-training are set. `usual`: the profile's
-    steps, where `steps` is None. A resumed run keeps its plan, except for `steps` if given. Raises ValueError where it
-    is resumed with another start, FileNotFoundError where the file `run.start` is missing.
+    `learned`: what it learns from, by the names in `AGAIN`; the first word tells one from another. Plans of before have
+    none. "schedule_steps": the number of steps for which warm-up and encoder pre-training are set. `usual`: the
+    profile's steps, where `steps` is None. A resumed run keeps its plan, except for `steps` if given. Raises ValueError
+    where it is resumed with another start or over something else, FileNotFoundError where there is no `run.start`.
     """
     before = read_plan(run)
     start = None
@@ -105,8 +110,17 @@ def plan_run(run: Run, steps: int | None, usual: int) -> dict:
             how = f"with --start {begun['file']}" if begun else "without --start"
             raise ValueError(f"{run.folder}: the run was begun {how}: leave --start out, or choose another --out")
         start = begun
+    for name, now in learned.items():
+        if (then := before.get(name, now)).split()[0] != now.split()[0]:
+            what, mend = AGAIN[name]
+            raise ValueError(f"{run.folder}: begun with {what} {then}, not {now}: {mend}, or choose another --out")
     planned = before.get("steps", steps or usual)
-    return {"steps": steps or planned, "schedule_steps": before.get("schedule_steps", planned), "start": start}
+    return {
+        "steps": steps or planned,
+        "schedule_steps": before.get("schedule_steps", planned),
+        "start": start,
+        **learned,
+    }
 
 
 def save_run(folder: Path, state: TrainingState) -> None:

@@ -41,7 +41,7 @@ def train_dmae(space: Workspace, steps: int | None = None, run: Run = NEW_RUN) -
     stay valid.
     """
     device = choose_device(space.device)
-    plan = plan_run(run, steps, space.profile.dmae_train.steps)
+    plan = plan_training(space, run, steps)
     profile = scheduled(space.profile, plan)
     config = split_batch(profile.dmae_train, process_state(device).num_processes)
     with main_first(device):
@@ -66,7 +66,7 @@ def train_tcld(
     `steps` as for stage 1. `pieces`: train on this many pieces only, so that a notebook need not encode them all.
     """
     device = choose_device(space.device)
-    plan = plan_run(run, steps, space.profile.tcld_train.steps)
+    plan = plan_training(space, run, steps, dmae)
     profile = scheduled(space.profile, plan)
     config = split_batch(profile.tcld_train, process_state(device).num_processes)
     with main_first(device):
@@ -79,6 +79,14 @@ def train_tcld(
     batches = caption_batches(space, latents, config.batch)
     run = replace(run, plan=plan)
     return fit(model, batches, config, plan["steps"], profile.seed, device, run)  # type: ignore[return-value]
+
+
+def plan_training(space: Workspace, run: Run, steps: int | None, dmae: DMAE | None = None) -> dict:
+    """The plan of a run on this data, of stage 1, or of stage 2 over `dmae`. Raises as `plan_run`."""
+    data = f"{space.data.key} ({space.root.name})"
+    if dmae is None:
+        return plan_run(run, steps, space.profile.dmae_train.steps, data=data)
+    return plan_run(run, steps, space.profile.tcld_train.steps, data=data, encoder=encoder_hash(dmae))
 
 
 def with_training(profile: Profile, **settings: object) -> Profile:

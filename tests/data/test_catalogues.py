@@ -57,6 +57,52 @@ def test_a_listed_file_that_is_missing_is_named(folder):
     assert titles(found) == {"a.wav": "One"} and found.refused == [("gone.wav", "listed, but not there")]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "row"),
+    [
+        ("list.csv", "file,title\na.wav,One\n,Two\n", "row 3 of list.csv"),
+        ("list.json", '[{"file": "a.wav", "title": "One"}, {"file": null}]', "row 2 of list.json"),
+    ],
+)
+def test_a_row_without_a_file_name_is_named(folder, name, text, row):
+    found = read(folder, text, name)
+    assert titles(found) == {"a.wav": "One"} and found.refused == [(row, "no file name")]
+
+
+def test_of_a_file_that_is_listed_again_the_first_row_counts(folder):
+    found = read(folder, "file,title\na.wav,One\n./a.wav,Two\n")
+    assert titles(found) == {"a.wav": "One"} and found.refused == [("./a.wav", "listed again, its first row counts")]
+
+
+def test_windows_separators_are_read_unless_they_are_a_part_of_the_name(folder):
+    (folder / "sub").mkdir()
+    for name in ("sub/2.wav", "back\\slash.wav"):
+        (folder / name).touch()
+    found = read(folder, "file,title\nsub\\2.wav,One\nback\\slash.wav,Two\n")
+    assert titles(found) == {"2.wav": "One", "back\\slash.wav": "Two"} and not found.refused
+    with pytest.raises(ValueError, match="points outside"):
+        read(folder, "file\n..\\evil.wav\n")
+
+
+def test_of_several_values_of_json_the_first_counts(folder):
+    [row] = read(folder, '[{"file": "a.wav", "genre": ["Rock", "Pop"], "album": []}]', "list.json").files.values()
+    assert row == {"genre": "Rock"}
+
+
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', ""])
+def test_lists_as_excel_writes_them(folder, form, first):
+    (folder / "list.csv").write_bytes(f"{first}file;title\na.wav;Bj\u00f6rk, 1, 2\n;x\n".encode(form))
+    found = read_catalogue(folder / "list.csv", folder)
+    assert titles(found) == {"a.wav": "Bj\u00f6rk, 1, 2"}
+    assert found.refused == [(f"row {4 if first else 3} of list.csv", "no file name")]
+
+
+def test_an_empty_list_is_called_empty(folder):
+    with pytest.raises(ValueError, match=r"list\.csv: not a list of music, it is empty: choose another file"):
+        read(folder, " \n")
+
+
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_other_separators_are_found(folder, separator):
     found = read(folder, f"file{separator}title\na.wav{separator}One, two\n")

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from helpers.music import RATE, tone, write, write_lossy
 
-from mousai.data.decoded import Skipped, mix, resampled_blocks
+from mousai.data.decoded import Skipped, early_end, ffmpeg, libsndfile, mix, resampled_blocks
 
 
 def read(path: Path) -> np.ndarray:
@@ -62,6 +62,55 @@ def test_the_centre_of_six_channels_is_in_both_of_two(tmp_path, ending):
     wave[:, 2] = tone(2)[:, 0]
     expected = 0.5**0.5 * wave[:, [2, 2]].T
     np.testing.assert_allclose(read(write(tmp_path / f"a.{ending}", wave)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [9, 12, 64])
+def test_files_of_more_than_eight_channels_are_read(tmp_path, channels):
+    wave = np.random.default_rng(0).normal(0, 0.01, (4_800, channels)).astype(np.float32)
+    path = write(tmp_path / "a.wav", wave, subtype="FLOAT")
+    for reader in (libsndfile, ffmpeg):
+        np.testing.assert_allclose(np.concatenate([block for block, _, _ in reader(path)]), wave, atol=1e-6)
+    expected = 0.5**0.5 * wave.sum(axis=1)
+    np.testing.assert_allclose(read(path), [expected, expected], atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "ogg", "mp3"])
+def test_a_file_that_ends_early_is_read_as_far_as_it_goes_with_a_note(tmp_path, monkeypatch, ending):
+    noise = np.random.default_rng(0).normal(0, 0.1, (6 * RATE, 2))
+    path = write(tmp_path / f"a.{ending}", noise)
+    assert early_end(path, read(path).shape[1] / RATE) == ""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    for block in (2**21, 2**16):  # libsndfile fails at once, and after some blocks
+        monkeypatch.setattr("mousai.data.decoded.BLOCK", block)
+        wave = read(path)
+        assert 3 * RATE < wave.shape[1] < 4 * RATE
+        if ending in ("wav", "aiff", "flac"):
+            np.testing.assert_allclose(wave, noise[: wave.shape[1]].T, atol=1e-4)
+    text = early_end(path, wave.shape[1] / RATE)
+    assert text == (
+        "ends early: its last page is missing" if ending == "ogg" else "ends early: 3.6 s are there of 6.0 s"
+    )
+
+
+def test_a_damaged_flac_is_read_without_its_damaged_part_with_a_note(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, (2 * RATE, 2))
+    path = write(tmp_path / "a.flac", noise)
+    wave = read(patched(path, path.stat().st_size // 2, b"damaged"))
+    assert 1.8 * RATE < wave.shape[1] < 2 * RATE and np.abs(wave).max() < 0.6
+    assert early_end(path, wave.shape[1] / RATE) == "ends early: 1.9 s are there of 2.0 s"
+
+
+@pytest.mark.parametrize("size", [bytes(4), b"\xff" * 4, b"\xff\xff\xff\x7f"])
+def test_a_length_that_was_never_written_is_no_early_end(tmp_path, size):
+    path = write(tmp_path / "a.wav", tone(1))
+    assert early_end(patched(path, path.read_bytes().index(b"data") + 4, size), 1.0) == ""
+
+
+@pytest.mark.parametrize("ending", ["m4a", "wma", "aac"])
+def test_what_a_lossy_codec_adds_at_its_ends_is_no_early_end(tmp_path, ending):
+    path = write_lossy(tmp_path / f"a.{ending}", tone(2), RATE, "wmav2" if ending == "wma" else "aac")
+    assert early_end(path, read(path).shape[1] / RATE) == ""
 
 
 def test_channels_are_mixed_by_name_and_by_the_usual_order_where_they_have_none():

@@ -133,7 +133,10 @@ def test_m4a_is_read_with_its_tags(music, rate, channels):
         assert_close(np.asarray(wave)[:, middle], expected[:, middle].copy(), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.aac", "aac"), ("a.wma", "wmav2"), (ODD_NAMES[1] + ".M4A", "aac")])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.aac", "aac"), ("a.wma", "wmav2"), ("a.mp4", "aac"), ("a.webm", "libopus"), (ODD_NAMES[1] + ".M4A", "aac")],
+)
 def test_other_files_that_libsndfile_does_not_know_are_read(music, name, codec):
     write_lossy(music / "b.m4a", tone(2, RATE), RATE)
     written = write_lossy(music / f"a{Path(name).suffix.lower()}", tone(2, RATE, pitch=300), RATE, codec)
@@ -429,6 +432,13 @@ def test_silent_chunks_inside_a_piece_are_dropped_and_listed(music):
     assert entries(out) == {"a.wav": "silent chunks left out: 2, 4, 5 of 5"}
 
 
+def test_a_file_that_ends_early_is_used_and_listed(music):
+    path = write(music / "a.wav", tone(4))
+    path.write_bytes(path.read_bytes()[: 2 * 4 * RATE])
+    counts, out = run(music)
+    assert counts["pieces"] == 1 and entries(out) == {"a.wav": "ends early: 2.0 s are there of 4.0 s"}
+
+
 def test_what_is_louder_than_full_scale_is_brought_down_and_reported(music):
     write(music / "a.wav", in_chunks(3.0, 1.5), subtype="FLOAT")
     _, out = run(music)
@@ -441,13 +451,16 @@ def test_what_is_louder_than_full_scale_is_brought_down_and_reported(music):
 def test_linked_folders_are_followed_once_and_everything_left_out_is_listed(music, tmp_path):
     write(music / "a.wav", tone(1))
     write(tmp_path / "elsewhere" / "b.wav", tone(1, pitch=600))
-    (tmp_path / "elsewhere" / "film.mp4").touch()
+    (tmp_path / "elsewhere" / "notes.txt").touch()
     (music / "linked").symlink_to(tmp_path / "elsewhere")
     (music / "loop").symlink_to(music)
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
-    counts, out = run(music)
-    assert counts["pieces"] == 2
-    assert skipped(out) == {"linked/film.mp4": "not a kind of music file: .mp4"}
+    out = music / "out"  # what lies in it is no music of the folder
+    assert [bring(music, out)["pieces"] for _ in range(2)] == [2, 2]
+    read_already = "a folder that is read already, under another name"
+    assert skipped(out) == {
+        "linked/notes.txt": "not a kind of music file: .txt", "linked/again": read_already, "loop": read_already,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

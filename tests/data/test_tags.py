@@ -4,7 +4,7 @@ import mutagen
 import pytest
 import soundfile
 from helpers.music import RATE, tag, tone, write, write_lossy
-from mutagen.id3 import TALB, TCON, TCOP, TIT2, TPE1, TXXX
+from mutagen.id3 import ID3, TALB, TCON, TCOP, TIT2, TPE1, TXXX
 
 from mousai.data.tags import clean, read_tags
 
@@ -37,6 +37,23 @@ def test_two_artists_are_the_same_two_in_every_container_of_id3(tmp_path, ending
     tags.save()
     found = read_tags(path)
     assert found["artist"] == ["A One", "B Two"] and found["genre"] == ["Pop"] and found["licence"] == ["CC-BY"]
+
+
+@pytest.mark.parametrize(("said", "meant"), [(["A One", "B Two"], ["A One", "B Two"]), (["AC/DC"], ["AC/DC"])])
+@pytest.mark.parametrize("version", [3, 4])
+def test_id3_before_version_4_separates_artists_by_a_slash(tmp_path, version, said, meant):
+    path = write(tmp_path / "a.mp3", tone(1))
+    tags = ID3()
+    tags.add(TPE1(3, said))
+    tags.save(path, v2_version=version)
+    assert read_tags(path)["artist"] == meant
+
+
+@pytest.mark.parametrize("name", ["ORIGINALYEAR", "ORIGINALDATE"])
+def test_the_original_year_stands_in_for_a_date(tmp_path, name):
+    path = write(tmp_path / "a.flac", tone(1))
+    assert read_tags(tag(path, **{name: "1970"})) == {"date": ["1970"]}
+    assert read_tags(tag(path, DATE="1999")) == {"date": ["1999"]}
 
 
 @pytest.mark.parametrize("ending", ["ogg", "flac"])

@@ -9,6 +9,7 @@ from mousai.evaluation.reconstruction import (
     kernel_distance,
     long_term_spectrum,
     reconstruction_measures,
+    side_over_mid,
 )
 
 RATE = 48_000
@@ -34,6 +35,13 @@ def test_a_copy_is_the_same_by_every_measure():
     for name in ("chroma", "onset"):
         assert found[name] == pytest.approx(1, abs=1e-5), name
     assert found["side_over_mid"] == pytest.approx(0.2 / 1.8, rel=1e-5)
+
+
+def test_side_over_mid_is_0_in_mono_and_1_where_channels_have_nothing_in_common():
+    w = np.random.default_rng(0).standard_normal((2, 2**16))
+    assert side_over_mid(np.stack([w[0], w[0]]), w) == 0
+    assert side_over_mid(w, w) == pytest.approx(1, abs=0.05)
+    assert side_over_mid(np.array([[3.0, 0.0], [1.0, 0.0]]), w) == pytest.approx(2 / 4)
 
 
 def test_half_as_loud_is_6_db():

@@ -165,7 +165,7 @@ def test_a_set_without_genres_has_prompts_without_one(work):
 def test_without_a_test_split_nothing_is_evaluated_and_one_line_says_so(work):
     changed(work, split="train")
     for make in (samples.evaluation_prompts, real.real_set, real.original_set, samples.noise_set):
-        with pytest.raises(ValueError, match="no piece is in the test split, so nothing can be evaluated"):
+        with pytest.raises(ValueError, match="so nothing can be evaluated: import more music, three pieces at least"):
             make(work)
 
 

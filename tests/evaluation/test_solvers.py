@@ -1,5 +1,7 @@
 """Equivalence of samplers, on numbers and on a tiny model: what passes, what makes the test sharp, who is compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,14 @@ def test_the_shortest_that_passes_is_named_where_half_of_it_fails():
 def test_without_a_sharp_test_nothing_is_claimed(changes, said):
     verdict = judge(trial_of(**(SHARP | changes)), 0.1)
     assert not verdict.passed and str(verdict).startswith(said)
+
+
+def test_a_measure_that_does_not_miss_the_network_claims_nothing():
+    sharp = trial_of(**SHARP)
+    usual = sharp.errors[REFERENCE]["e"]
+    assert judge(replace(sharp, removed={"e": usual + 0.5}), 0.1).passed
+    verdict = judge(replace(sharp, removed={"e": usual + 0.01}), 0.1)
+    assert not verdict.passed and str(verdict).startswith("undecided: the reference passes without its network")
 
 
 def test_without_the_reference_from_other_noise_nothing_is_claimed():

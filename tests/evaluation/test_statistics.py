@@ -77,3 +77,12 @@ def test_three_training_runs_have_students_interval():
         statistics.t_interval([1.0, 2, 3]), (2, 2 - 4.3027 / math.sqrt(3), 2 + 4.3027 / math.sqrt(3)), rtol=1e-4
     )
     assert statistics.t_interval([5.0]) == (5, 5, 5)
+
+
+def test_a_share_of_all_is_not_certain():
+    value, low, high = statistics.proportion(np.ones(20))
+    assert (value, high) == (1.0, 1.0) and low == pytest.approx(0.8316, abs=1e-4)  # Clopper and Pearson
+    value, low, high = statistics.proportion(np.zeros(24), groups=[i // 3 for i in range(24)])
+    assert (value, low) == (0.0, 0.0) and high == pytest.approx(0.3694, abs=1e-4)  # of eight tunes, not of 24 clips
+    mixed = np.array([0, 1, 1, 0, 1, 1])
+    assert statistics.proportion(mixed, 3) == statistics.bootstrap(mixed, 3)

@@ -55,6 +55,17 @@ def test_shape_correlation_sees_form_and_not_level():
     assert structure.correlation(np.array([1.0, 2, 3, 4]), np.array([4.0, 3, 2, 1])) == pytest.approx(-1)
 
 
+def test_the_three_parts_of_the_form_are_above_0_where_they_are_there():
+    ks = np.tile([1.0, 2, 3, 4], 10)
+    tunes = [f"tune {i // 4}" for i in range(40)]
+    level = np.array([0.1, 0.3, 0.2, 0.15])
+    found = structure.shape_differences(np.c_[ks, level[ks.astype(int) - 1]], 4, tunes)
+    assert [round(found[part]["value"], 9) for part in ("intro", "body", "ending")] == [0.2, 0.05, 0.05]
+    rng = np.random.default_rng(0)
+    noisy = structure.shape_differences(np.c_[ks, 0.2 + 0.05 * rng.standard_normal(40)], 4, tunes)
+    assert noisy["intro"]["low"] < 0 < noisy["intro"]["high"]
+
+
 def test_ends_agree_where_the_end_of_a_clip_repeats_its_beginning_and_not_where_it_is_anothers():
     start = torch.randn(200, 6, 10, generator=torch.Generator().manual_seed(0))
     middle = torch.zeros(200, 6, 20)
@@ -82,10 +93,3 @@ def test_shape_correlation_draws_whole_tunes():
     real = np.c_[ks, level]
     same = structure.shape_correlation(real, real, 4, groups=[f"tune {i // 4}" for i in range(40)] * 2)
     assert_allclose(same, (1, 1, 1), rtol=1e-9)
-
-
-def test_side_over_mid_is_0_in_mono_and_1_where_channels_have_nothing_in_common():
-    w = torch.randn(4, 2, 2**14, generator=torch.Generator().manual_seed(0))
-    assert structure.side_over_mid(w[:, :1].expand(4, 2, -1)) == 0
-    assert structure.side_over_mid(w) == pytest.approx(1, abs=0.05)
-    assert structure.side_over_mid(torch.tensor([[[3.0], [1.0]], [[0.0], [0.0]]])) == pytest.approx(4 / 16)

@@ -43,7 +43,13 @@ def amplitude(mean: list[float]) -> dict:
     low, high = [value - 0.01 for value in mean], [value + 0.01 for value in mean]
     line = {"value": mean, "low": low, "high": high}
     lines = {"generated": line, "real": line}
+    by_part = {
+        "intro": mean[1] - mean[0],
+        "body": min(mean[1:3]) - max(mean[0], mean[3]),
+        "ending": mean[2] - mean[3],
+    }
     return {
+        "differences": {part: {"value": v, "low": v - 0.02, "high": v + 0.02} for part, v in by_part.items()},
         "segments": [1, 2, 3, 4],
         "measures": {"amplitude": lines, "variation": lines},
         "n": {"generated": 40, "real": 30},

@@ -1,5 +1,7 @@
 """Sound files: exact samples in, exact samples out; what is no sound, or no file for it, is refused."""
 
+from inspect import unwrap
+
 import numpy as np
 import pyloudnorm
 import pytest
@@ -10,7 +12,7 @@ from torch.testing import assert_close
 from mousai.inference.audio import as_stereo, integrated_loudness, sample_count, write_audio
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 1e-6, 3601, float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, 1e-6, 3601, float("nan"), "2", [1], None, torch.ones(2)])
 def test_impossible_lengths_are_refused_by_number(seconds):
     with pytest.raises(ValueError, match=r"seconds is .*: choose more than 0 and at most 3600"):
         sample_count(seconds)
@@ -122,6 +124,43 @@ def test_what_the_gain_brings_beyond_full_scale_is_counted(wave, tmp_path):
     peaky = wave.clone()
     peaky[:, 5] = 3
     assert write_audio(peaky, tmp_path / "a.wav", loudness=-10.0) >= 2
+
+
+@pytest.mark.parametrize("loudness", [float("nan"), float("inf"), 1e5, 0.1, -70.1, "-14", [-14]])
+def test_a_loudness_that_is_none_is_refused(wave, tmp_path, loudness):
+    with pytest.raises(ValueError, match=r"loudness is .*: choose a number of LUFS from -70 to 0"):
+        unwrap(write_audio)(wave, tmp_path / "x.wav", loudness=loudness)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("rate", [-1, 0, 44_100.0, "48000", 10**6])
+def test_a_sample_rate_that_is_none_is_refused(wave, tmp_path, rate):
+    with pytest.raises(ValueError, match=r"sample_rate is .*: choose a whole number from 1 to 192000"):
+        unwrap(write_audio)(wave, tmp_path / "x.wav", rate)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("nothing", [torch.zeros(2, 0), iter([])], ids=["no samples", "no parts"])
+def test_no_sound_is_no_file(tmp_path, ending, nothing):
+    with pytest.raises(ValueError, match=f"x.{ending}: there is no sound: nothing was written"):
+        write_audio(nothing, tmp_path / f"x.{ending}")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("w", [[[0.1, 0.2], [0.3, 0.4]], [0.1, 0.2], None, 5, "sound"])
+def test_what_is_neither_a_tensor_nor_an_array_is_refused(tmp_path, w):
+    with pytest.raises(ValueError, match=r"audio is .*: pass a tensor or an array, \[2, time\] or mono"):
+        unwrap(write_audio)(w, tmp_path / "x.wav")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_sound_of_any_precision_becomes_float32(wave, tmp_path, kind):
+    assert as_stereo(wave.to(kind)).dtype == torch.float32
+    write_audio(wave.to(kind), tmp_path / "x.wav")
+    read, _ = soundfile.read(tmp_path / "x.wav", dtype="float32")
+    assert_close(torch.from_numpy(read.T), wave.to(kind).float(), atol=2**-22, rtol=0)
 
 
 def test_silence_stays_silence_and_too_little_sound_has_no_loudness(tmp_path):

@@ -174,6 +174,24 @@ def test_names_that_numbers_make_too_long_are_refused_before_anything_is_loaded(
     assert "File name too long" in capsys.readouterr().err and not [*tmp_path.iterdir()]
 
 
+def test_what_cannot_be_made_is_refused_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    sound("in.wav", 15_000, "PCM_16")
+    run("encode", "in.wav", "--profile", "smoke")
+    for name in ("load", "load_dmae"):
+        monkeypatch.setattr(commands, name, None)
+    short = "s are too short for a loudness: it takes 0.4 s at least"
+    for words, said in (
+        (["generate", "Pop", "--seconds", "0.2", "--loudness", "-14", *QUICK], f"0.2 {short}"),
+        (["generate", "Pop", "--init-audio", "in.wav", "--loudness", "-14", *QUICK], f"0.3125 {short}"),
+        (["generate", "Pop", "--inpaint", "in.wav", "--from", "2", "--to", "1", *QUICK], "from 2 to 1 s is no region"),
+        (["generate", "Pop", "--continue", "in.wav", "--seconds", "0.1", *QUICK], "the sound has 0.3125 s already"),
+        (["decode", "z.safetensors", "--loudness", "-14"], f"0.3125 {short}"),
+    ):
+        run(*words, code=2)
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_loudness_is_reached_stands_in_the_tags_and_is_that_of_the_file_made_again():
     run("generate", "Pop", "--seconds", "1", "--loudness", "-30", "--out", "soft.wav", *QUICK)
     assert integrated_loudness(read_audio(Path("soft.wav"))) == pytest.approx(-30, abs=0.01)

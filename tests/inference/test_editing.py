@@ -1,7 +1,10 @@
 """Sound that begins from sound: what is kept is kept to the bit, what is new follows from it, and levels mean far."""
 
+from inspect import unwrap
 from math import cos, pi, sin
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -184,10 +187,24 @@ def test_in_the_cross_fade_new_and_old_are_one_where_no_gap_is(stack, w):
     assert (decoded[0][0, :, near] - w[:, 24_000 - FADE : 24_000]).std() < 0.1 * w[:, 24_000 - FADE : 24_000].std()
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+@pytest.mark.parametrize(
+    "edit", [lambda w: variation(w, 0.5), lambda w: continuation(w, 9000), lambda w: inpainting(w, [(0, 0.1)])]
+)
+def test_a_sound_of_another_precision_is_edited_as_well(stack, quick, w, edit, kind):
+    short = w[:, :8000].numpy().astype(kind)
+    assert stack.generate("metal", init_audio=edit(short), sampling=quick).isfinite().all()
+
+
 def test_what_is_new_follows_from_what_is_kept(stack, quick, w):
     sounds = [continuation(sound, 80_000) for sound in (w, w.flip(-1))]
     made = [stack.generate(["metal"], init_audio=sound, sampling=quick) for sound in sounds]
     assert (made[0] - made[1])[..., 62_401:].abs().max() > 1e-4
+
+
+def edit_of(w: torch.Tensor, noise_level) -> SimpleNamespace:
+    """The fields of an edit, whatever their types."""
+    return SimpleNamespace(audio=w, regions=((0, 100),), noise_level=noise_level)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +215,23 @@ def test_what_is_new_follows_from_what_is_kept(stack, quick, w):
         (lambda w: InitAudio(w, ((500, 500),)), "say where each begins and ends"),
         (lambda w: InitAudio(w, ((500, 1000), (3000, 9000))), "make them one, or leave 2752 between"),
         (lambda w: inpainting(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
-        (lambda w: inpainting(w, [(0.5, float("nan"))]), "is no region"),
+        (
+            lambda w: inpainting(w, [(0.5, float("nan"))]),
+            r"regions is \[\(0.5, nan\)\]: give pairs \(from, to\) in seconds",
+        ),
+        (lambda w: unwrap(inpainting)(w, (0.2, 0.5)), r"regions is \(0.2, 0.5\): give pairs"),
+        (lambda w: unwrap(inpainting)(w, [("a", 0.5)]), r"regions is \[\('a', 0.5\)\]: give pairs"),
+        (lambda w: unwrap(inpainting)(w, [(1, 2, 3)]), r"regions is \[\(1, 2, 3\)\]: give pairs"),
+        (lambda w: InitAudio.__post_init__(edit_of(w, "x")), "noise level is 'x': choose 0, as it was, to 1, all new"),
+        (lambda w: unwrap(variation)(None, 0.5), "audio is None: pass a tensor or an array"),
+        (lambda w: unwrap(continuation)(w, "9"), "samples is '9': choose a whole number from 1 to 172800000"),
+        (lambda w: unwrap(continuation)(w, float("nan")), "samples is nan"),
+        (lambda w: unwrap(continuation)(w, 96_000.5), "samples is 96000.5"),
+        (lambda w: continuation(w, 10**12), "samples is 1000000000000"),
+        (
+            lambda w: variation(torch.where(torch.arange(62_401) == 9, torch.nan, w), 0.5),
+            r"not finite \(NaN\): set them",
+        ),
         (lambda w: variation(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),
         (lambda w: variation(w, float("nan")), "noise level is nan"),
         (lambda w: InitAudio(w, ((62_401, 70_000),), 0.5), "beyond the end there is nothing to begin from"),

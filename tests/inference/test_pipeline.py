@@ -1,5 +1,8 @@
 """prompt -> sound: exactly as long as asked, the same for the same seed, and a file that reads back."""
 
+from inspect import unwrap
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from mousai.inference.audio import write_audio
 from mousai.inference.editing import variation
 from mousai.inference.pipeline import Mousai, as_prompts, as_seeds
 from mousai.inference.samplers import Guidance
+from mousai.inference.sampling import Sampling, sampling_for
 from mousai.small.stages import new_dmae, new_tcld
 
 
@@ -49,6 +53,15 @@ def test_longer_than_a_chunk_each_part_is_asked_for_unless_the_prompt_asks_for_o
         sound(stack, prompts, seconds, tcld_steps=1, dmae_steps=1)
         parts = [[f"metal, {k} of 4", "pop, 3 of 4"] for k in range(1, 5)]
         assert asked == (parts if len(prompts) == 2 else [prompts])
+
+
+@pytest.mark.parametrize(("card", "n"), [({"segments": 3}, 3), ({}, 4), ({"segments": "x"}, 4)])
+def test_the_parts_are_as_many_as_stage_twos_music_usually_has(stack, tmp_path, monkeypatch, card, n):
+    save_weights(stack.tcld, tmp_path / "tcld.safetensors", card)
+    music, asked = Mousai(stack.profile, stack.text, stack.tcld, stack.dmae, tmp_path).optimized_for_cpu(), []
+    monkeypatch.setattr(music, "text", lambda texts: asked.append(texts) or stack.text(texts), raising=False)
+    sound(music, ["metal"], 1.5, tcld_steps=1, dmae_steps=1)
+    assert asked == [[f"metal, {k} of {n}"] for k in range(1, n + 1)]
 
 
 def test_what_is_streamed_is_what_is_generated_and_written_as_it_comes_it_is_the_same_file(stack, tmp_path):
@@ -158,10 +171,35 @@ def test_either_seconds_or_an_edit_says_how_long(stack, seconds, edits):
         stack.generate(["metal"], seconds, init_audio=variation(torch.zeros(2, 9), 0.5) if edits else None)
 
 
-@pytest.mark.parametrize("which", ["tcld_steps", "dmae_steps"])
-def test_no_steps_is_refused_not_replaced(stack, which):
-    with pytest.raises(ValueError, match="steps is 0"):
-        sound(stack, ["metal"], 0.1, **{which: 0})
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tcld_steps": 0}, "tcld_steps is 0: choose a whole number from 1"),
+        ({"dmae_steps": 0}, "dmae_steps is 0: choose a whole number from 1"),
+        ({"refinement_steps": -1}, "refinement_steps is -1: choose a whole number from 0"),
+        ({"guidance": float("nan")}, "guidance is nan: choose a number"),
+        ({"guidance": float("inf")}, "guidance is inf: choose a number"),
+        ({"precision": "x"}, "tcld_precision is 'x': choose one of float32, auto, fast"),
+        ({"sampler": ("ddim", "euler")}, "unknown sampler 'euler'"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_by_name_before_any_work(stack, change, said):
+    with pytest.raises(ValueError, match=said):
+        unwrap(sampling_for)(stack.profile, **change)
+    for name, value, mend in (
+        ("negative_prompt", 5, "give a text"),
+        ("tcld_steps", 2.5, "choose a whole number from 1"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} is {value}: {mend}"):
+            Sampling.__post_init__(SimpleNamespace(**(vars(stack.sampling()) | {name: value})))
+    with pytest.raises(ValueError, match="guidance is '3': choose a number"):
+        Guidance.__post_init__(SimpleNamespace(scale="3"))
+
+
+@pytest.mark.parametrize("profile", [5, None])
+def test_what_is_no_profile_is_refused_with_those_there_are(profile):
+    with pytest.raises(ValueError, match=f"unknown profile '{profile}': choose one of smoke, cpu"):
+        unwrap(Mousai.load.__func__)(Mousai, profile)
 
 
 def test_an_empty_prompt_is_refused(stack):
@@ -203,13 +241,17 @@ def test_a_single_text_is_one_prompt_and_numpys_integers_are_seeds(stack):
     w = stack.generate(["metal"], 0.1, seed=3)
     assert torch.equal(stack.generate("metal", 0.1, seed=np.int64(3)), w)
     assert torch.equal(stack.generate("metal", 0.1, seed=[np.int32(3)]), w)
-    with pytest.raises(ValueError, match=r"seed is 1.5: choose a whole number, or several"):
-        as_seeds(1.5)
-    for seed in (-1, 2**63, [1, 2**70]):
-        with pytest.raises(ValueError, match="choose numbers from 0 to 9223372036854775807"):
+    for seeds in (np.array([1, 2]), torch.tensor([1, 2]), range(1, 3), (1, np.int64(2))):
+        assert as_seeds(seeds) == [1, 2]
+    assert as_seeds(np.array(7)) == as_seeds(torch.tensor(7)) == [7]
+    for seed in (-1, 2**63, [1, 2**70], 1.5, "1", None, np.ones((2, 2), int), np.ones(2)):
+        with pytest.raises(ValueError, match=r"seed is .*: choose a whole number from 0 to 9223372036854775807"):
             as_seeds(seed)
     with pytest.raises(ValueError, match="prompts holds 3: give a text, or a list of texts"):
         as_prompts(["a", 3])
+    for prompts in (5, None):
+        with pytest.raises(ValueError, match=f"prompts holds {prompts}: give a text, or a list of texts"):
+            as_prompts(prompts)
     with pytest.raises(ValueError, match="init_audio is no InitAudio: make one of a sound with variation"):
         stack.sample_count(None, torch.zeros(2, 100))
     with pytest.raises(ValueError, match="2 seeds for 3 prompts: give one, or one for each"):

@@ -210,15 +210,23 @@ def test_a_flat_piece_has_no_intro_body_and_ending(tmp_path):
     report.data("figure6", amplitude([0.2, 0.2, 0.2, 0.2]))
     report.done()
     verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
-    assert verdicts == [DIFFERENT] * 3 + [NOT_RUN]
+    assert verdicts == [UNDECIDED] * 3 + [NOT_RUN]
 
 
-def test_a_rise_within_the_intervals_is_no_intro(tmp_path):
+def test_a_piece_that_starts_loud_has_no_intro(tmp_path):
+    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
+    report.data("figure6", amplitude([0.3, 0.2, 0.2, 0.1]))
+    report.done()
+    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
+    assert verdicts == [DIFFERENT, DIFFERENT, DIRECTION, NOT_RUN]
+
+
+def test_a_rise_within_the_intervals_is_undecided(tmp_path):
     report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
     report.data("figure6", amplitude([0.185, 0.2, 0.2, 0.1]))
     report.done()
     verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
-    assert verdicts == [DIFFERENT, DIFFERENT, DIRECTION, NOT_RUN]
+    assert verdicts == [UNDECIDED, UNDECIDED, DIRECTION, NOT_RUN]
 
 
 def test_a_number_that_is_not_finite_is_refused(tmp_path):

@@ -115,6 +115,7 @@ def test_what_is_missing_is_said_with_the_command_that_mends(space, tiny_data):
         ({"split": "train"}, "test", "no piece is in the test split"),
         ({}, "genres", "two genres are compared, in training and test there is none"),
         ({"genre": "Nocturne"}, "genres", "in training and test there is Nocturne: import it with tags"),
+        ({}, "genres", "or run `--only 01,02,03,04,06,09,10,12`$"),
     ],
 )
 def test_music_that_a_notebook_cannot_use_is_refused_first(space, tiny_data, changes, need, said):
@@ -122,6 +123,16 @@ def test_music_that_a_notebook_cannot_use_is_refused_first(space, tiny_data, cha
     write_manifest([replace(record, **changes) for record in read_manifest(path)], path)
     with pytest.raises(ValueError, match=said):
         check(space, (need,))
+
+
+def test_weights_that_the_package_cannot_take_are_trained_into_another_folder(space, monkeypatch):
+    paper, own = (
+        replace(space, profile=A100),
+        "--out DIR/dmae.safetensors`, and name their folder DIR by MOUSAI_WEIGHTS",
+    )
+    monkeypatch.setattr(standalone.os, "access", lambda path, mode: False)
+    with pytest.raises(FileNotFoundError, match=f"`mousai train dmae --profile a100 {own}"):
+        check(paper, ("dmae",))
 
 
 def test_pieces_of_several_lengths_have_no_segments_to_compare(space, tiny_data):

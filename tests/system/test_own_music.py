@@ -1,6 +1,7 @@
 """Music of one's own, from import to a sound by weights trained on it; nothing of it lands in the package."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from helpers.music import tone, write
@@ -9,10 +10,12 @@ from mousai import cli
 from mousai.checkpoint import read_card
 from mousai.data.dataset import workspace
 from mousai.inference.audio import read_audio
+from mousai.inference.pipeline import Mousai
 from mousai.report.standalone import check
 from mousai.small.profiles import PROFILES
 from mousai.small.stages import PACKAGE
 from mousai.training import setup
+from mousai.training.command import usual_segments
 
 GENRES = ("Nocturne", "Étude")
 
@@ -48,8 +51,11 @@ def test_own_music_from_import_to_a_sound_by_own_weights(tiny, home, tmp_path, m
 
     card = read_card(tmp_path / "own" / "tcld.safetensors")
     assert card["licence"] == "CC-BY" and card["prompt"].endswith("2 of 2") and card["encoder"]
+    assert card["segments"] == Mousai.load(tiny, "cpu", tmp_path / "own").segments == 2 != tiny.data.chunks
     monkeypatch.setenv("MOUSAI_WEIGHTS", "own")
     space = workspace(tiny, os.environ, "cpu")
     assert space.data.genres == GENRES
     check(space, ("dmae", "tcld", "text", "data", "test", "segments"))
+    mousai("data shards --out shards --jobs 1")
+    assert usual_segments(replace(space, root=tmp_path / "shards")) == 2
     assert {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("weights/*/*")} == shipped

@@ -110,12 +110,24 @@ def test_the_two_ways_of_z_are_measured_apart():
         * torch.tensor([1.0, 0.1, 1.0, 0.01])[:, None, None]
     )
     tags = ["1 of 2", "2 of 2", "1 of 2", "2 of 2"]
-    found = condition_ratios(small, w, tags, generator())
+    found = condition_ratios(small, w, tags, generator(), steps=2)
     assert set(found) == {"inject", "head", "both"}
     small = without_network(small)
-    alone = condition_ratios(small, w, tags, generator())
+    alone = condition_ratios(small, w, tags, generator(), steps=2)
     assert alone["inject"] == 1.0
     assert alone["head"] == alone["both"] != 1.0
+
+
+@pytest.mark.integration
+def test_another_latent_through_the_head_of_the_shipped_stage_1_sounds_wrong():
+    tune = next(tune for tune in map(read_tune, headers()[:20]) if tune is not None)
+    pieces = [
+        torch.from_numpy(render(arrange(tune, genre, 8.0, np.random.default_rng(0)), 2 * CPU.dmae.crop, RMS))
+        for genre in ("Metal", "Electronic")
+    ]
+    w = torch.stack(pieces)[..., CPU.dmae.crop :]
+    found = condition_ratios(load_dmae(CPU), w, ["2 of 4"] * 2, generator(), steps=8)
+    assert min(found["head"], found["both"]) > 1.3 > found["inject"] > 0.9
 
 
 def test_clips_are_exchanged_within_their_group():

@@ -243,6 +243,36 @@ def test_what_a_run_began_from_is_kept_with_the_state(tmp_path):
     assert resumed["start"] == plan["start"] and resumed["start"]["card"] == {"steps": 3, "name": "first"}
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            {"data": "d2 (b)"},
+            r"begun with the data set d1 \(a\), not d2 \(b\): let MOUSAI_DATA name that one, or choose",
+        ),
+        (
+            {"encoder": "e2"},
+            "begun with the encoder e1, not e2: give the folder of that stage 1 as --weights, or choose",
+        ),
+    ],
+)
+def test_a_run_is_not_resumed_over_other_data_or_another_encoder(tmp_path, other, said):
+    learned = {"data": "d1 (a)", "encoder": "e1"}
+    plan = plan_run(Run(tmp_path), None, 2, **learned)
+    fit(line(), batches, CONFIG, 2, device=CPU, run=Run(tmp_path, plan=plan))
+    resumed = Run(tmp_path, resume=True)
+    assert plan_run(resumed, None, 4, **learned) == plan
+    assert plan_run(resumed, None, 4, **(learned | {"data": "d1 (renamed)"}))["steps"] == 2
+    with pytest.raises(ValueError, match=said):
+        plan_run(resumed, None, 4, **(learned | other))
+
+
+def test_a_run_of_before_which_names_no_data_and_no_encoder_still_resumes(tmp_path):
+    fit(line(), batches, CONFIG, 2, device=CPU, run=Run(tmp_path, plan=plan_run(Run(tmp_path), None, 4)))
+    plan = plan_run(Run(tmp_path, resume=True), None, 4, data="d1 (a)", encoder="e1")
+    assert (plan["data"], plan["encoder"]) == ("d1 (a)", "e1")
+
+
 def test_a_run_is_not_resumed_with_another_start(tmp_path):
     first, other = started(tmp_path, "first"), started(tmp_path, "other")
     for begun, said in ((first, f"with --start {first}"), (None, "without --start")):

@@ -206,6 +206,19 @@ def test_a_latent_is_what_the_encoder_makes_of_its_chunk_in_half_precision(tiny,
         found[[8]]
 
 
+def test_a_run_is_resumed_over_its_own_encoder_and_music_alone(tiny, tiny_data, space, few_crops, tmp_path):
+    torch.manual_seed(0)
+    dmae, other = new_dmae(tiny.dmae), new_dmae(tiny.dmae)
+    train_tcld(space, dmae, 1, Run(tmp_path / "2"))
+    with pytest.raises(ValueError, match=r"begun with the encoder .*, not .*: give the folder of that stage 1"):
+        train_tcld(space, other, 2, Run(tmp_path / "2", resume=True))
+    train_dmae(space, 1, Run(tmp_path / "1"))
+    manifest = tiny_data / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace("Tune 0", "Another"))
+    with pytest.raises(ValueError, match=r"begun with the data set .*, not .*: let MOUSAI_DATA name that one"):
+        train_dmae(replace(space), 2, Run(tmp_path / "1", resume=True))
+
+
 def test_stage_two_trains_from_cached_latents_without_any_sound(tiny, tiny_data, space):
     torch.manual_seed(0)
     dmae = new_dmae(tiny.dmae)
