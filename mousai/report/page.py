@@ -94,12 +94,6 @@ def claims_of(sections: Sections) -> dict[str, Any]:
     }
 
 
-def claims_table(results: Results) -> str:
-    """A Markdown table for the repository's README: claim | outcome | how sure."""
-    rows = [[row.item, f"**{row.verdict}**", row.rule] for row in claims.rows(results)]
-    return table(rows, ["claim", "outcome", "how sure"])
-
-
 def excerpt(sections: Sections) -> str:
     """The tables for docs/reproduction.md: the claims, what of the paper's numbers was measured, every threshold."""
     measured = ("table3", "table4", "table5", "figure5", "figure6")

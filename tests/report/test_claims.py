@@ -5,7 +5,6 @@ from helpers.results import write_all
 
 from mousai.report import claims
 from mousai.report.claims import CLAIMS, FAILS, HOLDS, LOW, MEDIUM, NONE, NOT_TESTED, UNDECIDED, Claim
-from mousai.report.page import claims_table
 from mousai.report.record import Report
 from mousai.report.results import Results, paper
 from mousai.report.thresholds import Threshold
@@ -96,5 +95,3 @@ def test_every_claim_has_the_papers_words_a_test_and_the_row_without_its_part(tm
     for row, claim in zip(rows, CLAIMS, strict=True):
         assert all((row.item, row.paper, row.ours, row.rule)) and row.verdict in (HOLDS, FAILS, UNDECIDED, NOT_TESTED)
         assert claim.conditions or claim.needs
-    lines = claims_table(Results.read(tmp_path, "smoke")).splitlines()
-    assert len(lines) == 2 + len(CLAIMS) and lines[0].split("|")[2].strip() == "outcome"

@@ -205,28 +205,19 @@ def test_the_diagonal_must_win_every_row():
     assert tables.on_diagonal("x", "claim", counts, "1", people=False).ours == "does not hold: 1"
 
 
-def test_a_flat_piece_has_no_intro_body_and_ending(tmp_path):
+@pytest.mark.parametrize(
+    ("profile_of", "verdicts"),
+    [
+        ([0.2, 0.2, 0.2, 0.2], [UNDECIDED, UNDECIDED, UNDECIDED]),  # flat
+        ([0.3, 0.2, 0.2, 0.1], [DIFFERENT, DIFFERENT, DIRECTION]),  # begins loud
+        ([0.185, 0.2, 0.2, 0.1], [UNDECIDED, UNDECIDED, DIRECTION]),  # rises within the intervals
+    ],
+)
+def test_intro_body_and_ending_are_judged_by_differences(tmp_path, profile_of, verdicts):
     report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
-    report.data("figure6", amplitude([0.2, 0.2, 0.2, 0.2]))
+    report.data("figure6", amplitude(profile_of))
     report.done()
-    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
-    assert verdicts == [UNDECIDED] * 3 + [NOT_RUN]
-
-
-def test_a_piece_that_starts_loud_has_no_intro(tmp_path):
-    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
-    report.data("figure6", amplitude([0.3, 0.2, 0.2, 0.1]))
-    report.done()
-    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
-    assert verdicts == [DIFFERENT, DIFFERENT, DIRECTION, NOT_RUN]
-
-
-def test_a_rise_within_the_intervals_is_undecided(tmp_path):
-    report = Report("08_long_term_amplitude", "smoke", tmp_path, device="cpu")
-    report.data("figure6", amplitude([0.185, 0.2, 0.2, 0.1]))
-    report.done()
-    verdicts = [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))]
-    assert verdicts == [UNDECIDED, UNDECIDED, DIRECTION, NOT_RUN]
+    assert [row.verdict for row in tables.figure6(Results.read(tmp_path, "smoke"))] == [*verdicts, NOT_RUN]
 
 
 def test_a_number_that_is_not_finite_is_refused(tmp_path):
