@@ -417,7 +417,7 @@ MISTAKES = [
             "[2.5, 97.5]", "[5, 95]"),
     Mistake("evaluation/statistics.py", "clips of one piece resampled apart",
             "range(len(values)) if groups is None else groups", "range(len(values))"),
-    Mistake("evaluation/statistics.py", "twenty of twenty are certain", "if low == high:", "if low > high:"),
+    Mistake("evaluation/statistics.py", "twenty of twenty are certain", "if value in (0, 1):", "if value in ():"),
     Mistake("evaluation/structure.py", "the body judged by its loudest segment, not by its quietest",
             "a[1:-1].min() - max(a[0], a[-1])", "a[1:-1].max() - max(a[0], a[-1])"),
     Mistake("training/network_ratio.py", "another's latent kept from the head",

@@ -59,7 +59,7 @@ def tag_followed(
 
     tunes = np.asarray(titles)[ends].tolist()
     value, low, high = bootstrap(rows[ends], seed, tunes, both)
-    if low == high:  # every tag is followed, or none, or there is only one tune
+    if value in (0, 1):  # every tag is followed, or none
         value, low, high = proportion(np.full(len(tunes), value), seed, tunes)
     return {"value": value, "low": low, "high": high, "n": int(ends.sum())}
 

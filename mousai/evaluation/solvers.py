@@ -120,8 +120,8 @@ def judge(trial: Trial, share: float) -> Verdict:
     passing = [solver for solver in passes if passes[solver] and solver not in again]
     shortest = min(passing, key=lambda solver: solver.nfe, default=None)
     seed_passes = bool(again) and all(passes[solver] for solver in again)
-    removed = trial.difference(trial.removed, share).values() if trial.removed else ()
-    removed_fails = trial.removed is None or not all(row["inside"] for row in removed)
+    removed = trial.difference(trial.removed, share) if trial.removed else {}
+    removed_fails = not removed or not all(row["inside"] for row in removed.values())
     if shortest is None:
         return Verdict(None, seed_passes, half_fails=False, removed_fails=removed_fails)
     half = shortest._replace(steps=shortest.steps // 2)

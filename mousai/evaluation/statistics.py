@@ -40,7 +40,7 @@ def proportion(hits: np.ndarray, seed: int = 0, groups: Sequence | None = None) 
     and Pearson 1934) is used then, with the number of groups as the number of trials.
     """
     value, low, high = bootstrap(hits, seed, groups)
-    if low == high:
+    if value in (0, 1):
         n = len(hits if groups is None else set(groups))
         low, high = binomtest(round(value) * n, n).proportion_ci(method="exact")
     return value, float(low), float(high)

@@ -52,3 +52,9 @@ def test_slopes_of_the_train_split_are_of_its_first_and_last_chunks(work):
     rows = segment_tags.train_slopes(work)
     assert rows[:, 0].tolist() == [1, 4] * len(work.data.records("train"))
     assert np.abs(rows[:, 1]).max() < 0.1 and np.array_equal(rows, segment_tags.train_slopes(work))
+
+
+def test_where_every_clip_rises_half_of_the_tags_are_followed_and_the_interval_holds_it():
+    rows = np.array([[k, 1.0] for k in (1, 4) for _ in range(10)])
+    found = segment_tags.tag_followed(rows, [f"tune {i}" for i in range(20)], 4, 0.0)
+    assert found["low"] <= found["value"] == 0.5 <= found["high"]

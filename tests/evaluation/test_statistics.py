@@ -86,3 +86,5 @@ def test_a_share_of_all_is_not_certain():
     assert (value, low) == (0.0, 0.0) and high == pytest.approx(0.3694, abs=1e-4)  # of eight tunes, not of 24 clips
     mixed = np.array([0, 1, 1, 0, 1, 1])
     assert statistics.proportion(mixed, 3) == statistics.bootstrap(mixed, 3)
+    split = np.tile([0.0, 1.0], 10)
+    assert statistics.proportion(split, groups=["one tune"] * 20) == (0.5, 0.5, 0.5)  # not that of none
