@@ -1,8 +1,10 @@
 # make reproduce [PROFILE=cpu] [ARGS="--only 06,07"]   the report of reports/$(PROFILE), from nothing
-# make book        README, docs, the lessons as they were run and the report, as a web site: build/book/index.html
+# make setup       installs into .venv
+# make lab         the notebooks in JupyterLab
+# make book        README, docs, the notebooks as they ran and the report, as a web site: build/book/index.html
 # make check       lint, types, directions of imports, unit tests: minutes
 # make test        all that must pass before a release: also integration, system, all notebooks in the smoke profile
-# make test-full   also the notebooks twice, 20 kills, 10,000 fuzz cases, the paper's size, planted mistakes: hours
+# make test-full   also the notebooks twice, 20 runs killed midway, 10,000 fuzz cases, the paper's size, planted mistakes: hours
 # make rehearse    the a100 profile to its last notebook, a step of everything
 # Each sets everything up by itself: Python 3.11 and make are all that must be there.
 
@@ -18,7 +20,7 @@ NEEDED_GB := 10
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make lint | unit | notebooks | paper-size | planted | lab | lock | clean | setup'
+	@echo 'make lint | unit | notebooks | paper-size | planted | lock | clean'
 
 # Installs only where a version, pyproject.toml or the folder changed since the last install that went through.
 setup:
@@ -73,7 +75,7 @@ check: lint unit
 	@echo 'not run: integration, system, notebooks (make test); paper size, planted mistakes (make test-full)'
 
 test: lint tiers notebooks
-	@echo 'not run: the notebooks again, 20 kills, 10,000 fuzz cases, paper size, planted mistakes (make test-full)'
+	@echo 'not run: the notebooks again, 20 runs killed midway, 10,000 fuzz cases, paper size, planted mistakes (make test-full)'
 
 # The same, wider: nothing is left out, and fuzzing takes as many cases as it names.
 test-full: NOT_FULL =

@@ -1,6 +1,6 @@
 """Moûsai, text-to-music by two-stage latent diffusion. The paper, in reading order:
 
-    shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding; which lengths divide
+    shapes       named tensor shapes: Wave, Magnitude, Latent, Level, Embedding; which lengths fit
     config       the paper's numbers as dataclasses, each with its source; A100 is the paper
     spectrogram  w -> m_w; log-mel
     diffusion    alpha and beta, noise, v, the loss, guidance, DDIM as one plain loop

@@ -37,7 +37,7 @@ def load_weights(model: nn.Module, path: Path) -> dict:
     Raises FileNotFoundError where there is no file, ValueError where it is damaged or of another profile.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem}`")
+        raise FileNotFoundError(f"no weights at {path}: train them with `mousai train {path.stem.replace('_', '-')}`")
     card = read_card(path)
     if card.get("sha256", sha256(path)) != sha256(path):
         raise ValueError(f"{path} does not match the sha256 in its card: fetch it again")
@@ -66,7 +66,7 @@ def read_card(path: Path) -> dict:
             runs.append(runs[-1]["start"])
         numbers = [run.get(name, 0) for run in runs for name in ("steps", "hours", "hours_in_all", "parameters")]
         if not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError("a number is none")
+            raise ValueError("a value is not a number")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{place} is not the card of these weights: fetch both again, or delete the card") from error
     return card

@@ -13,13 +13,14 @@ from math import prod
 class PaperExact:
     """Where our code departs from the authors'; True does as theirs does. What is computed stays the same.
 
-    A fourth point, padded text, is `TextConfig.paper_exact`. Mended without a choice: text is encoded once per prompt,
-    the EMA computes with its own weights, silence stays finite, and errors name the length and the stride.
+    Not so for a fourth point, padded text: that is `TextConfig.paper_exact`, which only small profiles set to False.
+    Fixed, with no setting: text is encoded once per prompt, the EMA computes with its own weights, silence stays
+    finite, and errors name the length and the stride.
     """
 
     attention: bool = False  # True writes out the matrix of all pairs; else `scaled_dot_product_attention`
     guidance: bool = False  # True evaluates the network twice per step, half the memory; else both in one batch
-    lengths: bool = False  # True refuses lengths that do not divide by the stride; else they are padded and cut
+    lengths: bool = False  # True refuses lengths that are not multiples of the stride; else they are padded, cut
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class TCLDConfig:
     text: TextConfig = field(default_factory=TextConfig)
     crop: int = 2**21  # samples, 43.69 s: one chunk "k of n" [A]
     mask_share: float = 0.1  # the learned embedding replaces the text this often in training [A]
-    title_drop: float = 0.1  # share of captions without title [M]; departs: higher, else titles are learned by heart
+    title_drop: float = 0.1  # share of captions without title [M]; departs: higher, else titles are memorised
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class TrainConfig:
     batch: int = 32
     lr: float = 1e-4
     betas: tuple[float, float] = (0.95, 0.999)
-    eps: float = 1e-6  # smaller in `cpu`: the latent's gradients start below 1e-6 there
+    eps: float = 1e-6  # smaller in `cpu`, because the latent's gradients start below 1e-6 there
     weight_decay: float = 1e-3
     ema_beta: float = 0.995
     ema_power: float = 0.7

@@ -1,4 +1,4 @@
-"""Stage 1, the diffusion magnitude-autoencoder: w -> m_w -> z, and back from z by diffusion (Section 3.1).
+"""Stage 1, diffusion magnitude-autoencoding: w -> m_w -> z, and back from z by diffusion (Section 3.1).
 
 The encoder gives 32 numbers for each 2 x 1024 of the waveform, which is 64 times fewer. Its input is the magnitude
 alone, so the decoder has to generate the phase.
@@ -106,7 +106,7 @@ class DMAE(nn.Module):
     def encode(self, w: Wave) -> Latent:
         """w [batch, 2, time] of any length, padded with zeros -> z [batch, 32, ceil(time / 1024)].
 
-        With `paper_exact.lengths`, raises ValueError where the length does not divide by 1024.
+        With `paper_exact.lengths`, raises ValueError where the length is not a multiple of 1024.
         """
         length = to_stride(w.shape[-1], self.config.latent_stride, self.config.unet.paper_exact.lengths)
         return self.encode_crop(F.pad(w, (0, length - w.shape[-1])))
@@ -115,7 +115,7 @@ class DMAE(nn.Module):
     def decode(self, z: Latent, steps: int, generator: torch.Generator, length: int | None = None) -> Wave:
         """z [batch, 32, n] -> w [batch, 2, length or n * 1024] by DDIM, in one pass over the whole length.
 
-        Raises ValueError unless 0 < `length` <= n * 1024; with `paper_exact.lengths` also unless n divides by 4.
+        Raises ValueError unless 0 < `length` <= n * 1024; with `paper_exact.lengths` also unless n is a multiple of 4.
         """
         z, length = self.padded(z, length)
         eps = gaussian_like(z.new_empty(len(z), 2, z.shape[-1] * self.config.latent_stride), generator)

@@ -25,7 +25,7 @@ def to_stride(length: int, stride: int, paper_exact: bool = False) -> int:
     With `paper_exact` raises ValueError where it is not one already, because the authors' code fails there.
     """
     if paper_exact and length % stride:
-        raise ValueError(f"length {length} does not divide by the stride {stride}: pad it first")
+        raise ValueError(f"length {length} is not a multiple of the stride {stride}: pad it first")
     return -(-length // stride) * stride
 
 

@@ -59,8 +59,8 @@ class TCLD(nn.Module):
     def sample(self, embedding: Embedding, length: int, steps: int, scale: float, generator: torch.Generator) -> Latent:
         """Embeddings [n, 64, features] -> z [n, 32, length] by DDIM, in one pass over the whole length.
 
-        Where `length` does not divide by the U-Net's stride, more is sampled and cut; with `paper_exact.lengths`
-        ValueError is raised.
+        Where `length` is not a multiple of the U-Net's stride, more is sampled and cut; with
+        `paper_exact.lengths` ValueError is raised.
         """
         padded = to_stride(length, self.config.unet.stride, self.config.unet.paper_exact.lengths)
         eps = gaussian_like(embedding.new_empty(len(embedding), self.config.unet.in_channels, padded), generator)

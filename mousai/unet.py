@@ -164,8 +164,8 @@ class UNet(nn.Module):
     def forward(
         self, x: Signal, sigma: Level, latent: Latent | None = None, embedding: Embedding | None = None
     ) -> Signal:
-        """v_hat of x at noise level sigma. Raises ValueError where the length does not divide by the stride, or where
-        a latent or an embedding is missing or has no layer that takes it."""
+        """v_hat of x at noise level sigma. Raises ValueError where the length is not a multiple of the stride, or
+        where a latent or an embedding is missing or has no layer that takes it."""
         check_inputs(self.config, x, latent, embedding is not None)
         return self.net(x, self.noise_level(sigma), latent, embedding)
 
@@ -182,14 +182,14 @@ def check_inputs(config: UNetConfig, x: Signal, latent: Latent | None, has_text:
 
 
 def check_unet_config(config: UNetConfig) -> None:
-    """Raise ValueError for tuples of unequal length, or a width that does not divide by the GroupNorm groups."""
+    """Raise ValueError for tuples of unequal length, or a width that is not a multiple of the GroupNorm groups."""
     lists = ("channels", "factors", "items", "attentions", "cross_attentions")
     lengths = {name: len(getattr(config, name)) for name in lists}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"one entry per depth, but the lists have lengths {lengths}")
     for width in config.channels:
         if config.groups < 1 or width % config.groups:
-            raise ValueError(f"{width} channels do not divide by {config.groups} GroupNorm groups")
+            raise ValueError(f"{width} channels are not a multiple of {config.groups} GroupNorm groups")
 
 
 def count_parameters(module: nn.Module) -> int:

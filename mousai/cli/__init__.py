@@ -7,7 +7,7 @@
     sets         data import, prepare, shards, latents
     reports      reproduce, report, verify, listen
 
-A usage error is one line on stderr that names the input and the mend, with exit code 2, and nothing is written.
+A usage error is one line on stderr that names the input and the fix, with exit code 2, and nothing is written.
 Arguments are checked before torch loads.
 """
 
@@ -50,9 +50,9 @@ def of_the_system(error: OSError) -> str:
     mends = {
         errno.ENOSPC: "free some space and run the same again: what is finished is kept",
         errno.EDQUOT: "free some space and run the same again: what is finished is kept",
-        errno.EFBIG: "this file system takes no file so large: choose another place",
-        errno.EROFS: "choose a place that can be written, MOUSAI_HOME moves runs/",
-        errno.EACCES: "choose a place that can be written, MOUSAI_HOME moves runs/",
+        errno.EFBIG: "this file system cannot hold a file this large: choose another place",
+        errno.EROFS: "choose a writable place (MOUSAI_HOME moves runs/)",
+        errno.EACCES: "choose a writable place (MOUSAI_HOME moves runs/)",
     }
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{error.strerror}" + (f": {mends[error.errno]}" if error.errno in mends else "")

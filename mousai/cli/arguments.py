@@ -13,13 +13,20 @@ ENDINGS = (".wav", ".flac", ".ogg")
 EXAMPLE = "Metal, 1883, Ryan's Mammoth Collection, 2 of 4"
 
 
+class Missing(typer.BadParameter):
+    """An argument is missing: the message stands alone, because no value was invalid."""
+
+    def format_message(self) -> str:
+        return self.message
+
+
 def number(text: str | float, kind: type, low: float, high: float) -> int | float:
     """The text as a number from low to high. Raises BadParameter."""
     with suppress(ValueError):
         if low <= (value := kind(text)) <= high:
             return value
     whole = "a whole number" if kind is int else "a number"
-    raise typer.BadParameter(f"'{text}' does not fit: say {whole} from {low} to {high}")
+    raise typer.BadParameter(f"'{text}' must be {whole} from {low} to {high}")
 
 
 def writable(text: str | Path, endings: tuple[str, ...] = (), makes_folder: bool = False) -> Path:
@@ -47,7 +54,9 @@ def weights_folder(text: str | Path) -> Path:
     if Path(text).is_dir():
         return Path(text)
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(text)):
-        raise typer.BadParameter(f"dir '{text}' does not exist: give a folder of weights, or NAME/OF-IT of a hub")
+        raise typer.BadParameter(
+            f"no folder '{text}': give a folder of weights, or OWNER/NAME of a Hugging Face repository"
+        )
     from mousai.interop.hub import fetch
 
     return fetch(text)
@@ -56,7 +65,7 @@ def weights_folder(text: str | Path) -> Path:
 def matching(text: str, pattern: str, mend: str) -> str:
     """The text, which must match `pattern`. Raises BadParameter, which ends with `mend`."""
     if not re.fullmatch(pattern, text):
-        raise typer.BadParameter(f"{text!r} does not fit: {mend}")
+        raise typer.BadParameter(f"{text!r} is not valid: {mend}")
     return text
 
 
@@ -119,16 +128,15 @@ DEVICE = partial(matching, pattern=r"(cpu|mps|cuda(:\d+)?)?", mend="choose cpu, 
 PROMPT = partial(matching, pattern=r"(?s).*\S.*", mend=f"say what to play, for example {EXAMPLE!r}")
 
 Sizes = Literal["smoke", "cpu", "a100", "a100-rehearsal"]
-Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, a100; a100-rehearsal.")]
+Profile = Annotated[Sizes, typer.Option(metavar="NAME", help="Size: smoke, cpu, a100 or a100-rehearsal.")]
 Device = Annotated[
     str, typer.Option(parser=DEVICE, metavar="NAME", help="cpu, cuda or mps; by default the fastest there is.")
 ]
 Sampler = Literal["ddim", "multistep", "heun"]
-Solver = Annotated[Sampler | None, typer.Option(metavar="NAME", help="Sampler; by default the profile's.")]
 Weights = Annotated[
     Path | None,
     typer.Option(
-        parser=weights_folder, metavar="DIR", help="Weights: a folder, or NAME/OF-IT on the hub; by default ours."
+        parser=weights_folder, metavar="DIR", help="Weights: a folder, or OWNER/NAME on the hub; by default ours."
     ),
 ]
 Gpu = Literal["a100-40gb", "a100-80gb", "h100-80gb"]

@@ -19,10 +19,10 @@ from mousai.cli.arguments import (
     TIME,
     WEIGHTS,
     Device,
+    Missing,
     Precision,
     Profile,
     Sampler,
-    Solver,
     Weights,
     alone,
     edited,
@@ -30,6 +30,7 @@ from mousai.cli.arguments import (
 )
 from mousai.cli.offline import offline
 
+ALONE = "alone; by default --sampler's or the profile's."
 LOUDNESS = partial(number, kind=float, low=-70, high=0)
 STEPS_AFTER = partial(number, kind=int, low=0, high=1000)
 Loudness = Annotated[
@@ -62,7 +63,7 @@ def generate(
     ] = None,
     noise_level: Annotated[
         float | None,
-        typer.Option(parser=SHARE, metavar="L", help="How far to depart from it: 0 keeps it, 1 forgets it."),
+        typer.Option(parser=SHARE, metavar="L", help="How far from --init-audio or --inpaint: 0 keeps it, 1 forgets."),
     ] = None,
     onward: Annotated[
         Path | None,
@@ -84,7 +85,7 @@ def generate(
         list[float] | None, typer.Option("--to", parser=TIME, metavar="S", help="where it ends; one for each --from.")
     ] = None,
     again: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Make FILE again, by its tags.")
+        Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="Make FILE again from its tags.")
     ] = None,
     tcld_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 2.")] = None,
     dmae_steps: Annotated[int | None, typer.Option(parser=COUNT, metavar="N", help="Sampler steps, stage 1.")] = None,
@@ -102,23 +103,25 @@ def generate(
             "--guidance-rescale",
             parser=SHARE,
             metavar="R",
-            help="From 0, off, to 1, keeps the level; 1 with a negative prompt.",
+            help="0 is off, 1 keeps the level; by default 1 with a negative prompt, else 0.",
         ),
     ] = None,
-    sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help="ddim, multistep or heun.")] = None,
+    sampler: Annotated[
+        Sampler | None, typer.Option(metavar="NAME", help="Sampler of both stages: ddim, multistep or heun.")
+    ] = None,
     loudness: Loudness = None,
-    tcld_sampler: Solver = None,
-    dmae_sampler: Solver = None,
+    tcld_sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help=f"Sampler of stage 2 {ALONE}")] = None,
+    dmae_sampler: Annotated[Sampler | None, typer.Option(metavar="NAME", help=f"Sampler of stage 1 {ALONE}")] = None,
     precision: Precision = None,
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Write music for each PROMPT and seed: 48 kHz stereo of the given length, with its settings in the file's tags."""
+    """Write music for each PROMPT and seed. 48 kHz stereo of the given length, with its settings in the file's tags."""
     task, file = edited(init_audio, onward, inpaint, noise_level, (start or [], end or []), seconds)
     if again:
         alone(context, "again", "out", "device", "weights")
     elif not prompts:
-        raise typer.BadParameter(f"Missing argument 'PROMPT': say what to play, for example {EXAMPLE!r}")
+        raise Missing(f"Missing argument 'PROMPT': say what to play, for example {EXAMPLE!r}")
     offline(profile)
     from mousai.inference import commands
     from mousai.inference.sampling import guidance_for, sampling_for
@@ -155,7 +158,7 @@ def encode(
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Encode a sound with stage 1: its latent holds 64 times fewer numbers."""
+    """Encode a sound with stage 1. Its latent holds 64 times fewer numbers."""
     offline(profile)
     from mousai.inference import commands
 

@@ -9,7 +9,7 @@ import typer
 from mousai.cli.arguments import FEW, MINUTES, SEED, Device, Folder, Profile, Weights, writable
 from mousai.cli.offline import offline
 
-REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; wants --profile a100."
+REHEARSE = "A step of everything in a100's sizes, on this machine, nothing fetched; needs --profile a100."
 PAPER_SIZE = "Also the paper's size, Riffusion's, and the bench, in notebook 09: about 25 minutes, 16 GB."
 
 
@@ -32,7 +32,7 @@ def reproduce(
     profile: Profile = "cpu",
     only: Annotated[str, typer.Option(metavar="06,07", help="Only these notebooks.")] = "",
     start: Annotated[str, typer.Option("--from", metavar="04", help="This notebook and those after it.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also run what is still good.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also run notebooks whose results are still valid.")] = False,
     out: Folder = None,
     weights: Weights = None,
     device: Device = "",
@@ -46,12 +46,12 @@ def reproduce(
         float | None, typer.Option(parser=MINUTES, metavar="MINUTES", help="Stop a notebook that takes longer.")
     ] = None,
 ) -> None:
-    """Run the notebooks, then draw the report in reports/PROFILE."""
+    """Run the notebooks, then draw the report. It goes to reports/PROFILE."""
     from mousai.report.notebooks import UPSTREAM, select
 
     select(list(UPSTREAM), only, start)
     if rehearse and profile != "a100":
-        raise typer.BadParameter(f"'--rehearse' is for a100, {profile} runs here as it is: add --profile a100")
+        raise typer.BadParameter(f"'--rehearse' is for a100 only ({profile} can simply be run): add --profile a100")
     profile = "a100-rehearsal" if rehearse else profile
     use_weights(weights)
     from mousai.reproduce.run import Request
@@ -62,7 +62,10 @@ def reproduce(
 
 
 def report(profile: Profile = "cpu", out: Folder = None) -> None:
-    """Draw the report again from its results, in seconds; for reports/cpu, docs and model card too."""
+    """Draw the report again from its results, in seconds.
+
+    For reports/cpu also docs/reproduction.md and the weights' page.
+    """
     from mousai.report.build import build, front_page
     from mousai.report.model_cards import write_cards
     from mousai.report.results import Results
@@ -82,7 +85,7 @@ def verify(
     out: Folder = None,
     redraw_only: Annotated[bool, typer.Option("--redraw-only", help="Run no notebook again.")] = False,
 ) -> None:
-    """Compare a report with its results, its hashes and a second run; exit code 1 where something differs."""
+    """Compare a report with its results and a second run. Hashes too; exit code 1 where something differs."""
     offline(profile)
     from mousai.reproduce.verify import CHEAP
     from mousai.reproduce.verify import verify as run
@@ -112,7 +115,7 @@ def listen(
     weights: Weights = None,
     device: Device = "",
 ) -> None:
-    """Write a blind listening test as one HTML page; with --collect, check and count the answers."""
+    """Write a blind listening test as one HTML page. With --collect, check and count the answers."""
     if bool(files) != collect:
         mend = "give the files people sent" if collect else "add --collect to count answers, or leave the files out"
         raise typer.BadParameter(f"{'no FILE' if collect else 'FILE without --collect'}: {mend}")

@@ -25,12 +25,13 @@ def import_music(
         Path | None, typer.Option(exists=True, file_okay=False, metavar="DIR", help="Where a list's files are.")
     ] = None,
     split_by: Annotated[
-        Literal["artist", "album", "piece"], typer.Option(metavar="WHAT", help="What is never divided between splits.")
+        Literal["artist", "album", "piece"],
+        typer.Option(metavar="WHAT", help="artist, album or piece: never divided between splits."),
     ] = "artist",
     genre: Annotated[str, typer.Option(metavar="NAME", help="For pieces without a genre.")] = "",
     artist: Annotated[str, typer.Option(metavar="NAME", help="For pieces without an artist.")] = "",
 ) -> None:
-    """Turn tagged music of your own into a data set: 48 kHz, cut into the profile's chunks, in three splits."""
+    """Turn tagged music of your own into a data set. 48 kHz, cut into the profile's chunks, in three splits."""
     from mousai.data.imported import NothingFits, Wanted
     from mousai.data.imported import import_music as run
     from mousai.data.lengths import fits_encoder
@@ -53,12 +54,12 @@ def import_music(
     if done.notes:
         print(f"{len(done.notes)} notes on files: see notes.csv")
     if untagged := done.untagged():
-        print(f"{untagged} of {pieces} pieces have a title and no other tag: their captions are little but '1 of 4'")
+        print(f"{untagged} of {pieces} pieces have a title and no other tag: captions are little more than '1 of 4'")
     try:
         if long := done.too_long(fits_encoder(chosen.tcld.text)):
             print(f"{long} of {pieces} captions are longer than the text encoder takes: they lose whole tags")
     except FileNotFoundError as error:
-        print(f"how many captions are too long is not known: {error}")
+        print(f"cannot tell how many captions are too long: {error}")
     print(f"MOUSAI_DATA={shlex.quote(str(out))} mousai train dmae --profile {profile}")
 
 
@@ -67,7 +68,7 @@ def prepare(
     profile: Profile = "cpu",
     jobs: Annotated[int, typer.Option(parser=COUNT, metavar="N", help="Processes.")] = 2,
 ) -> None:
-    """Arrange and render the embedded music; what is there already is kept."""
+    """Arrange and render the embedded music. What is there already is kept."""
     from mousai.data.dataset import workspace
     from mousai.data.embedded import prepare as run
     from mousai.small.profiles import get_profile
@@ -85,7 +86,7 @@ def shards(
     shard_size: Annotated[int, typer.Option(parser=MEGABYTES, metavar="MB", help="Largest size of a shard.")] = 512,
     jobs: Annotated[int, typer.Option(parser=FEW, metavar="N", help="Processes.")] = 2,
 ) -> None:
-    """Write the data set in use, embedded or of MOUSAI_DATA, as WebDataset shards; finished ones are kept."""
+    """Write the data set in use as WebDataset shards. Embedded, or of MOUSAI_DATA; finished shards are kept."""
     from mousai.data.dataset import workspace
     from mousai.data.packing import write_shards
     from mousai.small.profiles import get_profile
@@ -98,7 +99,7 @@ def shards(
 
 @data.command("latents")
 def latents(profile: Profile = "cpu", weights: Weights = None, device: Device = "") -> None:
-    """Encode the data set in use with the trained stage 1, for `train tcld`; several processes share the work."""
+    """Encode the data set in use with the trained stage 1. For `train tcld`; several processes share the work."""
     offline(profile)
     from mousai.data.dataset import workspace
     from mousai.small.profiles import get_profile

@@ -39,7 +39,9 @@ def train(
             parser=WEIGHTS, metavar="FILE", help="Weights; the run is kept beside them, in a folder of the same name."
         ),
     ] = None,
-    ship: Annotated[bool, typer.Option("--ship", help="Replace the package's own weights, for `generate`.")] = False,
+    ship: Annotated[
+        bool, typer.Option("--ship", help="Replace the weights that come with the package, which `generate` uses.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that stopped; dmae and tcld.")] = False,
     start: Annotated[
         Path | None,
@@ -51,7 +53,10 @@ def train(
     ] = False,
     device: Device = "",
 ) -> None:
-    """Train dmae (stage 1), tcld (stage 2, over the trained stage 1) or in-domain, the model that scores the music."""
+    """Train stage 1, stage 2 or the model that scores music.
+
+    dmae is stage 1, tcld is stage 2 on top of the trained stage 1, in-domain is the model that scores the music.
+    """
     given = {"--start": start, "--resume": resume, "--checkpointing": checkpointing}
     for name, value in given.items():
         if value and model == "in-domain":
@@ -95,7 +100,7 @@ def import_weights(
     out: Annotated[Path, typer.Option(parser=writable, metavar="DIR", help="Where dmae or tcld.safetensors goes.")],
     profile: Profile = "a100",
 ) -> None:
-    """Convert a weights file of the authors' packages to ours; code in it is never run."""
+    """Convert weights of the authors' packages to ours. Code in the file is never run."""
     from mousai.interop.authors import import_weights as run
     from mousai.small.profiles import get_profile
     from mousai.small.stages import weights_path
@@ -113,7 +118,7 @@ def fetch(
         typer.Option(parser=writable, metavar="DIR", help="Where dmae.safetensors goes; by default runs/published."),
     ] = None,
 ) -> None:
-    """Download the authors' published weights, about 740 MB, for `--profile a100 --weights DIR`; no code is run."""
+    """Download the authors' published stage 1. About 740 MB, for `--profile a100 --weights DIR`; no code is run."""
     from mousai.files import runs_dir
     from mousai.interop.published import fetch_dmae
     from mousai.small.profiles import get_profile
@@ -150,7 +155,7 @@ def plan(
     ] = None,
     tflops: Annotated[float | None, typer.Option(parser=LARGE, metavar="N", help="Peak of another GPU.")] = None,
 ) -> None:
-    """Estimate what training takes: memory by part, the largest batch, operations, days, disk; no GPU needed."""
+    """Estimate memory, days and disk that training takes. Also the largest batch and operations; no GPU is needed."""
     from mousai.bench import plan as planned
     from mousai.small.profiles import get_profile
     from mousai.training.setup import with_training
@@ -168,7 +173,7 @@ def bench(
         Path | None, typer.Option("--json", parser=RESULT, metavar="FILE", help="Write the result as JSON, too.")
     ] = None,
 ) -> None:
-    """Time ours and the authors' packages, interleaved, with the same weights and steps; compare their results."""
+    """Time our code and the authors', in turn. Both have the same weights and steps, and their results are compared."""
     from mousai.bench import bench
 
     bench.show(bench.bench(size, repeats, against), out)

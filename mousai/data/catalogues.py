@@ -50,7 +50,7 @@ def read_catalogue(path: Path, audio: Path) -> Catalogue:
     catalogue = Catalogue()
     text = text_of(path)
     if not text.strip():
-        raise ValueError(f"{path}: not a list of music, it is empty: choose another file")
+        raise ValueError(f"{path}: the list is empty: choose another file")
     try:
         rows = rows_of(text, path, audio, catalogue.refused)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, csv.Error) as error:

@@ -177,7 +177,7 @@ def summed_up(entries: list[dict], refused: Reasons, out: Path, wanted: Wanted) 
         raise nothing(entries, skipped, wanted.chunk)
     unknown = sorted(set(given.values()) - {"train", "valid", "test"})
     if unknown:
-        raise ValueError(f"split {unknown[0]!r} in the list: say train, valid or test")
+        raise ValueError(f"split {unknown[0]!r} in the list: it must be train, valid or test")
     records = with_splits(sorted(records, key=lambda record: record.id), wanted.config, wanted.split_by, given)
     write_manifest(records, out / "manifest.jsonl")
     append_line(json.dumps({"manifest": sha256(out / "manifest.jsonl")}), out / "journal.jsonl")

@@ -25,7 +25,7 @@ def one_writer(folder: Path, wait: bool = True, share: str = "") -> Iterator[Non
     process that is still importing its parent's script, because both would wait for each other for ever.
     """
     if getattr(current_process(), "_inheriting", False):
-        raise RuntimeError(f"{folder}: the script that writes there starts itself again: {GUARD}")
+        raise RuntimeError(f"{folder}: a worker process is running your script a second time: {GUARD}")
     missing = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{LOCK}{share}"
@@ -36,8 +36,8 @@ def one_writer(folder: Path, wait: bool = True, share: str = "") -> Iterator[Non
     except Timeout:
         writer = writer_of(note)
         if not wait:
-            raise ValueError(f"{folder}: {writer} writes there: wait for it, or choose another folder") from None
-        print(f"{folder}: waiting for {writer}, which writes there", file=sys.stderr, flush=True)
+            raise ValueError(f"{folder}: {writer} is writing there: wait for it, or choose another folder") from None
+        print(f"{folder}: waiting for {writer}, which is writing there", file=sys.stderr, flush=True)
         lock.acquire()
     try:
         about = {"process": os.getpid(), "command": " ".join(sys.argv)[:200]}

@@ -203,7 +203,7 @@ def load_crop(record: Record, start: int, length: int, root: Path) -> Sound:
         raise ValueError(f"crop {start}..{start + length} of {record.id}: the piece has {record.samples} samples")
     path = root / record.file
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing: run `mousai data prepare` again, it renders what is not there")
+        raise FileNotFoundError(f"{path}: missing: run `mousai data prepare`, or `import`, again")
     try:
         wave = soundfile.read(path, length, start, dtype="float32", always_2d=True)[0].T
     except (soundfile.SoundFileError, RuntimeError) as error:

@@ -79,7 +79,7 @@ def implausible(index: Index) -> str:
         return f"chunks of {index.samples!r:.40} samples"
     for shard in shards:
         if type(shard.name) is not str or not re.fullmatch(r"\w[\w.-]{0,200}\.tar", shard.name, re.ASCII):
-            return f"shard {shard.name!r:.80} is no name of a .tar in this folder"
+            return f"shard {shard.name!r:.80} is not the name of a .tar in this folder"
         whole = type(shard.records) is int and type(shard.bytes) is int
         if not whole or not 1 <= shard.records <= MOST or not 1024 * shard.records <= shard.bytes <= 2**48:
             return f"{shard.name} with {shard.records!r:.40} records in {shard.bytes!r:.40} bytes"

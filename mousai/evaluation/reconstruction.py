@@ -5,6 +5,9 @@ beat, spectral contrast for noise between partials, the long-term spectrum, the 
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import auraloss
 import librosa
@@ -13,42 +16,53 @@ import torch
 
 from mousai.evaluation.statistics import members
 from mousai.shapes import Part, Wave
-from mousai.spectrogram import log_mel_l1
+from mousai.spectrogram import log_mel
 
 RATE = 48_000
 N_FFT = 2048
 HOP = 512
 QUIET = 1e-10  # added to power, so that silence is -100 dB
-Measure = Callable[[np.ndarray, np.ndarray], float]  # (clip, original), each [2, time]
+Features = dict[str, Any]  # measure -> what it takes of one clip
 
 
-def reconstruction_measures(w: Wave, original: Part) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Measure:
+    """(clip, original) -> a number, both [2, time]; in two steps, so that originals need the first only once."""
+
+    of: Callable[[np.ndarray], Any]  # what it takes of a clip
+    compare: Callable[[Any, Any], float]  # what was taken of the clip, and of its original
+
+    def __call__(self, clip: np.ndarray, original: np.ndarray) -> float:
+        return self.compare(self.of(clip), self.of(original))
+
+
+def reconstruction_measures(w: Wave, original: Part, known: Sequence[Features] | None = None) -> dict[str, np.ndarray]:
     """Measure -> its values [batch], of w against its originals; both [batch, 2, time] at 48 kHz.
 
     logmel_l1; mrstft (log-magnitude difference at windows of 512, 4,096 and 16,384 samples, which the encoder does not
     use); ltas_db (difference of the long-term average spectra); level_db (signed); chroma (similarity, 1 is equal);
-    onset (correlation); contrast_db; side_over_mid (of w alone). Raises ValueError where the shapes differ.
+    onset (correlation); contrast_db; side_over_mid (of w alone). `known`: `clip_features(original)`, to compute it once
+    for several w. Raises ValueError where the shapes differ.
     """
     if w.shape != original.shape:
         raise ValueError(f"clips are {tuple(w.shape)} and their originals {tuple(original.shape)}: cut them alike")
-    found: dict[str, np.ndarray] = {"logmel_l1": log_mel_l1(w, original).numpy()}
-    pairs = list(zip(w.numpy(), original.numpy(), strict=True))
-    for name, measure in MEASURES.items():
-        found[name] = np.array([measure(clip, reference) for clip, reference in pairs])
-    return found
+    pairs = list(zip(clip_features(w), clip_features(original) if known is None else known, strict=True))
+    return {name: np.array([how.compare(a[name], b[name]) for a, b in pairs]) for name, how in MEASURES.items()}
 
 
-def mrstft(clip: np.ndarray, original: np.ndarray) -> float:
-    """Mean absolute difference of log magnitudes at three resolutions (auraloss, Steinmetz and Reiss 2020)."""
-    sizes = [512, 4096, 16_384]
-    hops = [size // 4 for size in sizes]
-    distance = auraloss.freq.MultiResolutionSTFTLoss(sizes, hops, sizes, w_sc=0.0, w_log_mag=1.0)
-    return float(distance(torch.from_numpy(clip)[None], torch.from_numpy(original)[None]))
+def clip_features(w: Part) -> list[Features]:
+    """What the measures take of each clip of w [batch, 2, time]."""
+
+    def features(clip: np.ndarray) -> Features:
+        return {name: measure.of(clip) for name, measure in MEASURES.items()}
+
+    with ThreadPoolExecutor() as pool:  # NumPy's transforms run side by side
+        return list(pool.map(features, w.numpy()))
 
 
-def ltas_db(clip: np.ndarray, original: np.ndarray) -> float:
-    """Mean absolute difference of the long-term average spectra over 80 mel bands, in dB."""
-    return float(np.abs(long_term_spectrum(clip) - long_term_spectrum(original)).mean())
+def log_mel_spectrum(clip: np.ndarray) -> np.ndarray:
+    """The log-mel spectrogram [80, frames], in decades."""
+    return log_mel(torch.from_numpy(clip)[None])[0].numpy()
 
 
 def long_term_spectrum(clip: np.ndarray) -> np.ndarray:
@@ -57,50 +71,70 @@ def long_term_spectrum(clip: np.ndarray) -> np.ndarray:
     return 10 * np.log10(mel.mean(axis=1) + QUIET)
 
 
-def level_db(clip: np.ndarray, original: np.ndarray) -> float:
-    """Level of the clip minus that of the original, in dB."""
-    power = np.square(clip).mean() + QUIET
-    return float(10 * np.log10(power / (np.square(original).mean() + QUIET)))
+def level(clip: np.ndarray) -> float:
+    """The clip's level in dB of full scale."""
+    return float(10 * np.log10(np.square(clip).mean() + QUIET))
 
 
-def chroma(clip: np.ndarray, original: np.ndarray) -> float:
-    """Mean over frames of the dot product of both chroma vectors (CENS, unit length): 1 is the same harmony."""
-    a, b = (librosa.feature.chroma_cens(y=wave.mean(0), sr=RATE) for wave in (clip, original))
-    return float((a * b).sum(axis=0).mean())
+def chroma_vectors(clip: np.ndarray) -> np.ndarray:
+    """Chroma (CENS) of the mono mix [12, frames], of unit length in each frame."""
+    return librosa.feature.chroma_cens(y=clip.mean(0), sr=RATE)
 
 
-def onset(clip: np.ndarray, original: np.ndarray) -> float:
-    """Correlation of both onset strengths over time; 0 where one of them is constant."""
-    a, b = (librosa.onset.onset_strength(y=wave.mean(0), sr=RATE) for wave in (clip, original))
-    if a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+def onset_strength(clip: np.ndarray) -> np.ndarray:
+    """Onset strength of the mono mix over time."""
+    return librosa.onset.onset_strength(y=clip.mean(0), sr=RATE)
 
 
-def contrast_db(clip: np.ndarray, original: np.ndarray) -> float:
-    """Mean absolute difference of the spectral contrast (peaks over valleys in seven octave bands), in dB."""
-    a, b = (
-        librosa.feature.spectral_contrast(y=wave.mean(0), sr=RATE, n_fft=N_FFT, hop_length=HOP).mean(axis=1)
-        for wave in (clip, original)
-    )
-    return float(np.abs(a - b).mean())
+def spectral_contrast(clip: np.ndarray) -> np.ndarray:
+    """Peaks over valleys of the mono mix's spectrum in seven octave bands, in dB, mean over time."""
+    found = librosa.feature.spectral_contrast(y=clip.mean(0), sr=RATE, n_fft=N_FFT, hop_length=HOP)
+    return found.mean(axis=1)
 
 
-def side_over_mid(clip: np.ndarray, original: np.ndarray) -> float:
-    """Width of the clip's stereo image: rms of (left - right) over rms of (left + right)."""
-    del original  # only for the signature that all measures share
+def width(clip: np.ndarray) -> float:
+    """Rms of (left - right) over rms of (left + right)."""
     side = np.square(clip[0] - clip[1]).mean()
     mid = np.square(clip[0] + clip[1]).mean()
     return float(np.sqrt(side / (mid + QUIET)))
 
 
-MEASURES: dict[str, Measure] = {
+def resolutions_apart(clip: np.ndarray, original: np.ndarray) -> float:
+    """Mean absolute difference of log magnitudes at three resolutions (auraloss, Steinmetz and Reiss 2020)."""
+    sizes = [512, 4096, 16_384]
+    hops = [size // 4 for size in sizes]
+    distance = auraloss.freq.MultiResolutionSTFTLoss(sizes, hops, sizes, w_sc=0.0, w_log_mag=1.0)
+    return float(distance(torch.from_numpy(clip)[None], torch.from_numpy(original)[None]))
+
+
+def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean absolute difference."""
+    return float(np.abs(a - b).mean())
+
+
+def likeness(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over frames of the dot product of vectors of unit length: 1 where they are the same."""
+    return float((a * b).sum(axis=0).mean())
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation over time; 0 where one of them is constant."""
+    return 0.0 if a.std() == 0 or b.std() == 0 else float(np.corrcoef(a, b)[0, 1])
+
+
+mrstft = Measure(lambda clip: clip, resolutions_apart)
+ltas_db = Measure(long_term_spectrum, mean_difference)
+chroma = Measure(chroma_vectors, likeness)
+onset = Measure(onset_strength, correlation)
+side_over_mid = Measure(width, lambda clip, original: clip)  # of the clip alone
+MEASURES = {
+    "logmel_l1": Measure(log_mel_spectrum, mean_difference),
     "mrstft": mrstft,
     "ltas_db": ltas_db,
-    "level_db": level_db,
+    "level_db": Measure(level, lambda clip, original: clip - original),
     "chroma": chroma,
     "onset": onset,
-    "contrast_db": contrast_db,
+    "contrast_db": Measure(spectral_contrast, mean_difference),
     "side_over_mid": side_over_mid,
 }
 

@@ -184,7 +184,7 @@ def model_context(work: Workspace, names: tuple[str, ...]) -> dict:
     paths = {name: weights_path(profile, name) for name in names}
     for path in paths.values():
         if not path.is_file():
-            train = f"mousai train {path.stem} --profile {profile.name} --ship"
+            train = f"mousai train {path.stem.replace('_', '-')} --profile {profile.name} --ship"
             raise FileNotFoundError(f"no weights at {path}: train them with `{train}`")
     hashes = {f"{name}_sha256": sha256(path) for name, path in paths.items()}
     after = {name: getattr(profile.dmae, name) for name in AFTER_SAMPLING if hasattr(profile.dmae, name)}

@@ -104,9 +104,9 @@ class Verdict(NamedTuple):
         if self.passed:
             return f"{self.shortest} is equivalent to the reference"
         if not self.seed_passes:
-            return "undecided: the reference from other noise does not pass, so that more clips are needed"
+            return "undecided: the reference from other noise does not pass, so more clips are needed"
         if not self.removed_fails:
-            return "undecided: the reference passes without its network too, so that the measure is too coarse"
+            return "undecided: the reference passes without its network too, so the measure is too coarse"
         if self.shortest is None:
             return "no shorter solver is equivalent to the reference"
         return f"undecided: {self.shortest} passes and so does half of it, or that was not measured"

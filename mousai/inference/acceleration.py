@@ -34,7 +34,7 @@ class ModulationCache:
         """Each layer's [1, outputs] at sigma[0], which all items must have. Raises ValueError for other levels."""
         found = (self.sigma == sigma[0]).nonzero()
         if not len(found):
-            raise ValueError(f"noise level {sigma[0].item()} is none of those that were computed")
+            raise ValueError(f"noise level {sigma[0].item()} is not one of those that were computed")
         row = int(found[0])
         return [output[row : row + 1] for output in self.outputs]
 

@@ -87,7 +87,10 @@ def check_encoder(dmae: DMAE, folder: Path) -> None:
     found = encoder_hash(dmae)
     if trained_on not in (None, found):
         own = folder / "dmae.safetensors"
-        raise ValueError(f"{path}: trained on latents of the encoder {trained_on[:8]}, that of {own} is {found[:8]}")
+        raise ValueError(
+            f"{path}: trained on the latents of encoder {trained_on[:8]}, but {own} has encoder {found[:8]}: "
+            "use the stage 1 that it was trained on"
+        )
 
 
 def compression(z: Latent, samples: int) -> float:

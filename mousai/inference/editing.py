@@ -56,7 +56,7 @@ class InitAudio:
         number("noise level", self.noise_level, 0, 1, "choose 0, as it was, to 1, all new")
         if self.noise_level < 1 and self.samples > there:
             raise ValueError(
-                f"noise level is {self.noise_level}: beyond the end there is nothing to begin from, leave it 1"
+                f"noise level is {self.noise_level}: a continuation has no sound to start from, so it must stay 1"
             )
         if not all(part.isfinite().all() for part in self.audio.split(BLOCK, dim=-1)):
             raise ValueError("audio holds samples that are not finite (NaN): set them to 0, or cut them out")
@@ -181,7 +181,7 @@ def inpainting(
     for start, end in pairs:
         if not 0 <= start < end <= there / sample_rate:
             raise ValueError(
-                f"from {start:g} to {end:g} s is no region of {there / sample_rate:g} s of sound: choose times in it"
+                f"from {start:g} to {end:g} s is not within the {there / sample_rate:g} s of sound: choose times in it"
             )
         first = round(start * sample_rate) // STEP * STEP
         last = min(there, -(-round(end * sample_rate) // STEP) * STEP)

@@ -170,7 +170,7 @@ def sample_latents(
 
     `embedding`: one for all windows, or a list for the segments "1 of n" to "n of n", of which `part_of_window` chooses
     each window's. `negative`: as in `guided`. `replacement`: the known part of z / latent_std, up to the next multiple
-    of the stride. With `paper_exact.lengths`, raises ValueError where the length does not divide by the stride.
+    of the stride. With `paper_exact.lengths`, raises ValueError where the length is not such a multiple.
     """
     config = tcld.config.unet
     padded = to_stride(length, config.stride, config.paper_exact.lengths)

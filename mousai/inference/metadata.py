@@ -74,7 +74,7 @@ def read_metadata(path: Path) -> GenerationMetadata:
     try:
         said = json.loads(text)
         if isinstance(said, dict) and isinstance(said.get("sampling"), dict):
-            said["sampling"].setdefault("refinement_steps", 0)  # files of before there was a choice have no such tag
+            said["sampling"].setdefault("refinement_steps", 0)  # older files have no such tag
         return built(GenerationMetadata, said, "settings")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its tags hold no settings of this version: {error}") from error

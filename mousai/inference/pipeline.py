@@ -168,10 +168,10 @@ class Mousai:
     def sample_count(self, seconds: Any, init_audio: Any) -> int:
         """Length of the sound in samples. Raises ValueError as `audio.sample_count`, or unless exactly one is given."""
         if (init_audio is None) == (seconds is None):
-            raise ValueError("give either seconds, or an init_audio, which says how long: not both, and not neither")
+            raise ValueError("give either seconds or an init_audio, whose length is used, but not both")
         if not isinstance(init_audio, InitAudio | None):
             raise ValueError(
-                "init_audio is no InitAudio: make one of a sound with variation, continuation or inpainting"
+                "init_audio is not an InitAudio: make one of a sound with variation, continuation or inpainting"
             )
         if init_audio is not None:
             seconds = init_audio.samples / self.profile.sample_rate

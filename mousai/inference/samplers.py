@@ -143,7 +143,9 @@ class Guidance:
         number("guidance", self.scale)
         if not (0 <= self.low <= self.high <= 1 and 0 <= self.rescale <= 1):
             said = f"levels {self.low:g} to {self.high:g}, rescale {self.rescale:g}"
-            raise ValueError(f"guidance cannot be so: {said}: choose numbers from 0 to 1, the lower level first")
+            raise ValueError(
+                f"guidance settings out of range: {said}: choose numbers from 0 to 1, the lower level first"
+            )
 
 
 def rescaled(v_hat: Signal, v_cond: Signal, share: float, per_channel: bool = False) -> Signal:

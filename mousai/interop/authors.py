@@ -221,7 +221,7 @@ def read_state(path: Path) -> State:
         state = state.get("state_dict", state)
     for name, value in state.items() if isinstance(state, dict) else [("", state)]:
         if not (isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point()):
-            raise ValueError(f"{path} holds {type(value).__name__} {name!r}, which is no tensor of weights: {mend}")
+            raise ValueError(f"{path} holds {type(value).__name__} {name!r}, which is not a tensor of weights: {mend}")
     return state
 
 

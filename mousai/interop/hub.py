@@ -72,7 +72,7 @@ def read_profile(folder: Path) -> Profile:
     try:
         return built(Profile, json.loads(path.read_bytes()), "profile")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no profile of this version: {error}") from error
+        raise ValueError(f"{path} is not a profile of this version: {error}") from error
 
 
 def stages(profile: Profile, folder: Path) -> tuple[TCLD, DMAE]:

@@ -181,7 +181,7 @@ def checked(path: Path, listener: str, clip: str, said: object, key: dict) -> An
         raise ValueError(f"{where}: not in this study: leave the file out")
     genres = genres_of(key)
     if said.get("genre") not in genres:
-        raise ValueError(f"{where}: genre {said.get('genre')!r} is none of {', '.join(genres)}: leave the file out")
+        raise ValueError(f"{where}: genre {said.get('genre')!r} is not one of {', '.join(genres)}: leave the file out")
     for name in RATINGS:
         value = said.get(name)
         if type(value) is not int or not 1 <= value <= 5:

@@ -14,8 +14,8 @@ HOLDS, FAILS, NOT_TESTED = "holds", "fails", "not tested"  # the other outcome i
 COLUMNS = ["claim", "tested here by", "without the part it credits", "outcome", "how sure"]
 NONE, LOW, MEDIUM, HIGH = "none", "low", "medium", "high"
 CONFIDENCE = {
-    LOW: "a stand-in for what is claimed, no interval, or fewer than ten tunes (three training runs) behind it",
-    MEDIUM: "an interval over at least ten tunes (three training runs), of a small model trained once",
+    LOW: "a stand-in for what is claimed, no interval, or fewer than ten tunes, or three training runs, behind it",
+    MEDIUM: "an interval over at least ten tunes, or three training runs, of a small model trained once",
     HIGH: "the same, of the paper's size (profile `a100`)",
 }
 ENOUGH = {"tunes": 10, "training runs": 3}
@@ -54,8 +54,8 @@ ALONE = FORMS["diffusion alone"]  # claims are judged on it, because the paper h
 # fmt: off
 CLAIMS = (
     Claim("compression",
-          "unseen music through stage 1 without refinement; the loss must fall by 1 % and the kernel distance to the "
-          "originals with its interval, in two embeddings; no person judged it",
+          "unseen music through stage 1 without refinement; with the network the loss must be at least 1 % lower, and "
+          "the kernel distance to the originals lower with its whole interval, in both embeddings; nobody listened",
           "the U-Net's answer replaced by 0: `.no_network_alone`",
           (*(Threshold(f"{NETWORK} {level}", f"{RATIO}.{level}", "below", 0.99) for level in (0.3, 0.5, 0.7)),
            *(Threshold(f"kernel distance ({space}) minus that without the network", f"{LESS}_no_network{ALONE}{ending}",
@@ -67,7 +67,7 @@ CLAIMS = (
           tuple(Threshold(f"kernel distance ({space}) minus Griffin-Lim's", f"{LESS}_griffin_lim_z{ALONE}{ending}",
                           "below", 0) for space, ending in SPACES.items()), stand_in=True),
     Claim("text_genre", "two classifiers that were fitted on real music name the genre of generated clips",
-          "guidance 0, the text without influence: `genre_accuracy.unconditional`",
+          "guidance 0, so that the text has no influence: `genre_accuracy.unconditional`",
           (Threshold("in-domain model, accuracy gained", "tcld.genre_gain.in_domain", "above", 0),
            Threshold("MFCC, accuracy gained", "tcld.genre_gain.mfcc", "above", 0))),
     Claim("self_attention", "how far the end of a clip fits its beginning; small networks trained alike, if they learn",
@@ -84,14 +84,15 @@ CLAIMS = (
                      "efficiency.paper_size.time_per_audio"),), stand_in=True),
     Claim("real_time", "seconds of music a second of work, in the profile `a100`", NOTHING_CREDITED,
           (Threshold("inverse real-time factor", "bench.inverse_rtf", "at least", 1),), full_size=True,
-          needs="a small model on a processor says nothing of the paper's; its own Table 3 says 1.14 s a second"),
+          needs="a small model on a CPU says nothing about the paper's; the paper's own Table 3 gives 1.14 s a second"),
     Claim("less_compression", "PCA with 64 numbers a latent step in place of 32, played by Griffin-Lim: no network; "
           "that the model gets slower, as the paper adds, is not tested", "32 numbers: `compression.64x`",
           (Threshold("log-mel L1 minus that of 64x", "compression.32x_minus_64x.logmel_l1", "below", 0),
            Threshold("chroma minus that of 64x", "compression.32x_minus_64x.chroma", "above", 0)), stand_in=True),
     Claim("drums_and_bass",
-          "reconstructions as shipped, refined: how much of the way from another piece to the original is kept, of "
-          "onsets and of the level below 250 Hz against chroma; the three measures are not alike", NOTHING_CREDITED,
+          "reconstructions as shipped, refined: on a scale from another piece (0) to the original (1), where onsets "
+          "and the level below 250 Hz stand against chroma; the three measures are not strictly comparable",
+          NOTHING_CREDITED,
           (Threshold("onsets minus chroma", "drums_and_bass.onset_minus_chroma", "above", 0),
            Threshold("bass minus chroma", "drums_and_bass.bass_minus_chroma", "above", 0)), stand_in=True),
 )

@@ -17,7 +17,7 @@ from mousai.report.figures import PALETTE
 from mousai.shapes import to_stride
 from mousai.spectrogram import log_mel
 
-ITEMS = "R Resnet, M Modulation, I Inject (z), S self-attention, C cross-attention (text)"
+ITEMS = "R ResNet, M modulation, I inject (z), S self-attention, C cross-attention (text)"
 GREY = "0.35"
 
 

@@ -62,7 +62,8 @@ def run_row(number: int, name: str, run: dict) -> list:
     """A row of the table of runs: number, steps, hours, seed, data, loss, command."""
     hours = run.get("hours", run.get("seconds", 0) / 3600)
     loss = run.get("final_loss", run.get("loss", ""))
-    command = run.get("command", f"mousai train {name}")
+    profile = f" --profile {run['profile']}" if "profile" in run else ""
+    command = run.get("command", f"mousai train {name.replace('_', '-')}{profile}")
     return [number, run["steps"], f"{hours:.3g}", run.get("seed", ""), run.get("data", ""), loss, f"`{command}`"]
 
 

@@ -61,7 +61,9 @@ def save(w: Stereo, name: str, sample_rate: int = 48_000) -> str:
     Raises ValueError for another ending, or for a name that is not a plain file name.
     """
     if Path(name).name != name:
-        raise ValueError(f"{name!r} is no file name: what is saved lies in {runs_dir() / 'play'}, give it a plain name")
+        raise ValueError(
+            f"{name!r} is not a file name: what is saved lies in {runs_dir() / 'play'}, give it a plain name"
+        )
     path = runs_dir() / "play" / name
     clipped = write_audio(w, path, sample_rate)
     return f"{path}: {w.shape[-1] / sample_rate:.1f} s, {clipped} samples were beyond 1 and are clipped"

@@ -36,7 +36,7 @@ def text(name: str, value: Any) -> str:
     """A parameter that is text; None becomes "". Raises ValueError, which names the parameter."""
     if value is None or isinstance(value, str):
         return value or ""
-    raise ValueError(f"parameter {name} is {value!r}: say text, or leave it out")
+    raise ValueError(f"parameter {name} is {value!r}: give a text, or leave it out")
 
 
 def number(name: str, value: Any) -> float:
@@ -46,7 +46,7 @@ def number(name: str, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError):
         pass
-    raise ValueError(f"parameter {name} is {value!r}: say a number")
+    raise ValueError(f"parameter {name} is {value!r}: give a number")
 
 
 def whole(name: str, value: Any) -> int:
@@ -58,7 +58,7 @@ def whole(name: str, value: Any) -> int:
     else:
         found = number(name, value)
     if not 0 <= found <= HIGHEST or found != int(found):
-        raise ValueError(f"parameter {name} is {value!r}: say a whole number from 0 to {HIGHEST}")
+        raise ValueError(f"parameter {name} is {value!r}: give a whole number from 0 to {HIGHEST}")
     return int(found)
 
 
@@ -66,7 +66,7 @@ def flag(name: str, value: Any) -> bool:
     """A parameter that is true or false, in any usual spelling. Raises ValueError, which names the parameter."""
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "none": False}
     if str(value).lower() not in known:
-        raise ValueError(f"parameter {name} is {value!r}: say true or false")
+        raise ValueError(f"parameter {name} is {value!r}: give true or false")
     return known[str(value).lower()]
 
 
@@ -113,17 +113,19 @@ def check(work: Workspace, names: tuple[str, ...]) -> None:
             raise ValueError(f"{name!r}: not a need of a notebook: choose a name that `NEEDS` has")
         elif len({record.chunks for record in held_out(work)}) > 1:
             mend = "leave this notebook out, or import pieces of one length"
-            raise ValueError(f"{work.root}: test pieces of several lengths, whose segments do not compare: {mend}")
+            raise ValueError(f"{work.root}: test pieces of several lengths, whose segments cannot be compared: {mend}")
 
 
 def check_genres(work: Workspace) -> None:
     """Raises ValueError where fewer than two genres are in both the train and the test split."""
     both = {record.genre for record in held_out(work)}.intersection(work.data.genres)
     if len(both) < 2:
-        named = ", ".join(both) or "none"
+        named = f"only {', '.join(both)}" if both else "none"
         others = ",".join(n[:2] for n in UPSTREAM if not {"genres", "segments"}.intersection(NEEDS.get(n, ())))
         mend = f"import it with tags or with a list that has a column `genre`, or run `--only {others}`"
-        raise ValueError(f"{work.root}: two genres are compared, in training and test there is {named}: {mend}")
+        raise ValueError(
+            f"{work.root}: this notebook compares genres, but {named} is in both training and test: {mend}"
+        )
 
 
 def check_weights(profile: Profile, name: str) -> None:
@@ -132,8 +134,10 @@ def check_weights(profile: Profile, name: str) -> None:
     if not path.is_file():
         ship = user_weights() is None and os.access(PACKAGE, os.W_OK)
         train = f"`mousai train {name} --profile {profile.name} {'--ship' if ship else f'--out DIR/{path.name}'}`"
-        mend = f"train them with {train}, " + ("or name others by" if ship else "and name their folder DIR by")
-        raise FileNotFoundError(f"no weights at {path}: {mend} MOUSAI_WEIGHTS")
+        mend = (
+            "or set MOUSAI_WEIGHTS to a folder that has them" if ship else "and set MOUSAI_WEIGHTS to their folder DIR"
+        )
+        raise FileNotFoundError(f"no weights at {path}: train them with {train}, {mend}")
 
 
 def check_text_encoder(profile: Profile) -> None:

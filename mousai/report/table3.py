@@ -57,10 +57,16 @@ def how(row: dict) -> str:
     """The settings of a row in words: device, threads, precision, steps, evaluations of each network (NFE)."""
     if not row:
         return ""
-    calls = ", ".join(f"{part} {n}" for part, n in row.get("calls", {}).items())
+    nfe = ", ".join(f"{part} {n}" for part, n in row.get("calls", {}).items())
     machine = f"{row['device']}, {row['threads']} threads, {row.get('precision', '')}".removesuffix(", ")
-    said = [machine, f"{row['steps']} steps", f"calls: {calls}" if calls else "", row.get("how", "")]
+    said = [machine, steps_of(row), f"network evaluations: {nfe}" if nfe else "", row.get("how", "")]
     return "; ".join(part for part in said if part)
+
+
+def steps_of(row: dict) -> str:
+    """The sampling steps of a row in words; where there are two numbers, of stage 2 and of stage 1."""
+    steps = row["steps"]
+    return f"{steps[0]} and {steps[1]} steps a window" if isinstance(steps, list) else f"{steps} steps"
 
 
 def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row:
@@ -70,5 +76,5 @@ def faster(said: dict[str, float], ours: dict, riffusion: dict, why: str) -> Row
     if not (ours and riffusion):
         return not_run(item, f"{figure(ratio)} [B]", why)
     mine = riffusion["time_per_audio"] / ours["time_per_audio"]
-    text = f"{figure(mine)} ({riffusion['steps']} steps against {ours['steps']})"
+    text = f"{figure(mine)} ({steps_of(riffusion)} against {steps_of(ours)})"
     return direction(item, f"{figure(ratio)} [B]", text, mine > 1, "above 1; the steps decide, and the paper's are [?]")

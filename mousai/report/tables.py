@@ -27,7 +27,9 @@ from mousai.report.verdicts import (
     quoted,
 )
 
-OTHERS = "its code and weights are not part of this repository"
+OTHERS = "Riffusion's weights are not part of this repository"
+NAMES = {"in_domain": "the in-domain model", "mfcc": "MFCC statistics", "griffin_lim_from_z": "Griffin-Lim from z"}
+NOT_HERE = "VGGish's weights and the paper's listeners are not here"
 PEOPLE = "ratings are people's: none were collected"
 
 
@@ -97,20 +99,21 @@ def table4(results: Results) -> list[Row]:
     why = results.why_missing("table4")
     if stored is not None:
         why = results.reasons().get("clap.laion.generated", "no LAION-CLAP checkpoint here")
+    theirs = results.reasons().get("text_score.in_domain.riffusion", OTHERS)
     rows = []
     for name, row in {"Moûsai": "generated", "Riffusion": "riffusion"}.items():
         value = laion.get(row, {}).get("value")
-        reason = why if name == "Moûsai" or not laion else OTHERS
+        reason = why if name == "Moûsai" or not laion else theirs
         scored = number(f"{name}, LAION-CLAP", said[name], "B", value, "", reason)
         rows.append(not_comparable(scored, "other music and prompts, and the paper's checkpoint is unknown"))
     compared = "Moûsai above Riffusion, LAION-CLAP"
     claim = f"{said['Moûsai']:g} against {said['Riffusion']:g} [B]"
     if {"generated", "riffusion"} <= laion.keys():
-        mine, theirs = laion["generated"], laion["riffusion"]
-        ours = f"{with_n('Moûsai', mine)}; {with_n('Riffusion', theirs)}"
-        rows.append(direction(compared, claim, ours, apart(mine, theirs), "intervals apart"))
+        above, below = laion["generated"], laion["riffusion"]
+        ours = f"{with_n('Moûsai', above)}; {with_n('Riffusion', below)}"
+        rows.append(direction(compared, claim, ours, apart(above, below), "intervals apart"))
     else:
-        rows.append(not_run(compared, claim, why if not laion else OTHERS))
+        rows.append(not_run(compared, claim, why if not laion else theirs))
     in_domain = {name: row for (model, name), row in scores.items() if "laion" not in model.lower()}
     return [*rows, follows_prompt(in_domain, results.why_missing("table4"))]
 
@@ -158,7 +161,7 @@ def table5(results: Results) -> list[Row]:
     rows += [rated(name, values["Moûsai"], metrics.get(f"ratings.{name}")) for name, values in said["ratings"].items()]
     others = [f"{name} {system} {value:g}" for name, by in measures.items() for system, value in by.items()]
     text = ", ".join(part for part in others if "Moûsai" not in part)
-    return [*rows, quoted("Riffusion and Musika", f"{text} [B]", OTHERS)]
+    return [*rows, quoted("Riffusion and Musika", f"{text} [B]", NOT_HERE)]
 
 
 def rated(rating: str, paper: float, ours: dict | None) -> Row:
@@ -179,49 +182,50 @@ def rated(rating: str, paper: float, ours: dict | None) -> Row:
 
 def nearer_than_noise(measure: str, distances: dict[str, dict], why: str) -> Row:
     """A question related to FAD's: is generated music nearer to real music than white noise is?"""
-    item = f"generated is near real music ({measure})"
+    item = f"generated is nearer to real music than white noise is ({measure})"
     said = "nearest of the three systems [B]"
     if not {"generated", "noise"} <= distances.keys():
         return not_run(item, said, why)
     ours = "; ".join(with_n(name, row) for name, row in distances.items())
-    rule = "generated nearer to real music than white noise is; another scale, never compared with the paper's FAD"
+    rule = "noise above generated, intervals apart; another scale, never compared with the paper's FAD"
     return proxy(item, said, ours, apart(distances["noise"], distances["generated"]), rule)
 
 
 def figure5(results: Results) -> list[Row]:
-    """Genre confusion: does each row's largest cell lie on the diagonal?"""
+    """Genre confusion: does each row's largest cell lie on the diagonal alone?"""
     said = paper()["figure5"]
     stored = results.data("figure5")
     claim = f"{said['diagonal']['value']} [B]"
     if stored is None:
-        whole = not_run("Moûsai", claim, results.why_missing("figure5"))
-        return [whole, not_run("Riffusion", f"{said['riffusion']['value']} [B]", OTHERS)]
+        why = results.why_missing("figure5")
+        return [not_run("Moûsai", claim, why), not_run("Riffusion", f"{said['riffusion']['value']} [B]", why)]
     rows = []
     for classifier, models in stored["matrices"].items():
         if "ours" in models:
-            item = f"Moûsai, classified by {classifier}"
+            item = f"Moûsai, classified by {NAMES.get(classifier, classifier)}"
             shares = accuracies(models, classifier, results.metrics())
             rows.append(on_diagonal(item, claim, np.asarray(models["ours"]), shares, classifier == "people"))
     if "ours" not in stored["matrices"].get("people", {}):
         rows.append(
             not_run("Moûsai, classified by people", claim, "no person classified; the classifiers are programs")
         )
-    return rows + classified_as_pop(stored, f"{said['riffusion']['value']} [B]")
+    absent = results.reasons().get("genre_accuracy.riffusion", OTHERS)
+    return rows + classified_as_pop(stored, f"{said['riffusion']['value']} [B]", absent)
 
 
-def classified_as_pop(stored: dict, claim: str) -> list[Row]:
-    """Riffusion's clips, by each classifier that was given them: is Pop chosen for more than half?"""
+def classified_as_pop(stored: dict, claim: str, absent: str) -> list[Row]:
+    """Riffusion's clips, by each classifier that was given them: is Pop chosen for more than half? absent: why not."""
     rows = []
     pop = stored["genres"].index("Pop") if "Pop" in stored["genres"] else None
     for classifier, models in stored["matrices"].items():
         if "riffusion" in models and pop is not None:
             counts = np.asarray(models["riffusion"])
             share = counts[:, pop].sum() / max(counts.sum(), 1)
-            item = f"Riffusion, classified by {classifier}"
+            item = f"Riffusion, classified by {NAMES.get(classifier, classifier)}"
             ours = f"{100 * share:.0f} % of {int(counts.sum())} classified as Pop; chance {100 / len(counts):.0f} %"
             verdict = direction if classifier == "people" else proxy
             rows.append(verdict(item, claim, ours, bool(share > 0.5), "Pop chosen for more than half"))
-    return rows or [not_run("Riffusion", claim, OTHERS)]
+    return rows or [not_run("Riffusion", claim, absent)]
 
 
 def on_diagonal(item: str, claim: str, counts: np.ndarray, ours: str, people: bool = True) -> Row:
@@ -229,7 +233,7 @@ def on_diagonal(item: str, claim: str, counts: np.ndarray, ours: str, people: bo
     others = np.where(np.eye(len(counts), dtype=bool), -1, counts)
     holds = bool((np.diag(counts) > others.max(axis=1)).all())
     verdict = direction if people else proxy
-    return verdict(item, claim, ours, holds, "in every row the diagonal is the largest cell")
+    return verdict(item, claim, ours, holds, "in every row the cell on the diagonal is larger than each other")
 
 
 def accuracies(models: dict[str, list], classifier: str, measured: dict[str, dict]) -> str:
@@ -241,7 +245,7 @@ def accuracies(models: dict[str, list], classifier: str, measured: dict[str, dic
         metric = measured.get(f"{name}.{classifier}", {})
         ends = {key: metric[key] for key in ("low", "high", "units") if key in metric}
         share = np.trace(counts) / max(counts.sum(), 1)
-        parts.append(with_n(model.replace("_", " "), {"value": share, "n": int(counts.sum())} | ends))
+        parts.append(with_n(NAMES.get(model, model.replace("_", " ")), {"value": share, "n": int(counts.sum())} | ends))
     chance = 1 / len(next(iter(models.values())))
     return "; ".join([*parts, f"chance {figure(chance)}"])
 
@@ -256,14 +260,14 @@ def figure6(results: Results) -> list[Row]:
     if stored is None:
         return [*(not_run(key, claim, results.why_missing("figure6")) for key, claim in claims.items()), varies]
     by_model = stored["measures"]["amplitude"]
-    ours = "mean amplitude (rms): " + "; ".join(
+    ours = "mean RMS amplitude: " + "; ".join(
         f"{model} {over_segments(values)}, n {stored['n'][model]}, {stored['units'][model]} tunes"
         for model, values in by_model.items()
     )
     rules = {
-        "intro": "segment 2 less segment 1 above 0",
-        "body": "the quieter of segments 2 and 3 less the louder end above 0",
-        "ending": "segment 3 less segment 4 above 0",
+        "intro": "segment 2 minus segment 1 above 0",
+        "body": "the quieter of segments 2 and 3 minus the louder end above 0",
+        "ending": "segment 3 minus segment 4 above 0",
     }
     rows = [shape(key, claims[key], ours, stored["differences"][key], rules[key]) for key in keys]
     return [*rows, varies]

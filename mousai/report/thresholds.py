@@ -34,7 +34,7 @@ class Threshold:
     why: str = ""
 
     def __str__(self) -> str:
-        return f"{'size ' if self.size else ''}{self.sign} {figure(self.limit)}"
+        return f"{self.sign} {figure(self.limit)}{' either way' if self.size else ''}"
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ SPACES = {"in-domain": "", "musicnn": ".musicnn"}  # embeddings -> ending of ker
 FD, PCA = "dmae.fd.in_domain", "pca_griffin_lim"
 NETWORK = "whitened loss with the network over the loss without it, sigma"
 REMOVED = f"a part is credited only with what is worse without it; {SECOND}"
-OURS = f"a diffusion decoder that is not nearer than a method without one is not needed; {SECOND}"
-A_GIVEN = f"a network that adds less than a seventh has not been trained; {SECOND}"
-OLD = f"what the first edition set out to reach; {FIRST}"
+OURS = f"a decoder no nearer than Griffin-Lim is not needed; the rows above say what its network adds; {SECOND}"
+A_GIVEN = f"a network that adds less than a seventh has not been trained enough; {SECOND}"
+OLD = f"the first edition's target; {FIRST}"
 SPEED = f"what a change of the code must be worth to be kept; {BENCH}"
 PARITY = f"at most the authors' time, end to end, not in the parts that look best; {SECOND}"
 
@@ -67,8 +67,8 @@ THRESHOLDS = (
       for rival, name, why in (("without its network", "no_network", REMOVED),
                                ("of Griffin-Lim from z", "griffin_lim_z", OURS))
       for form, suffix in FORMS.items() for space, ending in SPACES.items()),
-    Threshold("stage 1 needs its latent: log-mel L1 as sampled with another's, over its own", "dmae.latent_gain",
-              "at least", 1.3, why=OLD),
+    Threshold("stage 1 needs its latent: log-mel L1 when sampled with another clip's latent, over that with its own",
+              "dmae.latent_gain", "at least", 1.3, why=OLD),
     *(limit for form, suffix in FORMS.items() for limit in (
         Threshold(f"stage 1, {form}: log-mel L1", f"dmae.logmel_l1{suffix}", "at most", 0.145,
                   why=f"Griffin-Lim from the same latent is near it; {SECOND}"),
@@ -89,31 +89,32 @@ THRESHOLDS = (
               why=OLD),
     Threshold("genre as prompted, in-domain model", "tcld.genre_accuracy.in_domain", "at least", 0.9, why=OLD),
     Threshold("genre as prompted, MFCC classifier", "tcld.genre_accuracy.mfcc", "at least", 0.85, why=OLD),
-    Threshold("text score, generated over its real segments", "text_score.in_domain.generated_over_real", "at least",
-              0.8, why=OLD),
+    Threshold("text score of generated clips, over that of the real segments with the same captions",
+              "text_score.in_domain.generated_over_real", "at least", 0.8, why=OLD),
     Threshold('segment as prompted ("1 of n", "n of n")', "tcld.segment_followed", "at least", 0.7,
               why=f"chance is 0.5; {FIRST}"),
     Threshold("RMS level over the segments, correlation with real music", "structure.correlation", "at least", 0.8,
               why=OLD),
     Threshold("share of planted copies of training music that are found", "novelty.detection_rate", "at least", 0.8,
               why=f"a test of copying that misses one copy in five proves little; {SECOND}"),
-    Threshold("new: distance to the training music over real music's", "copying.ratio", "at least", 0.8, why=OLD),
+    Threshold("novelty: distance to the training music, over that of real music", "copying.ratio", "at least", 0.8,
+              why=OLD),
     Threshold("level relative to real music, dB", "level.db", "at most", 3, size=True, why=OLD),
     *(Threshold(f"level of segment {k} relative to real music, dB", f"level.segment_db.{k}", "at most", 3, size=True,
                 why=f"a right mean can hide an intro that is too quiet; {SECOND}") for k in range(1, 5)),
     Threshold("share of clipped samples", "level.clipped", "below", 0.001, why=OLD),
     Threshold("prompt to waveform, float32: authors' time over ours", "bench.prompt_to_wave.exact_ratio", "at least", 1,
               why=PARITY),
-    Threshold("prompt to waveform, whatever is faster: authors' time over ours", "bench.prompt_to_wave.fast_ratio",
+    Threshold("prompt to waveform, in the faster precision: authors' time over ours", "bench.prompt_to_wave.fast_ratio",
               "at least", 1, why=PARITY),
     Threshold("a training step: authors' time over ours", "bench.train_step.ratio", "at least", 1, why=PARITY),
     Threshold("stage 2, paper's size, float32: authors' time over ours", "bench.tcld.exact_ratio", "at least", 1.5,
               why=SPEED),
     Threshold("stage 1, paper's size, float32: authors' time over ours", "bench.dmae.exact_ratio", "at least", 1.2,
               why=SPEED),
-    Threshold("stage 2, whatever is faster: authors' time over ours", "bench.tcld.fast_ratio", "at least", 2.5,
+    Threshold("stage 2, in the faster precision: authors' time over ours", "bench.tcld.fast_ratio", "at least", 2.5,
               why=SPEED),
-    Threshold("stage 1, whatever is faster: authors' time over ours", "bench.dmae.fast_ratio", "at least", 2,
+    Threshold("stage 1, in the faster precision: authors' time over ours", "bench.dmae.fast_ratio", "at least", 2,
               why=SPEED),
     Threshold("DDIM's time over ours, where quality is equivalent", "solver.equivalence.seconds_ratio", "at least", 8,
               why=SPEED),

@@ -60,7 +60,7 @@ class ProgressDisplay:
     def table(self) -> Table:
         """The table as it is now; its caption adds up the expected time of the waiting notebooks."""
         left = sum(self.usual[name] for name, row in self.rows.items() if row[0] == "waiting")
-        table = Table(*COLUMNS, box=None, caption=f"{clock(left)} of waiting notebooks" if left else None)
+        table = Table(*COLUMNS, box=None, caption=f"about {clock(left)} for notebooks still waiting" if left else None)
         for name, row in self.rows.items():
             table.add_row(name, *row)
         return table

@@ -162,7 +162,7 @@ def alone(out: Path) -> Iterator[None]:
         with FileLock(place, timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"{out}: another run writes there: wait for it, or choose another --out") from None
+        raise ValueError(f"{out}: another run is writing there: wait for it, or choose another --out") from None
 
 
 def prepare_data(work: Workspace, tasks: list[Task]) -> None:
@@ -187,7 +187,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = disk_usage(there).free
     if free < needed:
         mend = "free some space, or set MOUSAI_HOME to a larger disk, or MOUSAI_DATA to music of your own"
-        raise ValueError(f"{folder}: up to {needed / 1e9:.0f} GB of music, {free / 1e9:.0f} GB are free: {mend}")
+        raise ValueError(f"{folder}: needs up to {needed / 1e9:.0f} GB for music, {free / 1e9:.0f} GB are free: {mend}")
 
 
 class Run:
@@ -211,7 +211,7 @@ class Run:
         """Print for each notebook whether it would run."""
         due = self.due()
         for task in self.tasks:
-            print(f"{task.name} {'would run' if task.name in due else 'is still good'}", flush=True)
+            print(f"{task.name} {'would run' if task.name in due else 'is still valid'}", flush=True)
 
     def announce(self, usual: dict[str, float]) -> None:
         """Print what the run will do, and how long it may take."""

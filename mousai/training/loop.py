@@ -180,7 +180,7 @@ def run_steps(stepper: Stepper, run: Run, folder: Path | None) -> None:
     except RuntimeError as error:
         if accelerator.num_processes == 1 or isinstance(error, torch.OutOfMemoryError):
             raise
-        message = f"one of the {accelerator.num_processes} processes failed or is gone"
+        message = f"one of the {accelerator.num_processes} processes failed or disappeared"
         raise ValueError(f"{message}: what was trained is kept, go on with --resume ({error})") from error
     finally:  # also when interrupted, so that trained steps are kept
         bar.close()

@@ -35,9 +35,9 @@ def main_first(device: torch.device | None = None) -> Iterator[None]:
 def split_batch(config: TrainConfig, processes: int) -> TrainConfig:
     """The same number of items per step as smaller and more batches, of which each process makes equally many.
 
-    Raises ValueError where the batch does not divide by the number of parts that this needs.
+    Raises ValueError where the batch is not a multiple of the number of parts that this needs.
     """
     parts = processes // math.gcd(processes, config.accumulate)
     if config.batch % parts:
-        raise ValueError(f"batch {config.batch} does not divide over {processes} processes: start fewer")
+        raise ValueError(f"batch {config.batch} cannot be divided equally among {processes} processes: start fewer")
     return replace(config, batch=config.batch // parts, accumulate=config.accumulate * parts)

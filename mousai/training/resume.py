@@ -28,7 +28,7 @@ from mousai.training.optimizer import load_state_tensors, state_tensors
 
 STATES = ("last", "previous")
 AGAIN = {  # in a plan: what it is, and what to give again
-    "data": ("the data set", "let MOUSAI_DATA name that one"),
+    "data": ("the data set", "set MOUSAI_DATA to that one"),
     "encoder": ("the encoder", "give the folder of that stage 1 as --weights"),
 }
 DAMAGED = (SafetensorError, RuntimeError, KeyError, TypeError, ValueError)
@@ -93,10 +93,11 @@ def read_plan(run: Run) -> dict:
 def plan_run(run: Run, steps: int | None, usual: int, **learned: str) -> dict:
     """The plan of a run: "steps", "schedule_steps", and "start" (file, sha256 and card of its weights, or None).
 
-    `learned`: what it learns from, by the names in `AGAIN`; the first word tells one from another. Plans of before have
-    none. "schedule_steps": the number of steps for which warm-up and encoder pre-training are set. `usual`: the
-    profile's steps, where `steps` is None. A resumed run keeps its plan, except for `steps` if given. Raises ValueError
-    where it is resumed with another start or over something else, FileNotFoundError where there is no `run.start`.
+    `learned`: what it learns from, by the names in `AGAIN`; the first word tells one from another. Older plans
+    have none.
+    "schedule_steps": the number of steps for which warm-up and encoder pre-training are set. `usual`: the profile's
+    steps, where `steps` is None. A resumed run keeps its plan, except for `steps` if given. Raises ValueError where it
+    is resumed with another start or over something else, FileNotFoundError where there is no `run.start`.
     """
     before = read_plan(run)
     start = None
@@ -150,7 +151,7 @@ def load_run(folder: Path, state: TrainingState) -> None:
         except DAMAGED as error:
             message = f"{path} is damaged or of another profile"
             if path == paths[-1]:
-                raise ValueError(f"{message}: delete it, or train without resuming") from error
+                raise ValueError(f"{message}: delete {folder}, or choose another --out") from error
             print(f"{message}: going on from {paths[-1].name}", file=sys.stderr)
         else:
             os.replace(path, folder / "last.safetensors")  # a damaged state must not become the previous one

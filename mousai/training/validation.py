@@ -152,7 +152,9 @@ class Validation:
         levels = ", ".join(f"{row['sigma']}: {row['loss']:.4f}" for row in self.last())
         ratio = f"{self.subject.condition} shuffled x{self.row['ratio']:.2f}"
         worth = ", ".join(f"{row['network_ratio']:.3f}" for row in self.last())
-        return f"validation loss {self.row['loss']:.4f} (sigma {levels}), {ratio}, over the loss without it: {worth}"
+        return (
+            f"validation loss {self.row['loss']:.4f} (sigma {levels}), {ratio}, with the network over without: {worth}"
+        )
 
     def warnings(self) -> list[str]:
         """What to look into before training on, a line each: network unused, condition unused, latent saturated."""

@@ -53,9 +53,9 @@ def test_with_paper_exact_lengths_only_multiples_of_the_stride_are_encoded_and_d
             assert model.encode(noise(1, 2, 385)).shape == (1, 8, 4)
             assert model.decode(noise(1, 8, 3), 1, generator).shape == (1, 2, 384)
             continue
-        with pytest.raises(ValueError, match="length 385 does not divide by the stride 128: pad it first"):
+        with pytest.raises(ValueError, match="length 385 is not a multiple of the stride 128: pad it first"):
             model.encode(noise(1, 2, 385))
-        with pytest.raises(ValueError, match="length 3 does not divide by the stride 2: pad it first"):
+        with pytest.raises(ValueError, match="length 3 is not a multiple of the stride 2: pad it first"):
             model.decode(noise(1, 8, 3), 1, generator)
 
 

@@ -322,9 +322,9 @@ def test_a_wrong_length_fails_deep_inside_theirs_and_is_named_by_ours():
     longer = torch.zeros(*z.shape[:2], z.shape[-1] + 1)
     with pytest.raises(RuntimeError, match="must match the size of tensor"):
         theirs.net(longer, sigma, embedding=embedding)
-    with pytest.raises(ValueError, match=f"length {longer.shape[-1]} does not divide by the stride {stride}"):
+    with pytest.raises(ValueError, match=f"length {longer.shape[-1]} is not a multiple of the stride {stride}"):
         ours.velocity(longer, sigma, embedding, 1.0)
-    with pytest.raises(ValueError, match=f"length {longer.shape[-1]} does not divide by the stride {stride}"):
+    with pytest.raises(ValueError, match=f"length {longer.shape[-1]} is not a multiple of the stride {stride}"):
         made_exact(ours).sample(embedding, longer.shape[-1], 1, 1.0, seeded(0))
     assert ours.sample(embedding, longer.shape[-1], 1, 1.0, seeded(0)).shape == longer.shape
 

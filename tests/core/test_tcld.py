@@ -136,7 +136,7 @@ def test_with_paper_exact_lengths_only_multiples_of_the_stride_are_sampled(model
     draw = lambda net, length: net.sample(text, length, 2, 3.0, torch.Generator().manual_seed(0))  # noqa: E731
     assert_close(draw(exact, 16), draw(model, 16))
     assert_close(draw(model, 13), draw(model, 16)[..., :13])  # padded inside, cut outside
-    with pytest.raises(ValueError, match="length 13 does not divide by the stride 4: pad it first"):
+    with pytest.raises(ValueError, match="length 13 is not a multiple of the stride 4: pad it first"):
         draw(exact, 13)
 
 

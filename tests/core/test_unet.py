@@ -124,7 +124,7 @@ def test_the_paper_exact_net_writes_attention_out_and_computes_the_same(net, inp
 
 def test_a_length_that_does_not_divide_is_refused_by_number(net, inputs):
     x, sigma, latent, embedding = inputs
-    with pytest.raises(ValueError, match="length 19 does not divide by the stride 2: pad it first"):
+    with pytest.raises(ValueError, match="length 19 is not a multiple of the stride 2: pad it first"):
         net(x[..., :19], sigma, latent, embedding)
 
 
@@ -142,7 +142,7 @@ def test_a_missing_or_unheard_condition_is_refused(net, inputs):
 def test_lists_of_unequal_length_and_indivisible_widths_are_refused():
     with pytest.raises(ValueError, match="one entry per depth"):
         UNet(replace(CONFIG, items=(1,)))
-    with pytest.raises(ValueError, match="12 channels do not divide by 8"):
+    with pytest.raises(ValueError, match="12 channels are not a multiple of 8"):
         UNet(replace(CONFIG, channels=(8, 12)))
 
 

@@ -99,7 +99,7 @@ def test_lists_as_excel_writes_them(folder, form, first):
 
 
 def test_an_empty_list_is_called_empty(folder):
-    with pytest.raises(ValueError, match=r"list\.csv: not a list of music, it is empty: choose another file"):
+    with pytest.raises(ValueError, match=r"list\.csv: the list is empty: choose another file"):
         read(folder, " \n")
 
 

@@ -365,7 +365,7 @@ def test_other_lists_are_read_by_their_columns_and_go_before_the_files_own_tags(
     ("name", "content", "said"),
     [
         ("list.csv", "title\nA\n", "not a list of music"),
-        ("list.csv", "", "not a list of music"),
+        ("list.csv", "", "the list is empty"),
         ("list.csv", "file\n../evil.wav\n", "'../evil.wav' points outside"),
         ("list.json", "{", "not a list of music"),
         ("list.json", '[{"file": "/etc/passwd"}]', "'/etc/passwd' points outside"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mousai.evaluation.reconstruction import (
+    clip_features,
     kernel_difference,
     kernel_distance,
     long_term_spectrum,
@@ -73,6 +74,13 @@ def test_silence_is_finite():
     for w, original in ((0 * SONG, SONG), (SONG, 0 * SONG)):
         for name, values in reconstruction_measures(w, original).items():
             assert np.isfinite(values).all(), name
+
+
+def test_features_of_originals_that_are_known_change_nothing():
+    noisy = SONG + 0.02 * torch.randn(SONG.shape, generator=torch.Generator().manual_seed(0))
+    known = clip_features(SONG)
+    for name, values in reconstruction_measures(noisy, SONG).items():
+        np.testing.assert_array_equal(reconstruction_measures(noisy, SONG, known)[name], values, name)
 
 
 def test_clips_of_another_length_are_refused():

@@ -102,7 +102,7 @@ def test_text_and_noise_levels_computed_once_give_what_they_give_at_every_step(t
     for sigma in levels:
         expected = tcld.unet(x, sigma.expand(2), None, text)
         assert_close(run.unet(x, sigma.expand(2), None, kept), expected, **CLOSE)
-    with pytest.raises(ValueError, match=r"noise level 0.3.* is none of those that were computed"):
+    with pytest.raises(ValueError, match=r"noise level 0.3.* is not one of those that were computed"):
         run.unet(x, torch.full((2,), 0.3), None, kept)
 
 

@@ -183,7 +183,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_loaded(tmp_path, caps
     for words, said in (
         (["generate", "Pop", "--seconds", "0.2", "--loudness", "-14", *QUICK], f"0.2 {short}"),
         (["generate", "Pop", "--init-audio", "in.wav", "--loudness", "-14", *QUICK], f"0.3125 {short}"),
-        (["generate", "Pop", "--inpaint", "in.wav", "--from", "2", "--to", "1", *QUICK], "from 2 to 1 s is no region"),
+        (["generate", "Pop", "--inpaint", "in.wav", "--from", "2", "--to", "1", *QUICK], "from 2 to 1 s is not within"),
         (["generate", "Pop", "--continue", "in.wav", "--seconds", "0.1", *QUICK], "the sound has 0.3125 s already"),
         (["decode", "z.safetensors", "--loudness", "-14"], f"0.3125 {short}"),
     ):

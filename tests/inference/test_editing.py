@@ -214,7 +214,7 @@ def edit_of(w: torch.Tensor, noise_level) -> SimpleNamespace:
         (lambda w: InitAudio(w, ((70_000, 80_000),)), "are not within 62401 samples"),
         (lambda w: InitAudio(w, ((500, 500),)), "say where each begins and ends"),
         (lambda w: InitAudio(w, ((500, 1000), (3000, 9000))), "make them one, or leave 2752 between"),
-        (lambda w: inpainting(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is no region of 1.30002 s of sound"),
+        (lambda w: inpainting(w, [(0.5, 1.4)]), r"from 0.5 to 1.4 s is not within the 1.30002 s of sound"),
         (
             lambda w: inpainting(w, [(0.5, float("nan"))]),
             r"regions is \[\(0.5, nan\)\]: give pairs \(from, to\) in seconds",
@@ -234,7 +234,7 @@ def edit_of(w: torch.Tensor, noise_level) -> SimpleNamespace:
         ),
         (lambda w: variation(w, 1.5), "noise level is 1.5: choose 0, as it was, to 1, all new"),
         (lambda w: variation(w, float("nan")), "noise level is nan"),
-        (lambda w: InitAudio(w, ((62_401, 70_000),), 0.5), "beyond the end there is nothing to begin from"),
+        (lambda w: InitAudio(w, ((62_401, 70_000),), 0.5), "a continuation has no sound to start from"),
         (lambda w: continuation(w, 62_401), "1.30002 s in all, but the sound has 1.30002 s already"),
     ],
 )

@@ -252,7 +252,7 @@ def test_a_single_text_is_one_prompt_and_numpys_integers_are_seeds(stack):
     for prompts in (5, None):
         with pytest.raises(ValueError, match=f"prompts holds {prompts}: give a text, or a list of texts"):
             as_prompts(prompts)
-    with pytest.raises(ValueError, match="init_audio is no InitAudio: make one of a sound with variation"):
+    with pytest.raises(ValueError, match="init_audio is not an InitAudio: make one of a sound with variation"):
         stack.sample_count(None, torch.zeros(2, 100))
     with pytest.raises(ValueError, match="2 seeds for 3 prompts: give one, or one for each"):
         stack.stream(["a", "b", "c"], 0.1, seed=[1, 2])

@@ -97,7 +97,7 @@ def test_channel_by_channel_guidance_gets_back_the_mean_and_spread_over_time_of_
 
 @pytest.mark.parametrize("wrong", [{"low": -0.1}, {"high": 1.1}, {"low": 0.6, "high": 0.4}, {"rescale": 2.0}])
 def test_levels_and_shares_that_are_none_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"guidance cannot be so: levels .*: choose numbers from 0 to 1"):
+    with pytest.raises(ValueError, match=r"guidance settings out of range: levels .*: choose numbers from 0 to 1"):
         Guidance(3.0, **wrong)
 
 

@@ -57,7 +57,7 @@ def test_a_profile_with_a_wrong_field_is_refused_by_name(tmp_path, change, said)
     config = json.loads(json.dumps(SMOKE.as_dict()))
     change(config)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=rf"config\.json is no profile of this version: {said}"):
+    with pytest.raises(ValueError, match=rf"config\.json is not a profile of this version: {said}"):
         read_profile(tmp_path)
 
 

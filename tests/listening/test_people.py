@@ -151,7 +151,7 @@ def test_people_stand_in_figure_5_and_table_5_where_they_were_asked_and_nowhere_
     build(out, "smoke")
     page, results = (out / "README.md").read_text(), Results.read(out, "smoke")
     rows = {row.item: row for row in tables.figure5(results) + tables.table5(results)}
-    assert list(rows)[:3] == ["Moûsai, classified by in_domain", "Moûsai, classified by people", "Riffusion"]
+    assert list(rows)[:3] == ["Moûsai, classified by the in-domain model", "Moûsai, classified by people", "Riffusion"]
     heard = rows["Moûsai, classified by people"]
     assert heard.ours == "ours 0.75, n 8; real 1 [1, 1], n 4; chance 0.25"
     assert heard.verdict == DIFFERENT  # Hip Hop and Pop are ties

@@ -43,7 +43,7 @@ def test_shapes_and_items_are_those_of_the_net(config):
 
 
 def test_a_length_that_does_not_divide_has_no_shapes():
-    with pytest.raises(ValueError, match="length 100 does not divide by the stride 64"):
+    with pytest.raises(ValueError, match="length 100 is not a multiple of the stride 64"):
         drawings.unet_shapes(A100.dmae.unet, 100)
 
 

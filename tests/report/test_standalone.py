@@ -35,10 +35,10 @@ def test_a_parameter_is_taken_as_people_write_it(read, given, meant):
 @pytest.mark.parametrize(
     ("read", "given", "said"),
     [
-        (whole, "many", "say a number"), (whole, 1.5, "a whole number from 0"), (whole, -1, "a whole number from 0"),
-        (whole, None, "say a number"), (whole, True, "say a number"), (whole, float("nan"), "a whole number from 0"),
-        (whole, 2**63, "a whole number from 0"), (number, [1], "say a number"), (flag, "maybe", "say true or false"),
-        (text, 3, "say text"),
+        (whole, "many", "give a number"), (whole, 1.5, "a whole number from 0"), (whole, -1, "a whole number from 0"),
+        (whole, None, "give a number"), (whole, True, "give a number"), (whole, float("nan"), "a whole number from 0"),
+        (whole, 2**63, "a whole number from 0"), (number, [1], "give a number"), (flag, "maybe", "give true or false"),
+        (text, 3, "give a text"),
     ],
 )  # fmt: skip
 def test_a_parameter_that_does_not_fit_is_named(read, given, said):
@@ -113,8 +113,8 @@ def test_what_is_missing_is_said_with_the_command_that_mends(space, tiny_data):
     ("changes", "need", "said"),
     [
         ({"split": "train"}, "test", "no piece is in the test split"),
-        ({}, "genres", "two genres are compared, in training and test there is none"),
-        ({"genre": "Nocturne"}, "genres", "in training and test there is Nocturne: import it with tags"),
+        ({}, "genres", "this notebook compares genres, but none is in both training and test"),
+        ({"genre": "Nocturne"}, "genres", "but only Nocturne is in both training and test: import it with tags"),
         ({}, "genres", "or run `--only 01,02,03,04,06,09,10,12`$"),
     ],
 )
@@ -128,7 +128,7 @@ def test_music_that_a_notebook_cannot_use_is_refused_first(space, tiny_data, cha
 def test_weights_that_the_package_cannot_take_are_trained_into_another_folder(space, monkeypatch):
     paper, own = (
         replace(space, profile=A100),
-        "--out DIR/dmae.safetensors`, and name their folder DIR by MOUSAI_WEIGHTS",
+        "--out DIR/dmae.safetensors`, and set MOUSAI_WEIGHTS to their folder DIR",
     )
     monkeypatch.setattr(standalone.os, "access", lambda path, mode: False)
     with pytest.raises(FileNotFoundError, match=f"`mousai train dmae --profile a100 {own}"):
@@ -150,7 +150,7 @@ def test_reproduce_looks_at_what_is_needed_before_it_renders(home, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"04_dmae_training: no weights at .*--profile a100 --ship"):
         reproduce.reproduce(reproduce.Request("a100", only="04"))
     monkeypatch.setattr(reproduce, "disk_usage", lambda place: SimpleNamespace(free=10**6))
-    with pytest.raises(ValueError, match="GB of music, 0 GB are free: free some space, or set MOUSAI_HOME"):
+    with pytest.raises(ValueError, match="GB for music, 0 GB are free: free some space, or set MOUSAI_HOME"):
         reproduce.reproduce(reproduce.Request("smoke", only="00", out=home / "report"))
 
 

@@ -206,7 +206,7 @@ def test_the_command_rehearses_a100_alone(monkeypatch, capsys):
             cli.main(["reproduce", "--profile", profile, "--rehearse"])
         assert left.value.code == code
     assert asked == [NAME]
-    assert "'--rehearse' is for a100, cpu runs here as it is: add --profile a100" in capsys.readouterr().err
+    assert "'--rehearse' is for a100 only (cpu can simply be run): add --profile a100" in capsys.readouterr().err
 
 
 @pytest.mark.system

@@ -177,10 +177,10 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(lessons, capsys):
     assert run(lessons, graph) == 0
     capsys.readouterr()
     run(lessons, graph, dry_run=True)
-    assert capsys.readouterr().out == "".join(f"{name} is still good\n" for name in graph)
+    assert capsys.readouterr().out == "".join(f"{name} is still valid\n" for name in graph)
     notebook(lessons, "01_first", "x = 1")
     run(lessons, graph, dry_run=True)
-    said = "01_first would run\n02_second would run\n03_third is still good\n"
+    said = "01_first would run\n02_second would run\n03_third is still valid\n"
     assert capsys.readouterr().out == said
     run(lessons, graph, dry_run=True, only="03", force=True)
     assert capsys.readouterr().out == "03_third would run\n"
@@ -201,7 +201,7 @@ def test_a_run_at_the_papers_size_says_first_what_it_will_leave_out(space, monke
 def test_two_runs_in_one_folder_are_refused_and_a_dead_one_holds_nothing(lessons):
     notebook(lessons, "01_first")
     with reproduce.alone(lessons.parent / "report"):
-        with pytest.raises(ValueError, match="another run writes there: wait for it, or choose another --out"):
+        with pytest.raises(ValueError, match="another run is writing there: wait for it, or choose another --out"):
             run(lessons, {"01_first": ()})
         assert not (lessons.parent / "report").exists()
         with reproduce.alone(lessons.parent / "other"):

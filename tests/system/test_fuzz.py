@@ -226,7 +226,7 @@ def test_a_profile_of_a_folder_of_weights(tmp_path, content):
     try:
         profile = read_profile(tmp_path)
     except ValueError as error:
-        assert clear(error) and str(error).startswith(f"{tmp_path / 'config.json'} is no profile of this version")
+        assert clear(error) and str(error).startswith(f"{tmp_path / 'config.json'} is not a profile of this version")
     else:
         assert json.loads(json.dumps(profile.as_dict())).keys() == PROFILES["smoke"].as_dict().keys()
 

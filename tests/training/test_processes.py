@@ -61,7 +61,7 @@ def test_a_killed_process_ends_the_run_clearly_and_any_number_goes_on(alone, tmp
     ran = launched(tmp_path, 2, STEPS, 3)
     assert ran.returncode != 0
     said = [text for text in ran.stderr.splitlines() if text.startswith("process 0:")]
-    gone = "process 0: one of the 2 processes failed or is gone: what was trained is kept, go on with --resume ("
+    gone = "process 0: one of the 2 processes failed or disappeared: what was trained is kept, go on with --resume ("
     assert len(said) == 1 and said[0].startswith(gone)
     assert len(pd.read_csv(tmp_path / "history.csv")) == 3
     ran = launched(tmp_path, processes, STEPS)
@@ -100,5 +100,5 @@ def test_the_global_batch_stays_and_every_process_has_as_many(world, batch, accu
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="batch 8 does not divide over 3 processes: start fewer"):
+    with pytest.raises(ValueError, match="batch 8 cannot be divided equally among 3 processes: start fewer"):
         split_batch(replace(CONFIG, batch=8), 3)

@@ -73,7 +73,7 @@ def test_the_last_two_are_kept_and_a_damaged_newest_one_falls_back_to_the_one_be
     assert history.loss.tolist() == expected.loss.tolist()
     for path in (last, previous):
         path.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match=r"previous\.safetensors is damaged or of another profile: delete it"):
+    with pytest.raises(ValueError, match=r"previous\.safetensors is damaged or of another profile: delete "):
         fit(line(), batches, CONFIG, 6, device=CPU, run=Run(tmp_path, resume=True))
 
 
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_what_is_saved_stays_good(tm
 
 def resuming_is_refused(run: Path, model: nn.Module) -> None:
     """One line that names the file and what to do."""
-    with pytest.raises(ValueError, match=r"last\.safetensors is damaged or of another profile: delete it") as caught:
+    with pytest.raises(ValueError, match=r"last\.safetensors is damaged or of another profile: delete ") as caught:
         fit(model, batches, CONFIG, 2, device=CPU, run=Run(run, resume=True))
     assert "\n" not in str(caught.value)
 
@@ -193,7 +193,7 @@ def test_where_no_step_was_done_nothing_is_saved(tmp_path, resumed):
 def test_two_processes_never_train_in_one_folder(tmp_path):
     fit(line(), batches, CONFIG, 3, device=CPU, run=Run(tmp_path))
     before = contents(tmp_path)
-    with one_writer(tmp_path), pytest.raises(ValueError, match="writes there: wait for it, or choose another folder"):
+    with one_writer(tmp_path), pytest.raises(ValueError, match="is writing there: wait for it, or choose"):
         fit(line(), batches, CONFIG, 8, device=CPU, run=Run(tmp_path, resume=True))
     assert contents(tmp_path) == before
 
@@ -248,7 +248,7 @@ def test_what_a_run_began_from_is_kept_with_the_state(tmp_path):
     [
         (
             {"data": "d2 (b)"},
-            r"begun with the data set d1 \(a\), not d2 \(b\): let MOUSAI_DATA name that one, or choose",
+            r"begun with the data set d1 \(a\), not d2 \(b\): set MOUSAI_DATA to that one, or choose",
         ),
         (
             {"encoder": "e2"},

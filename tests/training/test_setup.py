@@ -215,7 +215,7 @@ def test_a_run_is_resumed_over_its_own_encoder_and_music_alone(tiny, tiny_data, 
     train_dmae(space, 1, Run(tmp_path / "1"))
     manifest = tiny_data / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace("Tune 0", "Another"))
-    with pytest.raises(ValueError, match=r"begun with the data set .*, not .*: let MOUSAI_DATA name that one"):
+    with pytest.raises(ValueError, match=r"begun with the data set .*, not .*: set MOUSAI_DATA to that one"):
         train_dmae(replace(space), 2, Run(tmp_path / "1", resume=True))
 
 

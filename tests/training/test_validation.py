@@ -155,7 +155,7 @@ def lines(seen: Validation, step: int, error: float, capsys) -> list[str]:
     measured, *warned = capsys.readouterr().err.splitlines()
     row = seen.row
     assert measured.startswith(f"step {step}: validation loss {row['loss']:.4f} (sigma 0.1: ")
-    assert f"), {seen.subject.condition} shuffled x{row['ratio']:.2f}, over the loss without it: 0.500" in measured
+    assert f"), {seen.subject.condition} shuffled x{row['ratio']:.2f}, with the network over without: 0.500" in measured
     return warned
 
 
@@ -250,7 +250,7 @@ def test_a_network_that_does_nothing_is_warned_of_after_the_quiet_steps(tiny, tm
     assert "the network does nothing yet: 1.000" in capsys.readouterr().err
     of_knows(tiny, tmp_path, worth=0.9)(12, Knows(0.1))
     said = capsys.readouterr().err
-    assert "does nothing" not in said and "over the loss without it: 0.900" in said
+    assert "does nothing" not in said and "with the network over without: 0.900" in said
 
 
 def test_both_stages_say_what_their_network_is_worth(tiny, space, tmp_path):
