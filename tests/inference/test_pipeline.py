@@ -167,7 +167,7 @@ def test_the_sound_is_refined_as_often_as_asked(stack, profile):
 
 @pytest.mark.parametrize(("seconds", "edits"), [(None, 0), (1.0, 1)])
 def test_either_seconds_or_an_edit_says_how_long(stack, seconds, edits):
-    with pytest.raises(ValueError, match="give either seconds, or an init_audio, which says how long"):
+    with pytest.raises(ValueError, match="give either seconds or an init_audio, whose length is used"):
         stack.generate(["metal"], seconds, init_audio=variation(torch.zeros(2, 9), 0.5) if edits else None)
 
 

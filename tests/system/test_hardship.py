@@ -155,7 +155,7 @@ def test_an_import_on_a_full_disk_goes_on_where_it_was(disk, tmp_path):
         (["reproduce", "--profile", "smoke", "--only", "01", "--out", "{disk}/report"], "cannot write '{disk}/report'"),
         (["generate", "Pop", "--profile", "smoke", "--out", "{disk}/a.wav"], "cannot write '{disk}/a.wav'"),
         (["data", "import", "{disk}", "--out", "{disk}/set"], "cannot write '{disk}/set'"),
-        (["data", "prepare", "--profile", "smoke"], "Read-only file system: choose a place that can be written"),
+        (["data", "prepare", "--profile", "smoke"], "Read-only file system: choose a writable place"),
         (["train", "dmae", "--profile", "smoke"], "run `mousai data prepare --profile smoke` first"),
         (["reproduce", "--profile", "smoke", "--only", "01"], "Read-only file system: choose a place"),
         (["listen", "--profile", "smoke"], "run `mousai data prepare --profile smoke` first"),
