@@ -157,7 +157,7 @@ def test_an_import_on_a_full_disk_goes_on_where_it_was(disk, tmp_path):
         (["data", "import", "{disk}", "--out", "{disk}/set"], "cannot write '{disk}/set'"),
         (["data", "prepare", "--profile", "smoke"], "Read-only file system: choose a writable place"),
         (["train", "dmae", "--profile", "smoke"], "run `mousai data prepare --profile smoke` first"),
-        (["reproduce", "--profile", "smoke", "--only", "01"], "Read-only file system: choose a place"),
+        (["reproduce", "--profile", "smoke", "--only", "01"], "Read-only file system: choose a writable place"),
         (["listen", "--profile", "smoke"], "run `mousai data prepare --profile smoke` first"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
