@@ -290,7 +290,7 @@ def test_in_a_terminal_a_table_shows_each_lesson_and_errors_stand_above_it(capsy
             ["01_first", "running", "7", "of", "31", "0:05", "0:59", "1.3", "GB"],
             ["02_second", "waiting"],
             ["03_third", "waiting", "10:00"],
-            ["10:00", "of", "waiting", "notebooks"],
+            ["about", "10:00", "for", "notebooks", "still", "waiting"],
         ]
         display.ended("01_first", "failed", 9.0, "cell 8: ValueError: [red]the sea is dry")
         assert drawn()[1] == ["01_first", "failed", "7", "of", "31", "0:09", "1.3", "GB"]
